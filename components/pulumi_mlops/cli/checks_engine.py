@@ -1,0 +1,196 @@
+"""Checks of the Pulumi engine, its settings and the plugin."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from .checks import Check, ok, output_of, warn, without_credentials, wrong
+from .selection import read_yaml
+
+_ENGINE_MINIMUM = (3, 200)
+_HOST = "pulumi-language-python"
+_PLUGIN = "pulumi-resource-mlops"
+_SHORT_SECONDS = 60.0
+
+
+def engine() -> list[Check]:
+    """The engine and its Python language host."""
+    found = shutil.which("pulumi")
+    if found is None:
+        return [
+            wrong(
+                "engine",
+                "there is no pulumi on PATH",
+                'in a checkout with a Makefile: eval "$(make -s env)"; elsewhere install the '
+                "Pulumi CLI (https://www.pulumi.com/docs/install/)",
+            )
+        ]
+    env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    code, told, errors = output_of([found, "version"], _SHORT_SECONDS, env=env)
+    if code != 0:
+        reason = without_credentials(errors) or f"exit code {code}"
+        return [wrong("engine", f"{found} does not run: {reason}", "install it anew")]
+    numbers = tuple(map(int, re.findall(r"\d+", told)[:2]))
+    minimum = ".".join(map(str, _ENGINE_MINIMUM))
+    if numbers < _ENGINE_MINIMUM:
+        return [
+            wrong("engine", f"{found} is {told}", f"install {minimum} or newer, or put it first "
+                  "on PATH")
+        ]  # fmt: skip
+    checks = [ok("engine", f"pulumi {told} ({found})")]
+    beside = Path(found).resolve().parent / _HOST
+    host = str(beside) if os.access(beside, os.X_OK) else shutil.which(_HOST)
+    if host is None:
+        fix = f"install Pulumi's whole distribution: {_HOST} belongs beside pulumi"
+        checks.append(wrong("language host", f"{_HOST} is neither beside {found} nor on PATH", fix))
+    else:
+        checks.append(ok("language host", host))
+    return checks
+
+
+def backend(project: Path, stack: str | None) -> list[Check]:
+    """Where the state is kept, and whether the passphrase of its secrets is to be had."""
+    url, from_where = _backend_url()
+    if not url:
+        if os.environ.get("PULUMI_ACCESS_TOKEN"):
+            return [ok("back end", "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")]
+        fix = 'eval "$(make -s env)", set PULUMI_BACKEND_URL, or run `pulumi login`'
+        return [warn("back end", "none is chosen", fix)]
+    shown = without_credentials(url)
+    if url.startswith("file://"):
+        folder = Path(unquote(urlsplit(url).netloc + urlsplit(url).path)).expanduser()
+        if not folder.is_dir():
+            fix = f"make the folder, or correct {from_where}"
+            return [wrong("back end", f"{folder} is no folder", fix)]
+        if not os.access(folder, os.W_OK):
+            fix = f"see who owns it, or correct {from_where}"
+            return [wrong("back end", f"{folder} cannot be written to", fix)]
+        shown = f"file://{folder}"
+    checks = [ok("back end", f"{shown} ({from_where})")]
+    if not url.startswith("https://"):  # Pulumi Cloud keeps the key itself
+        checks.append(_passphrase(project, stack))
+    return checks
+
+
+def _passphrase(project: Path, stack: str | None) -> Check:
+    name = "passphrase"
+    file = os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")
+    if "PULUMI_CONFIG_PASSPHRASE" in os.environ:
+        return ok(name, "PULUMI_CONFIG_PASSPHRASE is set")
+    if file:
+        try:
+            with Path(file).open("rb") as opened:
+                opened.read(1)
+        except OSError as error:
+            fix = "restore it, or correct PULUMI_CONFIG_PASSPHRASE_FILE"
+            return wrong(name, f"{file}: {error.strerror}", fix)
+        if Path(file).stat().st_mode & 0o077:
+            return warn(name, f"{file} can be read by others", f"chmod 600 {file}")
+        return ok(name, f"in {file}")
+    settings = read_yaml(project / "Pulumi.yaml")
+    config = project / str(settings.get("stackConfigDir") or ".") / f"Pulumi.{stack}.yaml"
+    if stack and (provider := read_yaml(config).get("secretsprovider")):
+        kind = str(provider).partition(":")[0]
+        if kind != "passphrase":
+            return ok(name, f"not needed: {stack} has the secrets provider {kind}")
+    fix = "set PULUMI_CONFIG_PASSPHRASE_FILE or PULUMI_CONFIG_PASSPHRASE"
+    return warn(name, "none is set: pulumi asks for it, or fails without a terminal", fix)
+
+
+def _backend_url() -> tuple[str, str]:
+    """The back end, and what says so."""
+    if url := os.environ.get("PULUMI_BACKEND_URL"):
+        return url, "PULUMI_BACKEND_URL"
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    try:
+        stored = json.loads((home / "credentials.json").read_text())
+        return str(stored.get("current") or ""), "pulumi login"
+    except (OSError, ValueError, AttributeError):
+        return "", ""
+
+
+def plugin(project: Path) -> list[Check]:
+    """The plugin that Pulumi.yaml names: where it is, and what it answers when it is started."""
+    own = Path(sys.prefix) / "bin" / _PLUGIN
+    file = project / "Pulumi.yaml"
+    if not file.exists():
+        fix = "run this in a project, or name one by --project DIR"
+        return [warn("project", f"there is no Pulumi.yaml in or above {project}", fix), *_ask(own)]
+    providers = (read_yaml(file).get("plugins") or {}).get("providers") or []
+    told = next((entry["path"] for entry in providers if entry.get("name") == "mlops"), None)
+    if told is None:
+        if (found := shutil.which(_PLUGIN)) is not None:
+            return [*_ask(Path(found))]
+        fix = f"plugins: {{providers: [{{name: mlops, path: {own.parent}}}]}}"
+        return [wrong("project", f"{file} does not say where the plugin mlops is", f"add {fix}")]
+    named = project / told / _PLUGIN if (project / told).is_dir() else project / told
+    if not os.access(named, os.X_OK):
+        fix = f"set plugins.providers.path to {own.parent}, or install the package there"
+        return [wrong("project", f"{file} names {told}, which has no {_PLUGIN}", fix)]
+    checks = [ok("project", f"{file} names {told}")]
+    if named.resolve() != own.resolve():
+        fix = f"run {named.parent / 'mlops'}, or correct plugins.providers.path"
+        checks.append(
+            warn("project", f"the plugin in {told} is not this installation's ({own.parent})", fix)
+        )
+    return [*checks, *_ask(named)]
+
+
+def _ask(command: Path) -> list[Check]:
+    """Start the plugin as the engine does, and ask for its version and schema."""
+    name = "plugin"
+    if not os.access(command, os.X_OK):
+        fix = "install the package pulumi-mlops into this environment"
+        return [wrong(name, f"there is no {command}", fix)]
+    process = subprocess.Popen(
+        [str(command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace",
+    )  # fmt: skip
+    late = threading.Timer(_SHORT_SECONDS, process.kill)
+    late.start()
+    try:
+        port = process.stdout.readline().strip() if process.stdout else ""
+        if not port.isdigit():
+            process.kill()
+            _, errors = process.communicate()
+            reason = without_credentials(errors.strip().splitlines()[-1]) if errors.strip() else ""
+            fix = f"run {command} to see all, and install the package anew"
+            return [wrong(name, f"{command} does not start: {reason or 'no port'}", fix)]
+        answered, resources = _answers(f"127.0.0.1:{port}")
+    finally:
+        late.cancel()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if answered != (ours := version("pulumi-mlops")):
+        fix = "install the same version into both environments"
+        return [warn(name, f"it is version {answered}, this command {ours}", fix)]
+    return [ok(name, f"version {answered}, {resources} resource types ({command})")]
+
+
+def _answers(address: str) -> tuple[str, int]:
+    # A second or more of imports, which only this check needs.
+    import grpc  # noqa: PLC0415
+    from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped] # noqa: PLC0415
+    from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS  # noqa: PLC0415
+    from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc  # noqa: PLC0415
+
+    # A proxy of the environment is not asked: this is our own loopback.
+    options = [*_GRPC_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        stub = provider_pb2_grpc.ResourceProviderStub(channel)
+        info = stub.GetPluginInfo(Empty(), timeout=_SHORT_SECONDS)
+        schema = stub.GetSchema(provider_pb2.GetSchemaRequest(), timeout=_SHORT_SECONDS)
+    return str(info.version), len(json.loads(schema.schema).get("resources", {}))

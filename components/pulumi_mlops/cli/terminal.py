@@ -1,0 +1,76 @@
+"""How things are shown: colours, tables, durations and sizes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TextIO
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+class Style:
+    """Colours for a stream: only on a terminal, and not where NO_COLOR (no-color.org) is set."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.enabled = (
+            stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        )
+
+    def good(self, text: str) -> str:
+        """What is as it should be."""
+        return self._painted(text, "32")
+
+    def bad(self, text: str) -> str:
+        """What is wrong."""
+        return self._painted(text, "31")
+
+    def unsure(self, text: str) -> str:
+        """What deserves a look."""
+        return self._painted(text, "33")
+
+    def title(self, text: str) -> str:
+        """A heading."""
+        return self._painted(text, "1")
+
+    def quiet(self, text: str) -> str:
+        """What is there for completeness."""
+        return self._painted(text, "2")
+
+    def _painted(self, text: str, code: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self.enabled and text else text
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> list[str]:
+    """Lines with aligned columns; a column in which all is empty is left out."""
+    shown = [index for index in range(len(heads)) if any(row[index] for row in rows)]
+    widths = {index: max(len(row[index]) for row in [heads, *rows]) for index in shown}
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(f"{row[index]:<{widths[index]}}" for index in shown).rstrip()
+
+    return [style.quiet(line(heads)), *(line(row) for row in rows)]
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `5 d 2 h`."""
+    whole = max(0, round(seconds))
+    for index, (step, unit) in enumerate(_STEPS):
+        if whole >= step:
+            text = f"{whole // step} {unit}"
+            if index + 1 < len(_STEPS):
+                smaller, name = _STEPS[index + 1]
+                if rest := whole % step // smaller:
+                    text += f" {rest} {name}"
+            return text
+    return f"{whole} s"
+
+
+def size(count: float) -> str:
+    """`117 MiB`."""
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")

@@ -1,0 +1,69 @@
+"""Cron expressions as POSIX has them, checked and in the form that APScheduler reads."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+# APScheduler counts the days of the week from Monday = 0, crontab from Sunday = 0 (and 7).
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def for_apscheduler(cron: str) -> str:
+    """The five fields of `cron` with the days of the week by name.
+
+    Raises ValueError saying what is wrong with it, also for one that never comes.
+    """
+    fields = cron.split()
+    if len(fields) != 5:
+        raise ValueError(
+            f"has {len(fields)} fields: five are needed (minute, hour, day of the month, month, "
+            "day of the week), as in `0 3 * * 1-5`"
+        )
+    if not fields[2].startswith("*") and not fields[4].startswith("*"):
+        raise ValueError(
+            "names a day of the month and a day of the week, of which cron takes either: "
+            "put `*` for one of them"
+        )
+    fields[4] = ",".join(_days(part.lower()) for part in fields[4].split(","))
+    read = " ".join(fields)
+    # Half a second of imports, paid only where there is a schedule.
+    from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
+
+    try:
+        trigger = CronTrigger.from_crontab(read, timezone=ZoneInfo("UTC"))
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+    if trigger.get_next_fire_time(None, datetime.now(ZoneInfo("UTC"))) is None:
+        raise ValueError("names a day that never comes")
+    return read
+
+
+def _days(part: str) -> str:
+    """One item of the day-of-week field: `*`, a day, `1-5`, `0-6/2`, `*/2`."""
+    span, _, step = part.partition("/")
+    if span == "*" and not step:
+        return "*"
+    first, _, last = ("0-6" if span == "*" else span).partition("-")
+    try:
+        if step and not last:
+            raise ValueError(part)
+        start = _number(first)
+        end = _number(last) if last else start
+        every = int(step) if step else 1
+        if end < start and last == "sun":
+            end = 7
+        days = range(start, end + 1, every) if every > 0 else ()
+    except ValueError:
+        days = ()
+    if not days:
+        raise ValueError(f"has {part!r} for the day of the week: take 0 to 7, or sun to sat")
+    return ",".join(_DAYS[day] for day in days)
+
+
+def _number(day: str) -> int:
+    if day in _DAYS:
+        return _DAYS.index(day)
+    if not (day.isascii() and day.isdigit() and len(day) == 1 and int(day) < len(_DAYS)):
+        raise ValueError(day)
+    return int(day)

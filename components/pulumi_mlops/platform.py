@@ -1,0 +1,147 @@
+"""MlopsPlatform: the whole platform from one configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from collections.abc import Mapping
+
+import pulumi
+
+from . import resources
+from .artifacts import ArtifactStore
+from .config import PlatformConfig, check_files, parse
+from .monitoring import MonitoringStack
+from .serving import ServingEndpoint
+from .spec import Checked, Spec
+from .targets import resolve
+from .tracking import TrackingServer
+from .training import Pipeline, TrainingRunner
+
+
+class MlopsPlatform(pulumi.ComponentResource):
+    """Artifact store, tracking server, training, endpoints and monitoring, wired together.
+
+    Raises pulumi.RunError for a configuration that cannot be, one line a problem.
+    """
+
+    client_env: pulumi.Output[dict[str, str]]
+    """The environment variables that clients of the platform need; a secret."""
+
+    def __init__(
+        self,
+        name: str,
+        config: PlatformConfig | Mapping[str, typing.Any] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Provision what `config` says, all defaults without one."""
+        if not isinstance(config, PlatformConfig):
+            config = parse(config or {})
+        check_files(config)
+        super().__init__("mlops:index:MlopsPlatform", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.artifacts = ArtifactStore(f"{name}-artifacts", _args(config.artifacts), child)
+        self.tracking = TrackingServer(
+            f"{name}-tracking",
+            _args(config.tracking, artifact_store=self.artifacts),
+            child,
+        )
+        self.training = TrainingRunner(
+            f"{name}-training",
+            _args(config.training, tracking=self.tracking, artifact_store=self.artifacts),
+            child,
+        )
+        self.pipelines = {
+            key: Pipeline(f"{name}-{key}-pipeline", _args(part, runner=self.training), child)
+            for key, part in config.pipelines.items()
+        }
+        self.endpoints = {}
+        for key, part in config.endpoints.items():
+            pipeline = self.pipelines.get(part.pipeline or "")
+            self.endpoints[key] = ServingEndpoint(
+                f"{name}-{key}-endpoint",
+                _args(
+                    part,
+                    leave_out="pipeline",
+                    label=key,
+                    tracking=self.tracking,
+                    artifact_store=self.artifacts,
+                    after=pipeline.outputs if pipeline else None,
+                ),
+                child,
+            )
+        self.monitoring: MonitoringStack | None = None
+        if config.monitoring.enabled:
+            scrape = {**self.artifacts.scrape, **self.tracking.scrape}
+            more: list[Pipeline | ServingEndpoint]
+            more = [*self.pipelines.values(), *self.endpoints.values()]
+            for component in more:
+                scrape |= component.scrape
+            self.monitoring = MonitoringStack(
+                f"{name}-monitoring",
+                _args(
+                    config.monitoring,
+                    leave_out="enabled",
+                    scrape=scrape,
+                    links={"Experiments and models": self.tracking.url},
+                ),
+                child,
+            )
+        self.client_env = pulumi.Output.secret(
+            pulumi.Output.all(self.tracking.client_env, self.artifacts.client_env).apply(
+                lambda both: {**both[0], **both[1]}
+            )
+        )
+        self.client_file = resources.File(
+            f"{name}-client-env",
+            {"fileName": "client.env", "content": self.client_env.apply(_sourced)},
+            child,
+        )
+        self.logs_dir = resolve().logs_dir()
+        self.register_outputs({"tracking_url": self.tracking.url})
+
+    def export(self) -> None:
+        """Make the stack's outputs: what people and programs need to work with the platform."""
+        pulumi.export("tracking_url", self.tracking.url)
+        pulumi.export("s3_endpoint_url", self.artifacts.endpoint_url)
+        pulumi.export("artifact_store", self.artifacts.uri)
+        pulumi.export(
+            "endpoints",
+            {
+                key: {
+                    "url": endpoint.url,
+                    "model": endpoint.model,
+                    "versions": list(endpoint.traffic),
+                    "traffic": endpoint.traffic,
+                }
+                for key, endpoint in self.endpoints.items()
+            },
+        )
+        if self.endpoints:
+            pulumi.export("try_it", next(iter(self.endpoints.values())).try_it)
+        pulumi.export("dashboard_url", self.monitoring.url if self.monitoring else None)
+        pulumi.export("client_env", self.client_env)
+        pulumi.export("client_env_file", self.client_file.output("path"))
+        pulumi.export("logs_dir", self.logs_dir)
+
+    async def registered(self) -> None:
+        """Wait until the endpoints are registered; for `pulumi.run` in a program with many.
+
+        When a program ends, Pulumi's SDK looks at every value that is still pending each time that
+        one of them comes in. After this there are few.
+        """
+        await asyncio.gather(*(endpoint.url.future() for endpoint in self.endpoints.values()))
+
+
+def _args(part: Spec, *, leave_out: str = "", **wiring: typing.Any) -> typing.Any:
+    """A component's args: the settings that were set, and what connects it to the others."""
+    settings = {name: getattr(part, name) for name in part.model_fields_set if name != leave_out}
+    return Checked({**settings, **wiring})
+
+
+def _sourced(env: Mapping[str, str]) -> str:
+    lines = ["# Made by pulumi-mlops; `source` it to work with the platform."]
+    for key, value in sorted(env.items()):
+        quoted = value.replace("'", "'\\''")
+        lines.append(f"export {key}='{quoted}'")
+    return "\n".join(lines) + "\n"

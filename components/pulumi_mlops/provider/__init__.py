@@ -1,0 +1,1 @@
+"""The `mlops` resource plugin: the custom resources that no existing provider has."""

@@ -1,0 +1,1 @@
+"""Resources that live on this machine: environments, processes, routes, volumes and secrets."""

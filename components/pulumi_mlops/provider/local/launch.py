@@ -1,0 +1,88 @@
+"""Starts one program so that nothing of it outlives who started it, and nothing runs twice.
+
+Run as `python -I -S launch.py SPEC.json` (standard library only, so that it costs little). The
+program replaces this process. Every process of it carries a cookie in its environment; what an
+earlier, killed start left behind is found by that cookie and ended first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+COOKIE = "MLOPS_PROGRAM"
+STARTED = "started"
+"""The file beside a definition that says by its digest which one was started last."""
+_PR_SET_PDEATHSIG = 1
+
+
+def find(cookie: str) -> list[int]:
+    """The processes of ours that carry `cookie`, this one left out."""
+    wanted = f"{COOKIE}={cookie}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def end(cookie: str, seconds: float) -> None:
+    """End every process that carries `cookie`: politely, and after `seconds` by force."""
+    deadline = time.monotonic() + seconds
+    told: set[int] = set()
+    while pids := [pid for pid in find(cookie) if not _is_zombie(pid)]:
+        forced = time.monotonic() > deadline
+        for pid in pids:
+            if forced or pid not in told:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if forced else signal.SIGTERM)
+                told.add(pid)
+        time.sleep(0.05)
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the thread that started this process ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return True
+
+
+def main() -> None:
+    """Become the program that the file named by the first argument describes."""
+    parent = os.getppid()
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    end(spec["cookie"], spec["stop_seconds"])
+    die_with_parent()
+    if os.getppid() != parent:
+        sys.exit(1)
+    if scratch := spec.get("scratch"):
+        shutil.rmtree(scratch, ignore_errors=True)
+        Path(scratch).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if digest := spec.get("digest"):
+        Path(sys.argv[1]).with_name(STARTED).write_text(digest)
+    os.chdir(spec["cwd"])
+    environment = {**spec["env"], COOKIE: spec["cookie"]}
+    try:
+        os.execvpe(spec["command"][0], spec["command"], environment)  # noqa: S606
+    except OSError as error:
+        sys.exit(f"cannot start {spec['command'][0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""What is told about an address."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+def is_loopback(url: str | None) -> bool:
+    """Whether `url` is on this machine, where a proxy of the environment must not be asked."""
+    host = urlsplit(url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_http(url: str) -> bool:
+    """Whether `url` is http://host[:port][/path] or the same with https."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None

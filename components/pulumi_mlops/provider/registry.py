@@ -1,0 +1,31 @@
+"""Every resource type of the plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .handler import Handler
+from .local.environment import EnvironmentHandler
+from .local.file import FileHandler
+from .local.process import ProcessHandler
+from .local.route import RouteHandler
+from .local.run import RunHandler
+from .local.secret import SecretHandler
+from .local.volume import VolumeHandler
+from .model_version import ModelVersionHandler
+from .s3_bucket import BucketHandler
+
+
+def handlers() -> list[Handler[Any]]:
+    """One handler a type."""
+    return [
+        BucketHandler(),
+        ModelVersionHandler(),
+        EnvironmentHandler(),
+        FileHandler(),
+        ProcessHandler(),
+        RouteHandler(),
+        RunHandler(),
+        SecretHandler(),
+        VolumeHandler(),
+    ]

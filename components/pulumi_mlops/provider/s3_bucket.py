@@ -1,0 +1,287 @@
+"""`mlops:s3:Bucket`: a bucket of any S3 store, AWS or another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .errors import ResourceError
+from .handler import Context, Handler
+from .net import is_http
+from .s3_client import DeniedError, Endpoint, UnreachableError, code_of, exists
+from .s3_contents import contents, empty
+from .s3_inputs import (
+    BucketInputs,
+    Lifecycle,
+    broken_lifecycle_rules,
+    broken_name_rules,
+    broken_tag_rules,
+)
+from .s3_settings import Settings, new_claim, owner_of, read_settings, write_settings
+from .values import Unknown, has_unknown
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class BucketHandler(Handler[BucketInputs]):
+    """Buckets over boto3."""
+
+    token = "mlops:s3:Bucket"
+    description = (
+        "A bucket of an S3 store (AWS, SeaweedFS, MinIO, Ceph, moto). A bucket with data in it is "
+        "not deleted unless forceDestroy says so. Import it by its name; the endpoint is then "
+        "AWS_ENDPOINT_URL's and the credentials are those of boto3's default chain."
+    )
+    inputs = BucketInputs
+    secret_inputs = frozenset({"secretAccessKey"})
+    outputs: ClassVar[dict[str, str]] = {
+        "uri": "string",
+        "arn": "string",
+        "claim": "string",
+        "unsupported": "array",
+    }
+    # A store that moved to another port is the same store: its address must not replace a bucket.
+    replace_on = frozenset({"bucket"})
+
+    def check(self, ctx: Context, new: BucketInputs) -> list[tuple[str, str]]:
+        problems = []
+        if isinstance(new.bucket, str):
+            problems += [("bucket", rule) for rule in broken_name_rules(new.bucket)]
+        if isinstance(new.endpoint_url, str) and not is_http(new.endpoint_url):
+            problems.append(("endpointUrl", "has to be http://host:port or https://host"))
+        if (new.access_key_id is None) != (new.secret_access_key is None):
+            missing = "accessKeyId" if new.access_key_id is None else "secretAccessKey"
+            problems.append((missing, "accessKeyId and secretAccessKey go together: give both"))
+        if isinstance(new.lifecycle, Lifecycle):
+            problems += [("lifecycle", rule) for rule in broken_lifecycle_rules(new.lifecycle)]
+        if isinstance(new.tags, dict):
+            problems += [("tags", rule) for rule in broken_tag_rules(new.tags)]
+        return problems
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        endpoint = Endpoint.of_state(state)
+        try:
+            with endpoint.errors(resource_id, "look at"):
+                if exists(endpoint.client(quick=True), resource_id):
+                    return {}
+        except ResourceError:
+            return {}  # a store that is down is found by whoever needs it
+        return {"uri": f"gone (no bucket {resource_id} at {endpoint})"}
+
+    def preview(
+        self, ctx: Context, new: BucketInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        if isinstance(new.bucket, Unknown):
+            return {}
+        known: dict[str, Any] = {"uri": f"s3://{new.bucket}", "arn": _arn(new.bucket, new.region)}
+        if old is not None:
+            known["claim"] = old.get("claim", "")
+            if old.get("endpointUrl") == new.endpoint_url:
+                known["unsupported"] = old.get("unsupported", [])
+        reach = [new.endpoint_url, new.region, new.access_key_id, new.secret_access_key]
+        if has_unknown(reach):
+            return known
+        endpoint = _endpoint(new)
+        try:
+            with endpoint.errors(new.bucket, "look at"):
+                client = endpoint.client(quick=True)
+                if exists(client, new.bucket) and old is None:
+                    self._take_over(ctx, endpoint, client, new.bucket)
+        except UnreachableError as error:
+            ctx.log(f"not checked at preview: {error}", level="warning")
+        except DeniedError as error:
+            if endpoint.url is None:
+                raise
+            # The same update may be about to teach the store these credentials.
+            ctx.log(f"as things stand this will fail: {error}", level="warning")
+        return known
+
+    def create(self, ctx: Context, new: BucketInputs) -> tuple[str, dict[str, Any]]:
+        endpoint = _endpoint(new)
+        client = endpoint.client()
+        with endpoint.errors(new.bucket, "create"):
+            made = self._make(ctx, endpoint, client, new.bucket)
+        try:
+            outputs = self._settle(ctx, endpoint, client, new, new_claim())
+        except BaseException:
+            if made:
+                self._undo(ctx, endpoint, client, new.bucket)
+            raise
+        return new.bucket, outputs
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        endpoint = Endpoint.of_state(state) if state else Endpoint.of_environment()
+        client = endpoint.client()
+        try:
+            with endpoint.errors(resource_id, "read"):
+                if not exists(client, resource_id):
+                    return None
+                now = read_settings(client, resource_id)
+        except UnreachableError as error:
+            if not state:
+                raise
+            ctx.log(f"left as recorded: {error}", level="warning")
+            return {}
+        found = _drift(state, now)
+        if not state:
+            found |= {
+                "bucket": resource_id,
+                **({"endpointUrl": endpoint.url} if endpoint.url else {}),
+                **({"region": endpoint.region} if endpoint.region != "us-east-1" else {}),
+                "claim": now.claim or "",
+            }
+        return {
+            **found,
+            "uri": f"s3://{resource_id}",
+            "arn": _arn(resource_id, endpoint.region),
+            "unsupported": sorted(now.unsupported),
+        }
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: BucketInputs
+    ) -> dict[str, Any]:
+        endpoint = _endpoint(new)
+        client = endpoint.client()
+        claim = old.get("claim") or new_claim()
+        with endpoint.errors(resource_id, "update"):
+            moved = old.get("endpointUrl") != new.endpoint_url
+            if not exists(client, resource_id):
+                ctx.log(f"no bucket {resource_id} at {endpoint}: made anew, empty", level="warning")
+                self._make(ctx, endpoint, client, resource_id)
+            elif moved and read_settings(client, resource_id).claim != claim:
+                self._take_over(ctx, endpoint, client, resource_id)
+        return self._settle(ctx, endpoint, client, new, claim)
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        endpoint = Endpoint.of_state(old)
+        client = endpoint.client()
+        with endpoint.errors(resource_id, "delete"):
+            if not exists(client, resource_id):
+                return
+            claim = read_settings(client, resource_id).claim
+            if claim and old.get("claim") and claim != old["claim"]:
+                ctx.log(f"bucket {resource_id} stays: another resource has taken it over")
+                return
+            held = contents(client, resource_id)
+            if held and not old.get("forceDestroy"):
+                raise ResourceError(
+                    f"bucket {resource_id} at {endpoint} holds {held}: empty it, or set "
+                    "forceDestroy: true and run `pulumi up` before it is deleted"
+                )
+            if held:
+                empty(ctx, client, resource_id)
+            self._remove(client, resource_id)
+
+    def _make(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> bool:
+        """Create the bucket, or take over what an interrupted create or a kept volume left;
+        whether it was created."""
+        # Asked before: AWS in us-east-1 creates a bucket that one has already without a word.
+        if not exists(client, bucket):
+            place: Any = (
+                {}
+                if endpoint.region == "us-east-1"
+                else {"CreateBucketConfiguration": {"LocationConstraint": endpoint.region}}
+            )
+            try:
+                client.create_bucket(Bucket=bucket, **place)
+            except client.exceptions.ClientError as error:
+                if code_of(error) != "BucketAlreadyOwnedByYou":
+                    raise
+            else:
+                client.get_waiter("bucket_exists").wait(
+                    Bucket=bucket, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+                )
+                return True
+        self._take_over(ctx, endpoint, client, bucket)
+        return False
+
+    def _take_over(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
+        """Refuse a bucket that is somebody else's; tell that ours is taken over."""
+        now, held = read_settings(client, bucket), contents(client, bucket)
+        if now.owner == owner_of(ctx.urn) or (now.owner is None and not held):
+            ctx.log(f"bucket {bucket} is at {endpoint} already and taken over; it holds {held}")
+            return
+        whose = f" and belongs to {now.owner}" if now.owner else f" and holds {held}"
+        raise ResourceError(
+            f"bucket {bucket} exists at {endpoint}{whose}: choose another name (input bucket), or "
+            f"take it over with `pulumi import {self.token} {ctx.name} {bucket}`"
+        )
+
+    def _settle(
+        self, ctx: Context, endpoint: Endpoint, client: S3Client, new: BucketInputs, claim: str
+    ) -> dict[str, Any]:
+        with endpoint.errors(new.bucket, "change the settings of"):
+            unsupported = write_settings(
+                ctx, client, endpoint, new.bucket, _wanted(new, owner_of(ctx.urn), claim)
+            )
+        return {
+            "uri": f"s3://{new.bucket}",
+            "arn": _arn(new.bucket, new.region),
+            "claim": claim,
+            "unsupported": unsupported,
+        }
+
+    def _undo(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
+        """Remove what a failed create made; the create's own error is the one to be seen."""
+        try:
+            with endpoint.errors(bucket, "remove the half-made"):
+                self._remove(client, bucket)
+        except ResourceError as error:
+            ctx.log(f"left behind: {error}", level="warning")
+
+    def _remove(self, client: S3Client, bucket: str) -> None:
+        try:
+            client.delete_bucket(Bucket=bucket)
+        except client.exceptions.ClientError as error:
+            if code_of(error) == "NoSuchBucket":
+                return
+            if code_of(error) == "BucketNotEmpty":
+                raise ResourceError(
+                    f"bucket {bucket} was written to while it was being deleted: stop its writers "
+                    "and run it again"
+                ) from None
+            raise
+
+
+def _endpoint(new: BucketInputs) -> Endpoint:
+    return Endpoint(new.endpoint_url, new.region, new.access_key_id, new.secret_access_key)
+
+
+def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:
+    lifecycle = new.lifecycle
+    return Settings(
+        versioning=new.versioning,
+        lifecycle=None
+        if lifecycle is None
+        else lifecycle.model_dump(by_alias=True, exclude_none=True),
+        encryption=new.encryption,
+        public_access_block=new.public_access_block,
+        tags=new.tags,
+        owner=owner,
+        claim=claim,
+    )
+
+
+def _drift(state: dict[str, Any], now: Settings) -> dict[str, Any]:
+    """Inputs that are not as recorded; a store's own default encryption is no drift."""
+    found: dict[str, Any] = {}
+    if now.versioning != bool(state.get("versioning")):
+        found["versioning"] = now.versioning
+    if now.lifecycle != state.get("lifecycle"):
+        found["lifecycle"] = now.lifecycle
+    wanted = state.get("encryption")
+    if now.encryption != wanted and (wanted or now.encryption != "AES256"):
+        found["encryption"] = now.encryption
+    if now.tags is not None and now.tags != (state.get("tags") or {}):
+        found["tags"] = now.tags
+    block = state.get("publicAccessBlock")
+    if now.public_access_block is not None and now.public_access_block != (block is not False):
+        found["publicAccessBlock"] = now.public_access_block
+    return found
+
+
+def _arn(bucket: str, region: str | Unknown) -> str:
+    place = region if isinstance(region, str) else ""
+    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
+    known = (name for start, name in partition.items() if place.startswith(f"{start}-"))
+    return f"arn:{next(known, 'aws')}:s3:::{bucket}"

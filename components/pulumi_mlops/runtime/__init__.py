@@ -1,0 +1,1 @@
+"""Programs that run inside what was provisioned; they import nothing of Pulumi."""

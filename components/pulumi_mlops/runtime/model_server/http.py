@@ -1,0 +1,81 @@
+"""The little of HTTP that the server needs beyond ASGI: answers, errors, bodies and request ids."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: an HTTP status and one sentence for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.request_id = ""  # the V2 request's own id, once it is known
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    close: bool = False
+
+
+def new_request_id() -> str:
+    """A fresh id, unique over all servers."""
+    return uuid.uuid4().hex
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """The first value of a header, or an empty string. ASGI gives names in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return ""
+
+
+def client_request_id(scope: Scope) -> str:
+    """The client's ``x-request-id`` when it is sane (it goes to logs and headers), or nothing."""
+    value = header(scope, b"x-request-id")
+    return value if SANE_ID.fullmatch(value) else ""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's body; raises RequestError 413 above ``limit`` bytes and 415 if compressed."""
+    if encoding := header(scope, b"content-encoding"):
+        raise RequestError(415, f"Content-Encoding {encoding!r} is not supported; send it plain")
+    length = header(scope, b"content-length")
+    if length.isdigit() and int(length) > limit:
+        raise RequestError(413, f"the body has {length} bytes; at most {limit} are allowed")
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise RequestError(413, f"the body is larger than the {limit} bytes allowed")
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)

@@ -1,0 +1,168 @@
+"""Fetches and loads the model, and proves it with the golden request."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.settings import Settings
+
+if TYPE_CHECKING:
+    from pulumi_mlops.runtime.model_server.inference import Inference
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (2.0, 5.0, 10.0, 30.0)
+GOLDEN_ID = "golden-request"
+
+
+class LoadError(Exception):
+    """Why the model cannot be served; one line, for the health checker."""
+
+
+class Loader:
+    """Loads in a background thread, since the server answers health checks from its first moment.
+
+    Fetching is retried for ever with back-off (2 s to 30 s): the tracking server or the store may
+    come up later, and a version may be registered later. A model that does not load, or fails its
+    golden request, is not tried again: nothing would change.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_ready: Callable[[Inference], None],
+        on_failure: Callable[[str, bool], None],
+    ) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._on_failure = on_failure
+        self._stop = threading.Event()
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="mlops-model-", ignore_cleanup_errors=True
+        )
+        self._thread = threading.Thread(target=self._run, name="model-loader", daemon=True)
+
+    def start(self) -> None:
+        """Begin loading."""
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Give up waiting and remove the fetched files; False while a load still runs."""
+        self._stop.set()
+        self._thread.join(timeout=0.5)
+        self._folder.cleanup()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        # This server has its own retry, which says in between why it is not ready.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        attempt = 0
+        while not self._stop.is_set():
+            try:
+                path = fetch(self._settings, self._folder.name)
+                break
+            except Exception as error:
+                wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                reason = one_line(error)
+                self._on_failure(f"{reason}; trying again every {wait:.0f} s", False)
+                logger.warning("not ready: %s; trying again in %.0f s", reason, wait)
+                attempt += 1
+                self._stop.wait(wait)
+        else:
+            return
+        try:
+            inference = load(self._settings, path)
+        except LoadError as error:
+            logger.error("not ready: %s", error)
+            self._on_failure(str(error), True)
+        except Exception as error:
+            logger.exception("not ready: the model does not load")
+            self._on_failure(f"the model does not load: {one_line(error)}", True)
+        else:
+            self._on_ready(inference)
+
+
+def fetch(settings: Settings, folder: str) -> str:
+    """Download the model into ``folder``; returns its path.
+
+    Raises LoadError naming the registered versions when this one is not among them, and whatever
+    MLflow or the store raises.
+    """
+    import mlflow  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    match = re.fullmatch(r"models:/+([^/@]+)/(\d+)", settings.model_uri)
+    if match:
+        client = mlflow.MlflowClient()
+        name, version = match.groups()
+        try:
+            client.get_model_version(name, version)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise LoadError(_not_registered(client, name, version)) from None
+    return str(mlflow.artifacts.download_artifacts(settings.model_uri, dst_path=folder))
+
+
+def _not_registered(client: Any, name: str, version: str) -> str:
+    quoted = name.replace("'", "''")
+    found = client.search_model_versions(f"name = '{quoted}'")
+    versions = sorted((str(item.version) for item in found), key=int)
+    if not versions:
+        return f"model '{name}' has no registered version, and version {version} was asked for"
+    return (
+        f"version {version} of model '{name}' is not registered; these are: {', '.join(versions)}"
+    )
+
+
+def load(settings: Settings, path: str) -> Inference:
+    """Load the model at ``path`` and make its golden request.
+
+    The golden request is the input example that the model was logged with, in the serving form
+    that MLflow stored beside it. Raises LoadError when it fails or its answer does not fit the
+    signature.
+    """
+    import mlflow  # noqa: PLC0415
+
+    # Heavy imports (numpy, pandas, MLflow) happen here, in the background.
+    from pulumi_mlops.runtime.model_server.inference import Inference  # noqa: PLC0415
+
+    inference = Inference(
+        mlflow.pyfunc.load_model(path), settings.model_name, settings.model_version
+    )
+    metadata = inference.pyfunc.metadata
+    golden = metadata.get_serving_input(path) if metadata.saved_input_example_info else None
+    if not golden:
+        logger.warning("the model was logged without an input example: no golden request was made")
+        return inference
+    verify(inference, golden.encode())
+    return inference
+
+
+def verify(inference: Inference, golden: bytes) -> None:
+    """Make the golden request; raises LoadError when it fails."""
+    from pulumi_mlops.runtime.model_server.outputs import misfit  # noqa: PLC0415
+
+    try:
+        answer = inference.invocations(golden, "application/json", GOLDEN_ID)
+    except RequestError as error:
+        raise LoadError(f"the golden request (the model's input example) failed: {error}") from None
+    if reason := misfit(answer.raw, inference.signature):
+        raise LoadError(f"the golden request's answer does not fit the signature: {reason}")
+    inference.use_direct(answer)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most 500 characters."""
+    text = " ".join(str(error).split()) or "no message"
+    prefix = "" if isinstance(error, LoadError) else f"{type(error).__name__}: "
+    return (prefix + text)[:500]

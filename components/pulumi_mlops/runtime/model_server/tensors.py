@@ -1,0 +1,282 @@
+"""V2 tensors to what the model takes, with messages that say which input is wrong and how.
+
+Source: the Open Inference Protocol's REST definition, "Inference Request JSON Object",
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from pulumi_mlops.runtime.model_server.frames import block_of
+from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.signature import (
+    DATATYPES,
+    FLOATS,
+    INTEGERS,
+    Input,
+    Signature,
+)
+
+JSON_NAMES = {str: "text", bool: "a boolean", int: "an integer", float: "a number"}
+
+
+class TensorReader:
+    """Reads the ``inputs`` of V2 requests for one signature."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._by_name = {item.name: item for item in signature.inputs}
+        self._required = [item.name for item in signature.inputs if item.required]
+        self._accepted = {item.name: item.accepted for item in signature.inputs}
+        self._block = block_of(signature)
+        self._columns = [item.name for item in signature.inputs]
+
+    def read(self, tensors: Any) -> tuple[Any, dict[str, Any] | None]:
+        """The data to pass to ``predict``, and its values by column where that comes for free.
+
+        Raises RequestError 400.
+        """
+        if not isinstance(tensors, list) or not tensors:
+            raise RequestError(400, "inputs: expected a list with at least one tensor")
+        named: dict[str, dict[str, Any]] = {}
+        for index, tensor in enumerate(tensors):
+            name = _check_tensor(tensor, index)
+            if name in named:
+                raise RequestError(400, f"inputs: '{name}' is given twice")
+            named[name] = tensor
+        if not self._signature.inputs:
+            return _without_signature(named), None
+        if self._signature.raw or not self._signature.named:
+            return self._unnamed(named), None
+        if self._is_matrix(named):
+            return self._matrix(next(iter(named.values()))), None
+        return self._named(named)
+
+    def _named(self, named: dict[str, dict[str, Any]]) -> tuple[Any, dict[str, Any] | None]:
+        expected = self._signature.describe_inputs()
+        if missing := [name for name in self._required if name not in named]:
+            raise RequestError(
+                400, f"inputs: {_names(missing)} missing; got {_names(named)}, expected {expected}"
+            )
+        if unknown := [name for name in named if name not in self._by_name]:
+            raise RequestError(400, f"inputs: {_names(unknown)} unknown; expected {expected}")
+        values = {name: self._value(self._by_name[name], t) for name, t in named.items()}
+        if not self._signature.tabular:
+            return values, None
+        lengths = {name: len(value) for name, value in values.items()}
+        rows = next(iter(lengths.values()))
+        if any(length != rows for length in lengths.values()):
+            raise RequestError(400, f"inputs: columns differ in their number of rows: {lengths}")
+        if self._block is not None:
+            return self._block.frame(values, rows), values
+        ordered = {name: values[name] for name in self._columns if name in values}
+        return pd.DataFrame(ordered), ordered
+
+    def _is_matrix(self, named: dict[str, dict[str, Any]]) -> bool:
+        """One two-dimensional numeric tensor in place of one tensor per column."""
+        if len(named) != 1 or not self._signature.tabular:
+            return False
+        tensor = next(iter(named.values()))
+        return (
+            len(tensor["shape"]) == 2
+            and tensor["shape"][1] == len(self._signature.inputs)
+            and (len(self._signature.inputs) > 1 or tensor["name"] not in self._by_name)
+        )
+
+    def _matrix(self, tensor: dict[str, Any]) -> pd.DataFrame:
+        if self._block is None:
+            raise RequestError(
+                400,
+                f"inputs: '{tensor['name']}' is one matrix, but the columns differ in type; send "
+                f"one tensor per column: {self._signature.describe_inputs()}",
+            )
+        first = self._signature.inputs[0]
+        as_column = Input(tensor["name"], first.kind, first.datatype, (-1, len(self._columns)))
+        return self._block.from_matrix(_array(as_column, tensor, as_column.accepted))
+
+    def _unnamed(self, named: dict[str, dict[str, Any]]) -> Any:
+        """A signature without names: a single array, or columns by their position."""
+        inputs = self._signature.inputs
+        if len(named) != len(inputs):
+            raise RequestError(
+                400, f"inputs: expected {len(inputs)} tensor(s), got {len(named)}: {_names(named)}"
+            )
+        pairs = list(zip(inputs, named.values(), strict=True))
+        if self._signature.raw:
+            return _flat(pairs[0][1])
+        values = [self._value(item, tensor) for item, tensor in pairs]
+        return pd.DataFrame(dict(enumerate(values))) if self._signature.tabular else values[0]
+
+    def _value(self, item: Input, tensor: dict[str, Any]) -> Any:
+        accepted = self._accepted[item.name]
+        if tensor["datatype"] not in accepted:
+            raise RequestError(
+                400,
+                f"inputs: '{tensor['name']}' is {tensor['datatype']}, expected {item.datatype} "
+                f"({item.kind})",
+            )
+        if item.datatype != "BYTES":
+            return _array(item, tensor, accepted)
+        texts = _flat(tensor)
+        if not item.nested:
+            for row, value in enumerate(texts):
+                if not (isinstance(value, str) or value is None):
+                    raise _bad_element(item, tensor, row, value)
+        if not self._signature.tabular:
+            return np.array(texts, dtype=object).reshape(_checked_shape(item, tensor))
+        return [_from_text(item, row, value) for row, value in enumerate(texts)]
+
+
+def _check_tensor(tensor: Any, index: int) -> str:
+    """The tensor's name, once it has the members that V2 requires."""
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+        raise RequestError(400, f"inputs[{index}]: expected an object with 'name'")
+    name: str = tensor["name"]
+    if tensor.get("datatype") not in DATATYPES:
+        raise RequestError(
+            400,
+            f"inputs: '{name}' has datatype {tensor.get('datatype')!r}; allowed are "
+            f"{', '.join(sorted(DATATYPES))}",
+        )
+    shape = tensor.get("shape")
+    if (
+        not isinstance(shape, list)
+        or not shape
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
+        raise RequestError(
+            400, f"inputs: '{name}' has shape {shape!r}; expected as in [1] or [8, 4]"
+        )
+    if not isinstance(tensor.get("data"), list):
+        raise RequestError(
+            400, f"inputs: '{name}' has no 'data' list (binary data is not supported)"
+        )
+    if 0 in shape:
+        raise RequestError(400, f"inputs: '{name}' is empty (shape {shape})")
+    return name
+
+
+def _array(item: Input, tensor: dict[str, Any], accepted: frozenset[str]) -> np.ndarray[Any, Any]:
+    """Numbers or booleans, of the model's own type, in the shape that the model wants."""
+    try:
+        array = np.array(tensor["data"])
+    except ValueError:  # lists of unequal length
+        array = np.array(_flat(tensor), dtype=object)
+    allowed = "iuf" if item.datatype in FLOATS else "iu" if item.datatype in INTEGERS else "b"
+    # numpy makes 1 of a true between numbers, without a word.
+    hidden = allowed != "b" and bool in set(map(type, _flat(tensor)))
+    if hidden or array.dtype.kind not in allowed:
+        # null stands for a missing value, which only floats have.
+        kinds = (int, float, type(None)) if "f" in allowed else (int,)
+        for row, value in enumerate(_flat(tensor)):
+            is_bool = isinstance(value, bool)
+            if is_bool is not (allowed == "b") or not isinstance(value, (bool, *kinds)):
+                raise _bad_element(item, tensor, row, value)
+    shape = _checked_shape(item, tensor, array.size)
+    if item.datatype in INTEGERS and array.dtype.kind in "iu":
+        bounds = np.iinfo(item.dtype)
+        if array.min() < bounds.min or array.max() > bounds.max:
+            raise RequestError(
+                400, f"inputs: '{tensor['name']}' has values outside {item.datatype} ({item.kind})"
+            )
+    try:
+        return array.astype(item.dtype, copy=False).reshape(shape)
+    except (OverflowError, ValueError, TypeError):
+        raise RequestError(
+            400, f"inputs: '{tensor['name']}' has values that are no {item.datatype} ({item.kind})"
+        ) from None
+
+
+def _checked_shape(item: Input, tensor: dict[str, Any], size: int | None = None) -> tuple[int, ...]:
+    """The shape to give to the model; raises when the tensor's does not fit."""
+    shape = tuple(tensor["shape"])
+    if size is None:
+        size = len(_flat(tensor))
+    if math.prod(shape) != size:
+        raise RequestError(
+            400, f"inputs: '{tensor['name']}' has shape {list(shape)} but {size} values"
+        )
+    wanted = item.shape
+    if wanted == (-1,) and len(shape) == 2 and shape[1] == 1:
+        return (shape[0],)  # a column, as V2 clients with a batch dimension send it
+    fits = len(shape) == len(wanted) and all(
+        w in (-1, s) for w, s in zip(wanted, shape, strict=True)
+    )
+    if not fits:
+        raise RequestError(
+            400,
+            f"inputs: '{tensor['name']}' has shape {list(shape)}, expected {list(wanted)} "
+            "(-1 is any size)",
+        )
+    return shape
+
+
+def _from_text(item: Input, row: int, value: Any) -> Any:
+    """An element of a BYTES column as the signature's type."""
+    if value is None:
+        return None
+    try:
+        if item.nested:
+            return orjson.loads(value) if isinstance(value, str) else value
+        if item.kind == "datetime":
+            return pd.Timestamp(value)
+        if item.kind == "binary":
+            return base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        form = {"datetime": "ISO 8601 text", "binary": "base64"}.get(item.kind, "JSON text")
+        raise RequestError(
+            400, f"inputs: '{item.name}' row {row} is {_show(value)}, expected {form}"
+        ) from None
+    return value
+
+
+def _flat(tensor: dict[str, Any]) -> list[Any]:
+    """The data as a flat list: V2 lets clients nest it by the shape."""
+    data = tensor["data"]
+    for _ in range(len(tensor["shape"]) - 1):
+        if not data or not isinstance(data[0], list):
+            break
+        data = [value for part in data for value in (part if isinstance(part, list) else [part])]
+    return list(data)
+
+
+def _without_signature(named: dict[str, dict[str, Any]]) -> Any:
+    arrays = {
+        name: _array(
+            Input(name, "no signature", tensor["datatype"], tuple(tensor["shape"])),
+            tensor,
+            DATATYPES,
+        )
+        if tensor["datatype"] != "BYTES"
+        else np.array(_flat(tensor), dtype=object).reshape(tensor["shape"])
+        for name, tensor in named.items()
+    }
+    if len(arrays) == 1 and (only := next(iter(arrays.values()))).ndim > 1:
+        return only
+    return pd.DataFrame({name: array.reshape(-1) for name, array in arrays.items()})
+
+
+def _bad_element(item: Input, tensor: dict[str, Any], row: int, value: Any) -> RequestError:
+    kind = JSON_NAMES.get(type(value), "null" if value is None else "a nested value")
+    return RequestError(
+        400,
+        f"inputs: '{tensor['name']}' element {row} is {_show(value)} ({kind}), expected "
+        f"{item.datatype} ({item.kind})",
+    )
+
+
+def _names(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _show(value: Any) -> str:
+    text = orjson.dumps(value, default=str).decode()
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,210 @@
+"""The monitor's configuration, read from environment variables.
+
+========================  ======================================================================
+``HOST``                  address to listen on; default ``127.0.0.1``
+``PORT``                  port to listen on; required
+``MLOPS_STACK``           the stack's name, the title of the page; default ``mlops``
+``MLOPS_TARGETS``         JSON list of targets, see :class:`Target`
+``MLOPS_TARGETS_DIR``     folder of JSON files, each a target or a list of them, read again when
+                          one changes: a new target costs no restart and no history (one of the
+                          two is required)
+``MLOPS_LINKS``           JSON object of link text to ``http(s)`` URL, shown on the page; optional
+``MLOPS_SCRAPE_INTERVAL`` seconds between two scrapes of a target, 0.1 to 300; default 5
+========================  ======================================================================
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED = ("job", "instance")
+_FIELDS = ("job", "instance", "url", "health_url", "labels")
+
+
+class ConfigError(ValueError):
+    """A variable is missing or wrong; the message is one line that names it and the fix."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A service to watch. At least one of the two URLs is given.
+
+    ``job`` says what it is and ``instance`` which one; together they are unique and become labels
+    of all its samples, as in Prometheus. ``url`` answers metrics in Prometheus' text format;
+    ``health_url`` answers 2xx while the service is healthy. ``labels`` are added to its samples.
+    """
+
+    job: str
+    instance: str
+    url: str | None = None
+    health_url: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.job, self.instance))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The labels that every sample of this target carries."""
+        return {"job": self.job, "instance": self.instance, **self.labels}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the program is told; see the module's table."""
+
+    port: int
+    targets: tuple[Target, ...]
+    host: str = "127.0.0.1"
+    stack: str = "mlops"
+    links: Mapping[str, str] = field(default_factory=dict)
+    interval: float = 5.0
+    targets_dir: Path | None = None
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read the configuration; raises :class:`ConfigError`."""
+    return Config(
+        host=environ.get("HOST") or "127.0.0.1",
+        port=_port(environ.get("PORT", "")),
+        stack=environ.get("MLOPS_STACK") or "mlops",
+        targets=_targets(environ),
+        targets_dir=_folder(environ),
+        links=_links(environ.get("MLOPS_LINKS") or "{}"),
+        interval=_interval(environ.get("MLOPS_SCRAPE_INTERVAL") or "5"),
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise ConfigError(f"PORT: must be a whole number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 300:
+        raise ConfigError(f"MLOPS_SCRAPE_INTERVAL: must be 0.1 to 300 seconds, not {text!r}")
+    return seconds
+
+
+def _json(variable: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{variable}: is not JSON: {error}") from None
+
+
+def _folder(environ: Mapping[str, str]) -> Path | None:
+    folder = environ.get("MLOPS_TARGETS_DIR")
+    return Path(folder) if folder else None
+
+
+def _targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
+    text, folder = environ.get("MLOPS_TARGETS"), _folder(environ)
+    if folder is not None:
+        return read_targets(folder)
+    if text is None:
+        raise ConfigError('MLOPS_TARGETS: is not set; it is a JSON list, "[]" for no targets')
+    items = _json("MLOPS_TARGETS", text)
+    if not isinstance(items, list):
+        raise ConfigError("MLOPS_TARGETS: must be a JSON list of objects")
+    return _unique([(f"MLOPS_TARGETS[{i}]", item) for i, item in enumerate(items)])
+
+
+def read_targets(folder: Path) -> tuple[Target, ...]:
+    """The targets in the JSON files of ``folder``; raises :class:`ConfigError`."""
+    if not folder.is_dir():
+        raise ConfigError(f"MLOPS_TARGETS_DIR: {folder} is no folder")
+    found: list[tuple[str, object]] = []
+    for file in sorted(folder.glob("*.json")):
+        content = _json(file.name, file.read_text())
+        items = content if isinstance(content, list) else [content]
+        found += [(f"{file.name}[{i}]", item) for i, item in enumerate(items)]
+    return _unique(found)
+
+
+def signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Something that is another after a file of ``folder`` came, went or changed."""
+    files = sorted(folder.glob("*.json"))
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def _unique(items: Sequence[tuple[str, object]]) -> tuple[Target, ...]:
+    targets = tuple(_target(where, item) for where, item in items)
+    seen: set[tuple[str, str]] = set()
+    for (where, _), target in zip(items, targets, strict=True):
+        key = (target.job, target.instance)
+        if key in seen:
+            raise ConfigError(
+                f"{where}.instance: {target.instance!r} occurs twice in job "
+                f"{target.job!r}; give each instance of a job its own name"
+            )
+        seen.add(key)
+    return targets
+
+
+def _target(where: str, item: object) -> Target:
+    if not isinstance(item, dict):
+        raise ConfigError(f"{where}: must be an object with {', '.join(_FIELDS)}")
+    for name in item:
+        if name not in _FIELDS:
+            raise ConfigError(f"{where}.{name}: is unknown; allowed are {', '.join(_FIELDS)}")
+    for name in ("job", "instance"):
+        if not isinstance(item.get(name), str) or not item[name]:
+            raise ConfigError(f"{where}.{name}: must be a non-empty string")
+    url = _url(f"{where}.url", item.get("url"))
+    health_url = _url(f"{where}.health_url", item.get("health_url"))
+    if url is None and health_url is None:
+        raise ConfigError(f"{where}.url: is missing; give url, health_url or both")
+    labels = item.get("labels", {})
+    if not isinstance(labels, dict):
+        raise ConfigError(f"{where}.labels: must be an object of strings")
+    for name, value in labels.items():
+        if not _LABEL.fullmatch(name) or name in _RESERVED or name.startswith("__"):
+            raise ConfigError(
+                f"{where}.labels.{name}: is not a usable label name; use letters, digits and _, "
+                "not job, instance or a name that starts with __"
+            )
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}.labels.{name}: must be a string")
+    return Target(item["job"], item["instance"], url, health_url, labels)
+
+
+def _url(where: str, value: object) -> str | None:
+    """Check an optional URL. The value is not repeated in the error: it may hold a password."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: must be a string or null")
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"{where}: must be an absolute http or https URL")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{where}: must not contain a user or password")
+    return value
+
+
+def _links(text: str) -> dict[str, str]:
+    links = _json("MLOPS_LINKS", text)
+    if not isinstance(links, dict):
+        raise ConfigError("MLOPS_LINKS: must be a JSON object of link text to URL")
+    checked = {}
+    for name, value in links.items():
+        url = _url(f"MLOPS_LINKS.{name}", value)
+        if url is None:
+            raise ConfigError(f"MLOPS_LINKS.{name}: must be an absolute http or https URL")
+        checked[name] = url
+    return checked

@@ -1,0 +1,256 @@
+"""Which scraped series belong to which endpoint, version and route.
+
+Metric names: ``mlops_inference_*`` and ``mlops_prediction*`` of the model server; ``haproxy_*`` of
+HAProxy's exporter, where a backend is named after its endpoint and a server ``v<version>-<n>``.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .exposition import Sample
+from .history import Series, TargetHistory
+from .rates import covered_seconds, histogram_quantile, ratio, window_sum
+from .watcher import Watched
+
+_SERVER = re.compile(r"v([^-]+)-.+")
+GAUGES = (
+    "mlops_model_info",
+    "mlops_inference_in_progress",
+    "mlops_prediction_log_queue_length",
+)
+SHADOW = "shadow"
+"""The role whose requests are copies, so not part of the traffic that users see."""
+
+
+class Group:
+    """Series that are read as one, from any number of targets."""
+
+    def __init__(self) -> None:
+        self.sources: dict[int, TargetHistory] = {}
+        self.series: dict[int, list[Series]] = defaultdict(list)
+
+    def observe(self, history: TargetHistory) -> None:
+        """Note that a target would report here, so that silence means zero and not unknown."""
+        self.sources[id(history)] = history
+
+    def add(self, history: TargetHistory, series: Series) -> None:
+        """Add a series of a target."""
+        self.observe(history)
+        self.series[id(history)].append(series)
+
+    @classmethod
+    def join(cls, groups: Iterable["Group"]) -> "Group":
+        """All series of several groups."""
+        joined = cls()
+        for group in groups:
+            joined.sources.update(group.sources)
+            for source, series in group.series.items():
+                joined.series[source].extend(series)
+        return joined
+
+    def where(self, keep: Callable[[Mapping[str, str]], bool]) -> "Group":
+        """The series whose labels are wanted, over the same targets."""
+        group = Group()
+        group.sources = self.sources
+        for source, series in self.series.items():
+            group.series[source] = [one for one in series if keep(one.labels)]
+        return group
+
+    @property
+    def has_series(self) -> bool:
+        """Whether any series was ever seen."""
+        return any(self.series.values())
+
+    def _all(self) -> Iterable[Series]:
+        return (one for series in self.series.values() for one in series)
+
+    def increase(self, start: float, end: float) -> float:
+        """How much was added within ``(start, end]``."""
+        return sum(window_sum(one.times, one.values, start, end) for one in self._all())
+
+    def per_second(self, start: float, end: float) -> float | None:
+        """The sum of the targets' rates; None when no target was scraped twice by then."""
+        total = None
+        for source, history in self.sources.items():
+            seconds = covered_seconds(history.times, start, end)
+            if seconds is None:
+                continue
+            added = sum(window_sum(s.times, s.values, start, end) for s in self.series[source])
+            total = (total or 0.0) + added / seconds
+        return total
+
+    def last_total(self) -> float:
+        """The sum of the counters as last read."""
+        return sum(one.last for one in self._all())
+
+    def quantile(self, quantile: float, start: float, end: float) -> float | None:
+        """A quantile of what a histogram's ``_bucket`` series observed in a window."""
+        buckets: dict[float, float] = defaultdict(float)
+        for one in self._all():
+            buckets[_bound(one)] += window_sum(one.times, one.values, start, end)
+        return histogram_quantile(quantile, buckets)
+
+    def highest_bound(self) -> float | None:
+        """The histogram's highest finite bucket bound."""
+        return max((b for b in map(_bound, self._all()) if math.isfinite(b)), default=None)
+
+    def shares(self, label: str, start: float, end: float) -> list[dict[str, Any]]:
+        """Count and share by a label's value, largest first."""
+        counts: dict[str, float] = defaultdict(float)
+        for one in self._all():
+            counts[one.labels.get(label, "")] += window_sum(one.times, one.values, start, end)
+        total = sum(counts.values())
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            {label: value, "count": count, "share": ratio(count, total)}
+            for value, count in ordered
+            if count > 0
+        ]
+
+
+def _bound(series: Series) -> float:
+    try:
+        return float(series.labels.get("le", "nan"))
+    except ValueError:
+        return math.nan
+
+
+@dataclass
+class Server:
+    """A server of a route."""
+
+    weight: float = 0.0
+    state: str = ""
+    """HAProxy's: UP, DOWN, MAINT, DRAIN or NOLB."""
+
+
+@dataclass
+class Version:
+    """One model version behind an endpoint, over all its replicas."""
+
+    model: str | None = None
+    roles: set[str] = field(default_factory=set)
+    requests: Group = field(default_factory=Group)
+    live: Group = field(default_factory=Group)
+    """The requests without those that were only shadowed."""
+    durations: Group = field(default_factory=Group)
+    classes: Group = field(default_factory=Group)
+    in_progress: float | None = None
+    servers: list["Server"] = field(default_factory=list)
+
+    @property
+    def weight(self) -> float:
+        """The sum of the servers' weights, which are as configured whether they are up or not."""
+        return sum(server.weight for server in self.servers)
+
+
+@dataclass
+class Endpoint:
+    """An endpoint's versions and what its route counted."""
+
+    versions: dict[str, Version] = field(default_factory=lambda: defaultdict(Version))
+    route: Group = field(default_factory=Group)
+
+
+@dataclass
+class Logs:
+    """A prediction log's counters."""
+
+    written: Group = field(default_factory=Group)
+    dropped: Group = field(default_factory=Group)
+    failures: Group = field(default_factory=Group)
+    """Files that could not be written; they are tried again."""
+    waiting: float | None = None
+
+
+@dataclass
+class Traffic:
+    """Everything that is known of all endpoints."""
+
+    endpoints: dict[str, Endpoint] = field(default_factory=lambda: defaultdict(Endpoint))
+    logs: dict[tuple[str, str], Logs] = field(default_factory=lambda: defaultdict(Logs))
+
+
+def collect(watched: Iterable[Watched]) -> Traffic:
+    """Sort the series of all targets."""
+    traffic = Traffic()
+    routes: list[tuple[TargetHistory, Series]] = []
+    servers: dict[tuple[str, str], Server] = defaultdict(Server)
+    for one in watched:
+        for sample in one.samples:
+            _current(traffic, servers, one.history, sample)
+        for series in one.history.series.values():
+            if series.name == "haproxy_backend_http_responses_total":
+                routes.append((one.history, series))
+            else:
+                _counter(traffic, one.history, series)
+    for (proxy, name), server in servers.items():
+        # MAINT is a server that was switched off, so it has no part in the configured split.
+        if (match := _SERVER.fullmatch(name)) and server.state != "MAINT":
+            traffic.endpoints[proxy].versions[match[1]].servers.append(server)
+    for history, series in routes:
+        # HAProxy has proxies of its own; only those that hold versions are endpoints.
+        endpoint = traffic.endpoints.get(series.labels.get("proxy", ""))
+        if endpoint is not None:
+            endpoint.route.add(history, series)
+    return traffic
+
+
+def _current(
+    traffic: Traffic,
+    servers: dict[tuple[str, str], Server],
+    history: TargetHistory,
+    sample: Sample,
+) -> None:
+    """A gauge, which counts only as of the latest scrape."""
+    labels = sample.labels
+    if sample.name == "haproxy_server_weight":
+        servers[labels.get("proxy", ""), labels.get("server", "")].weight = sample.value
+    elif sample.name == "haproxy_server_status" and sample.value == 1:
+        servers[labels.get("proxy", ""), labels.get("server", "")].state = labels.get("state", "")
+    elif sample.name in GAUGES:
+        if "endpoint" not in labels or "version" not in labels:
+            return
+        row = _row(traffic, labels)
+        for group in (row.requests, row.live, row.durations, row.classes):
+            group.observe(history)
+        if sample.name == "mlops_prediction_log_queue_length":
+            log = traffic.logs[labels["endpoint"], labels["version"]]
+            log.waiting = (log.waiting or 0.0) + sample.value
+        elif sample.name == "mlops_inference_in_progress":
+            row.in_progress = (row.in_progress or 0.0) + sample.value
+
+
+def _row(traffic: Traffic, labels: Mapping[str, str]) -> Version:
+    row = traffic.endpoints[labels["endpoint"]].versions[labels["version"]]
+    row.model = labels.get("model") or row.model
+    if labels.get("role"):
+        row.roles.add(labels["role"])
+    return row
+
+
+def _counter(traffic: Traffic, history: TargetHistory, series: Series) -> None:
+    labels = series.labels
+    if "endpoint" not in labels or "version" not in labels:
+        return
+    row = _row(traffic, labels)
+    key = labels["endpoint"], labels["version"]
+    match series.name:
+        case "mlops_inference_requests_total":
+            row.requests.add(history, series)
+            if labels.get("role") != SHADOW:
+                row.live.add(history, series)
+        case "mlops_inference_duration_seconds_bucket":
+            row.durations.add(history, series)
+        case "mlops_predictions_total":
+            row.classes.add(history, series)
+        case "mlops_prediction_log_written_total":
+            traffic.logs[key].written.add(history, series)
+        case "mlops_prediction_log_dropped_total":
+            traffic.logs[key].dropped.add(history, series)
+        case "mlops_prediction_log_flush_failures_total":
+            traffic.logs[key].failures.add(history, series)

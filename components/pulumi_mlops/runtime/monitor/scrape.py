@@ -1,0 +1,143 @@
+"""One look at one target: is it healthy, and what do its metrics say."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import httpx
+
+from .config import Target
+from .exposition import Family, ParseError, parse
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_SAMPLES = 20_000
+T = TypeVar("T")
+State = Literal["up", "degraded", "down"]
+
+
+class ScrapeError(Exception):
+    """Why a target has no answer, for people."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a look at a target found.
+
+    ``state``: ``up``; ``degraded`` when it is healthy and its metrics cannot be read; ``down``.
+    ``latency_seconds`` is how long the health check took, or the metrics where there is none.
+    ``families`` is None unless the metrics were read.
+    """
+
+    state: State
+    duration_seconds: float
+    latency_seconds: float | None = None
+    error: str | None = None
+    families: list[Family] | None = None
+
+
+def new_client() -> httpx.AsyncClient:
+    """A client that goes exactly where it is told: no redirects, no proxy from the environment."""
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        trust_env=False,
+        # A kept connection would be reused just when a server with an idle timeout of about one
+        # interval (5 s is usual) closes it, and the service would look down.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        headers={
+            "User-Agent": "pulumi-mlops-monitor",
+            "Connection": "close",
+            "Accept": "text/plain;version=0.0.4,*/*;q=0.1",
+            # A compressed body could grow beyond its bound in one chunk.
+            "Accept-Encoding": "identity",
+        },
+    )
+
+
+async def look(client: httpx.AsyncClient, target: Target, timeout: float) -> Result:
+    """Check the health and read the metrics of a target, both within ``timeout`` seconds."""
+    started = time.perf_counter()
+    health, metrics = await asyncio.gather(
+        _attempt(_health(client, target.health_url, timeout)),
+        _attempt(_metrics(client, target.url, timeout)),
+    )
+    duration = time.perf_counter() - started
+    # What an unhealthy server's metrics say still counts: while it drains it answers requests.
+    families = metrics[1] if isinstance(metrics, tuple) else None
+    if isinstance(health, ScrapeError):
+        return Result("down", duration, None, f"health: {health}", families)
+    if isinstance(metrics, ScrapeError):
+        state: State = "down" if health is None else "degraded"
+        return Result(state, duration, health, f"metrics: {metrics}")
+    latency = health if health is not None else metrics[0] if metrics else None
+    return Result("up", duration, latency, None, families)
+
+
+async def _attempt(work: Awaitable[T]) -> T | ScrapeError:
+    try:
+        return await work
+    except ScrapeError as error:
+        return error
+
+
+async def _health(client: httpx.AsyncClient, url: str | None, timeout: float) -> float | None:
+    return (await _get(client, url, timeout)).seconds if url else None
+
+
+async def _metrics(
+    client: httpx.AsyncClient, url: str | None, timeout: float
+) -> tuple[float, list[Family]] | None:
+    if not url:
+        return None
+    answer = await _get(client, url, timeout)
+    if "openmetrics" in answer.content_type:
+        raise ScrapeError("answered OpenMetrics although text format 0.0.4 was asked for")
+    lines = sum(not line.startswith(b"#") for line in answer.body.splitlines())
+    if lines > MAX_SAMPLES:
+        raise ScrapeError(f"more than {MAX_SAMPLES:,} samples; expose fewer label values")
+    try:
+        # In a thread: the parser reads some 20,000 samples a second, others must not wait for it.
+        families = await asyncio.to_thread(parse, answer.body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ScrapeError("not Prometheus text format: it is not UTF-8") from None
+    except ParseError as error:
+        raise ScrapeError(str(error)) from None
+    return answer.seconds, families
+
+
+@dataclass(frozen=True)
+class _Answer:
+    seconds: float
+    body: bytes
+    content_type: str
+
+
+async def _get(client: httpx.AsyncClient, url: str, timeout: float) -> _Answer:
+    """A 2xx answer; raises :class:`ScrapeError` for anything else."""
+    started = time.perf_counter()
+    try:
+        # httpx bounds each read; a body that drips needs a bound on the whole as well.
+        async with (
+            asyncio.timeout(timeout),
+            client.stream("GET", url, timeout=timeout) as response,
+        ):
+            if response.is_redirect:
+                raise ScrapeError(f"answered {response.status_code}; redirects are not followed")
+            if not response.is_success:
+                raise ScrapeError(f"answered {response.status_code} {response.reason_phrase}")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise ScrapeError("answered compressed although that was not asked for")
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise ScrapeError(f"answered more than {MAX_BODY_BYTES >> 20} MiB")
+            content_type = response.headers.get("content-type", "")
+            return _Answer(time.perf_counter() - started, bytes(body), content_type)
+    except (TimeoutError, httpx.TimeoutException):
+        raise ScrapeError(f"no answer within {timeout:g} s") from None
+    except httpx.ConnectError:
+        raise ScrapeError("connection refused or host not found") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ScrapeError(f"{type(error).__name__}: {error}"[:120]) from None

@@ -1,0 +1,239 @@
+"""The status document: what the page shows and ``GET /api/status`` answers.
+
+Times are unix seconds, durations seconds, shares and ratios 0 to 1, rates per second over the last
+``window_seconds``. ``null`` always means "not known": a rate without data, a ratio or latency
+without traffic (no requests is ``requests_per_second: 0`` with ``error_ratio: null``)::
+
+    {"stack": "dev", "time": 1795387000.0, "interval_seconds": 5.0, "window_seconds": 60.0,
+     "history_seconds": 1800.0,
+     "state": "ok" | "attention" | "waiting" | "stale", "summary": "tracking-server is down",
+     "stale": false,              whether the scrape loop has not run for 3 intervals
+     "last_round": 1795386999.0,  when every target had last been looked at
+     "series": {"kept": 312, "limit": 4000, "refused": 0},
+     "services": [
+       {"job": "tracking", "instance": "tracking-server", "labels": {},
+        "state": "up" | "degraded" | "down" | "unknown",   degraded: healthy, metrics unreadable
+        "since": 1795386000.0,    no earlier than the monitor's own start
+        "last_success": 1795386999.0, "latency_seconds": 0.004, "error": null | "health: ...",
+        "metrics": true}],        whether it has metrics at all
+     "endpoints": [
+       {"endpoint": "penguins", "requests_per_second": 12.5, "error_ratio": 0.0,
+        "route": null | {"requests_per_second": 12.5, "error_ratio": 0.0},   the proxy's view,
+                                                  which has the requests that reached no server
+        "versions": [
+          {"version": "4", "model": "penguins", "roles": ["live"], "in_progress": 0.0,
+           "requests_per_second": 11.2, "error_ratio": 0.0, "client_error_ratio": 0.01,
+           "latency_seconds": {"p50": 0.003, "p95": 0.009, "highest_bound": 10.0},
+           "share_seen": 0.9, "share_configured": 0.9,
+           "servers": null | {"up": 2, "total": 2},
+           "classes": [{"class": "Adelie", "count": 812.0, "share": 0.44}],   whole history
+           "history": {"step_seconds": 30.0, "requests_per_second": [null, 10.9, ...],
+                       "error_ratio": [...], "p95_seconds": [...]}}]}],      oldest first
+     "prediction_logs": [
+       {"endpoint": "penguins", "version": "4", "written_total": 5120.0, "dropped_total": 0.0,
+        "written_per_second": 11.2, "dropped_recently": 0.0,
+        "waiting": 12.0,          rows not yet written
+        "failures_recently": 0.0}]}   files that could not be written and are tried again
+
+``error_ratio`` counts answers with a code of 500 and above, ``client_error_ratio`` those from 400
+to 499. A latency equal to ``highest_bound`` means "at least that". ``*_total`` count since the
+servers started, ``*_recently`` over ``history_seconds``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .history import MAX_SERIES
+from .model import Endpoint, Group, Version, collect
+from .rates import ratio
+from .watcher import Watched, Watcher
+
+STEPS = 60
+MAX_NAMED = 2
+
+
+def build(watcher: Watcher) -> dict[str, Any]:
+    """The document as of now."""
+    interval = watcher.config.interval
+    spans = Spans(
+        now=watcher.clock(),
+        window=max(60.0, 4 * interval),
+        history=watcher.window,
+        step=max(watcher.window / STEPS, 2 * interval),
+    )
+    traffic = collect(watcher.watched)
+    services = [_service(watched) for watched in watcher.watched]
+    state, summary = _summary(watcher, services)
+    return {
+        "stack": watcher.config.stack,
+        "time": watcher.wall(),
+        "interval_seconds": interval,
+        "window_seconds": spans.window,
+        "history_seconds": spans.history,
+        "state": state,
+        "summary": summary,
+        "stale": watcher.stale,
+        "last_round": watcher.last_round,
+        "series": {
+            "kept": watcher.budget.used,
+            "limit": MAX_SERIES,
+            "refused": watcher.budget.refused,
+        },
+        "services": services,
+        "endpoints": [
+            _endpoint(name, endpoint, spans) for name, endpoint in sorted(traffic.endpoints.items())
+        ],
+        "prediction_logs": [
+            {
+                "endpoint": endpoint,
+                "version": version,
+                "written_total": logs.written.last_total(),
+                "dropped_total": logs.dropped.last_total(),
+                "written_per_second": logs.written.per_second(*spans.recent),
+                "dropped_recently": logs.dropped.increase(*spans.kept),
+                "waiting": logs.waiting,
+                "failures_recently": logs.failures.increase(*spans.kept),
+            }
+            for (endpoint, version), logs in sorted(
+                traffic.logs.items(), key=lambda item: (item[0][0], _natural(item[0][1]))
+            )
+        ],
+    }
+
+
+def _service(watched: Watched) -> dict[str, Any]:
+    result = watched.result
+    return {
+        "job": watched.target.job,
+        "instance": watched.target.instance,
+        "labels": dict(watched.target.labels),
+        "state": watched.state,
+        "since": watched.since,
+        "last_success": watched.last_success,
+        "latency_seconds": result.latency_seconds if result else None,
+        "error": result.error if result else None,
+        "metrics": watched.target.url is not None,
+    }
+
+
+def _summary(watcher: Watcher, services: list[dict[str, Any]]) -> tuple[str, str]:
+    if watcher.stale:
+        return "stale", "The figures are stale: the scrape loop does not run"
+    count = len(services)
+    if not count:
+        return "ok", "No services to watch"
+    parts = []
+    for state in ("down", "degraded"):
+        bad = [service["instance"] for service in services if service["state"] == state]
+        if len(bad) > MAX_NAMED:
+            parts.append(f"{len(bad)} of {count} services are {state}")
+        elif bad:
+            parts.append(f"{' and '.join(bad)} {'is' if len(bad) == 1 else 'are'} {state}")
+    if parts:
+        return "attention", ", ".join(parts)
+    waiting = sum(service["state"] == "unknown" for service in services)
+    if waiting:
+        return "waiting", f"Waiting for the first answer of {waiting} of {count} services"
+    return "ok", "The service is up" if count == 1 else f"All {count} services are up"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The stretches of time that figures are given for, in monotonic seconds."""
+
+    now: float
+    window: float
+    history: float
+    step: float
+
+    @property
+    def recent(self) -> tuple[float, float]:
+        """What the current figures are about."""
+        return self.now - self.window, self.now
+
+    @property
+    def kept(self) -> tuple[float, float]:
+        """All that is remembered."""
+        return self.now - self.history, self.now
+
+    @property
+    def steps(self) -> list[tuple[float, float]]:
+        """The steps of a sparkline, on multiples of the step so that they do not flicker."""
+        last = math.ceil(self.now / self.step)
+        count = round(self.history / self.step)
+        return [((i - 1) * self.step, i * self.step) for i in range(last - count + 1, last + 1)]
+
+
+def _endpoint(name: str, endpoint: Endpoint, spans: Spans) -> dict[str, Any]:
+    rows = endpoint.versions
+    everything = Group.join(row.requests for row in rows.values())
+    live = sum(row.live.increase(*spans.recent) for row in rows.values())
+    weight = sum(row.weight for row in rows.values())
+    return {
+        "endpoint": name,
+        **_rate_and_errors(everything, spans),
+        "route": _rate_and_errors(endpoint.route, spans) if endpoint.route.has_series else None,
+        "versions": [
+            _version(version, rows[version], live, weight, spans)
+            for version in sorted(rows, key=_natural)
+        ],
+    }
+
+
+def _version(
+    version: str, row: Version, live: float, weight: float, spans: Spans
+) -> dict[str, Any]:
+    requests, recent = row.requests, spans.recent
+    server_errors, client_errors = _with_code(requests, "5"), _with_code(requests, "4")
+    reported = row.live.per_second(*recent) is not None
+    return {
+        "version": version,
+        "model": row.model,
+        "roles": sorted(row.roles),
+        "in_progress": row.in_progress,
+        "requests_per_second": requests.per_second(*recent),
+        "error_ratio": _ratio(server_errors, requests, recent),
+        "client_error_ratio": _ratio(client_errors, requests, recent),
+        "latency_seconds": {
+            "p50": row.durations.quantile(0.5, *recent),
+            "p95": row.durations.quantile(0.95, *recent),
+            "highest_bound": row.durations.highest_bound(),
+        },
+        "share_seen": ratio(row.live.increase(*recent), live) if reported else None,
+        "share_configured": ratio(row.weight, weight) if row.servers else None,
+        "servers": {
+            "up": sum(server.state == "UP" for server in row.servers),
+            "total": len(row.servers),
+        }
+        if row.servers
+        else None,
+        "classes": row.classes.shares("class", *spans.kept),
+        "history": {
+            "step_seconds": spans.step,
+            "requests_per_second": [requests.per_second(*span) for span in spans.steps],
+            "error_ratio": [_ratio(server_errors, requests, span) for span in spans.steps],
+            "p95_seconds": [row.durations.quantile(0.95, *span) for span in spans.steps],
+        },
+    }
+
+
+def _rate_and_errors(requests: Group, spans: Spans) -> dict[str, float | None]:
+    return {
+        "requests_per_second": requests.per_second(*spans.recent),
+        "error_ratio": _ratio(_with_code(requests, "5"), requests, spans.recent),
+    }
+
+
+def _with_code(requests: Group, digit: str) -> Group:
+    """The answers of a class: model servers say "503", HAProxy says "5xx"."""
+    return requests.where(lambda labels: labels.get("code", "").startswith(digit))
+
+
+def _ratio(part: Group, whole: Group, span: tuple[float, float]) -> float | None:
+    return ratio(part.increase(*span), whole.increase(*span))
+
+
+def _natural(version: str) -> tuple[int, int, str]:
+    """Newest first where versions are numbers, others after them by name."""
+    return (0, -int(version), "") if version.isdecimal() else (1, 0, version)

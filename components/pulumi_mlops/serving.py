@@ -1,0 +1,261 @@
+"""ServingEndpoint: pinned versions of a registered model behind one URL."""
+
+from __future__ import annotations
+
+import re
+import typing
+
+import pulumi
+from pydantic import Field, field_validator
+
+from . import resources
+from .artifacts import ArtifactStore
+from .sources import find_project
+from .spec import Number, Port, Spec, Whole, located
+from .targets import (
+    Backend,
+    EnvironmentSpec,
+    Health,
+    RouteSpec,
+    ServiceSpec,
+    resolve,
+    runtime_folder,
+)
+from .tracking import TrackingServer
+from .training import Requirements, requirements_of
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class ServingEndpointSettings(Spec):
+    """What a stack's configuration may say of an endpoint."""
+
+    model: str = Field(min_length=1, description="Name of the registered model.")
+    traffic: dict[str, Whole] = Field(
+        min_length=1,
+        description="Percent of the requests by model version; one with 0 is kept warm.",
+    )
+    requirements: Requirements = Field(
+        description="What the model needs: a file, from the project's folder, or a list."
+    )
+    replicas: Whole = Field(1, ge=1, le=64, description="Servers of each version.")
+    port: Port | None = Field(None, description="Port of the endpoint; a free one unless told.")
+    prediction_log: bool = Field(
+        True, description="Whether requests and answers are kept in the artifact store."
+    )
+    python: str | None = Field(None, description="Python version; ours unless told.")
+    startup_timeout: Number = Field(
+        180, gt=0, le=86400, description="Seconds until a version must be ready."
+    )
+
+    @field_validator("traffic")
+    @classmethod
+    def _whole(cls, traffic: dict[str, int]) -> dict[str, int]:
+        wrong = [
+            ((version,), "is no model version: the registry's numbers are 1, 2, 3, …")
+            for version in traffic
+            if not _VERSION.fullmatch(version)
+        ] + [
+            ((version,), f"is {share}: a share is 0 to 100 percent")
+            for version, share in traffic.items()
+            if not 0 <= share <= 100
+        ]
+        if wrong:
+            raise located(wrong)
+        if (total := sum(traffic.values())) != 100:
+            raise ValueError(f"the shares sum to {total}: they must sum to 100 percent")
+        return dict(sorted(traffic.items(), key=lambda item: int(item[0])))
+
+
+class ServingEndpointArgs(typing.TypedDict):
+    """What a ServingEndpoint takes."""
+
+    model: str
+    """Name of the registered model."""
+    traffic: typing.Mapping[str, int]
+    """Percent of the requests by model version, as in {"2": 90, "3": 10}; 0 keeps one warm."""
+    requirements: str | typing.Sequence[str]
+    """What the model needs: a requirements file, or a list."""
+    tracking: TrackingServer
+    """The registry that has the model."""
+    artifact_store: typing.NotRequired[ArtifactStore]
+    """Where the prediction log goes; without it there is none."""
+    after: typing.NotRequired[pulumi.Input[typing.Any]]
+    """Something to wait for first, as the outputs of the pipeline that registers the versions."""
+    replicas: typing.NotRequired[int]
+    """Servers of each version; 1 unless told."""
+    port: typing.NotRequired[int]
+    """Port of the endpoint; a free one unless told."""
+    prediction_log: typing.NotRequired[bool]
+    """Whether requests and answers are logged; they are unless told."""
+    python: typing.NotRequired[str]
+    """Python version of the servers; the one of this program unless told."""
+    startup_timeout: typing.NotRequired[float]
+    """Seconds until a version must be ready; 180 unless told."""
+    label: typing.NotRequired[str]
+    """What metrics and the prediction log call it; the component's name unless told."""
+    target: typing.NotRequired[str]
+    """Where it runs; the stack's `mlops:target` unless told."""
+
+
+class _ServingEndpointSpec(ServingEndpointSettings):
+    tracking: TrackingServer
+    artifact_store: ArtifactStore | None = None
+    after: typing.Any = None
+    label: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    target: str | None = None
+
+
+class ServingEndpoint(pulumi.ComponentResource):
+    """One stable URL; behind it a service for each version of the traffic table.
+
+    A promotion is a change of the table, and so is a rollback. A version that does not become
+    ready, or answers for another version, fails the update before any request is sent to it.
+    """
+
+    url: pulumi.Output[str]
+    """Where clients send requests."""
+    traffic: dict[str, int]
+    """The traffic table."""
+    try_it: pulumi.Output[str]
+    """A command that sends the example that the model was logged with; empty without one."""
+
+    def __init__(
+        self,
+        name: str,
+        args: ServingEndpointArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        spec = _ServingEndpointSpec.of(name, args)
+        requirements = requirements_of(f"{name}.requirements", spec.requirements, find_project())
+        super().__init__("mlops:index:ServingEndpoint", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        target = resolve(spec.target)
+        server = runtime_folder()
+        label = spec.label or name
+        environment = target.environment(
+            f"{name}-environment",
+            EnvironmentSpec(
+                requirements=_merged(
+                    requirements,
+                    requirements_of(name, "requirements-model-server.txt", server),
+                ),
+                python=spec.python,
+                code={"pulumi_mlops/runtime": server},
+            ),
+            child,
+        )
+        self.scrape: dict[str, typing.Any] = {}
+        backends = {}
+        examples = {}
+        registry = spec.tracking.credentials()
+        for version, weight in spec.traffic.items():
+            registered = resources.ModelVersion(
+                f"{name}-v{version}-model",
+                {
+                    "trackingUri": registry["MLFLOW_TRACKING_URI"],
+                    "username": registry.get("MLFLOW_TRACKING_USERNAME"),
+                    "password": registry.get("MLFLOW_TRACKING_PASSWORD"),
+                    "model": spec.model,
+                    "version": version,
+                    "after": spec.after,
+                },
+                child,
+            )
+            service = target.service(
+                f"{name}-v{version}",
+                ServiceSpec(
+                    environment=environment,
+                    command=["python", "-m", "pulumi_mlops.runtime.model_server"],
+                    env=_environment(label, spec, version),
+                    replicas=spec.replicas,
+                    routed=True,
+                    health=Health(
+                        path=f"/v2/models/{spec.model}/ready",
+                        expect={"version": version},
+                        timeout=spec.startup_timeout,
+                    ),
+                    stop_seconds=30,
+                ),
+                pulumi.ResourceOptions.merge(
+                    child, pulumi.ResourceOptions(depends_on=[registered])
+                ),
+            )
+            self.scrape[f"{name}-v{version}"] = _replicas_to_scrape(
+                name, spec.model, version, service.addresses
+            )
+            examples[version] = registered.output("example")
+            backends[f"v{version}"] = Backend(
+                service=service, weight=weight, check_path=f"/v2/models/{spec.model}/ready"
+            )
+        route = target.route(
+            f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
+        )
+        self.scrape[f"{name}-route"] = route.metrics_url.apply(
+            lambda url: {
+                "job": "route",
+                "instance": f"{name}-route",
+                "url": url,
+                "health_url": None,
+            }
+        )
+        most = max(spec.traffic, key=lambda version: spec.traffic[version])
+        self.try_it = pulumi.Output.all(route.url, examples[most]).apply(_curl)
+        self.url = route.url
+        self.traffic = dict(spec.traffic)
+        self.model = spec.model
+        self.register_outputs({"url": self.url, "traffic": self.traffic})
+
+
+def _environment(
+    label: str, spec: _ServingEndpointSpec, version: str
+) -> dict[str, pulumi.Input[str]]:
+    env: dict[str, pulumi.Input[str]] = {
+        **spec.tracking.credentials(),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLOPS_ENDPOINT": label,
+        "MLOPS_MODEL_NAME": spec.model,
+        "MLOPS_MODEL_VERSION": version,
+    }
+    store = spec.artifact_store
+    if store is not None and spec.prediction_log:
+        env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
+        env |= store.credentials()
+    return env
+
+
+def _curl(values: typing.Sequence[str]) -> str:
+    url, example = values
+    if not example:
+        return ""
+    quoted = example.replace("'", "'\\''")
+    return f"curl -s {url}/invocations -H 'content-type: application/json' -d '{quoted}'"
+
+
+def _replicas_to_scrape(
+    name: str, model: str, version: str, addresses: pulumi.Output[dict[str, list[str]]]
+) -> pulumi.Output[list[dict[str, typing.Any]]]:
+    def targets(all: dict[str, list[str]]) -> list[dict[str, typing.Any]]:
+        return [
+            {
+                "job": "serving",
+                "instance": f"{name}-v{version}-{index}",
+                "url": f"http://{address}/metrics",
+                "health_url": f"http://{address}/v2/models/{model}/ready",
+            }
+            for index, address in enumerate(all["http"])
+        ]
+
+    return addresses.apply(targets)
+
+
+def _merged(model: list[str], server: list[str]) -> list[str]:
+    """The model's requirements, and of the server's those that the model does not pin itself."""
+
+    def project(requirement: str) -> str:
+        """Its name as PEP 503 normalises it; an option such as `--index-url` stays as it is."""
+        name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
+        return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
+
+    pinned = {project(requirement) for requirement in model}
+    return [*model, *(line for line in server if project(line) not in pinned)]

@@ -1,0 +1,77 @@
+"""Folders of source code: which files count, and a digest that changes when one of them does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+_LEFT_OUT = frozenset({"__pycache__", "node_modules", "mlruns", "build", "dist"})
+_DIGEST_LENGTH = 16
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (the working folder unless told) with a Pulumi.yaml.
+
+    Without one it is `start` itself.
+    """
+    start = (start or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        if (folder / "Pulumi.yaml").exists():
+            return folder
+    return start
+
+
+def source_files(folder: Path) -> Iterator[Path]:
+    """The files of `folder` that are deployed, in a fixed order.
+
+    Hidden files, virtual environments, caches and build output are not, nor are sockets, pipes and
+    links that lead nowhere. Links to files count as the files, links to folders are not followed.
+    """
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in _LEFT_OUT
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        for name in sorted(files):
+            deployed = not name.startswith(".") and not name.endswith(".pyc")
+            if deployed and (here / name).is_file():
+                yield here / name
+
+
+def digest(folder: Path) -> str:
+    """Sixteen hexadecimal digits over names, contents and run bits of the source files.
+
+    Raises FileNotFoundError when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    total = hashlib.sha256()
+    for file in source_files(folder):
+        executable = os.access(file, os.X_OK)
+        # A name need not be Unicode.
+        total.update(os.fsencode(f"{file.relative_to(folder).as_posix()}\0{int(executable)}\0"))
+        found = file.stat()
+        total.update(_content_digest(file, found.st_mtime_ns, found.st_size))
+    return total.hexdigest()[:_DIGEST_LENGTH]
+
+
+# Read once while it stays as it is: a platform has many endpoints that run the same code.
+@lru_cache(maxsize=4096)
+def _content_digest(file: Path, modified_ns: int, size: int) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy the source files of `folder` to the new folder `to`."""
+    for file in source_files(folder):
+        target = to / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)

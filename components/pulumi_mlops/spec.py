@@ -1,0 +1,198 @@
+"""The base of every component's spec: validates what is known, lets Outputs through."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+
+import pulumi
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+T = typing.TypeVar("T")
+Location = tuple[str | int, ...]
+
+
+def _outputs_pass(value: typing.Any, validate: Callable[[typing.Any], typing.Any]) -> typing.Any:
+    return value if isinstance(value, pulumi.Output) else validate(value)
+
+
+def _no_bool(value: typing.Any) -> typing.Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Known = typing.Annotated[T, WrapValidator(_outputs_pass)]
+"""A value that is checked now, or an Output that is checked once it is known."""
+
+# `pulumi config set --path` and `--secret` store numbers as text, and the engine has floats alone:
+# `"2"` and `2.0` are 2, while 2.5 and true are no whole numbers.
+NoBool = BeforeValidator(_no_bool)
+Whole = typing.Annotated[int, NoBool]
+Number = typing.Annotated[float, NoBool]
+Port = typing.Annotated[int, Field(ge=1, le=65535), NoBool]
+
+SecretText = typing.Annotated[
+    Known[str],
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "description": "As `pulumi config set --secret` writes it.",
+                    "type": "object",
+                    "properties": {"secure": {"type": "string"}},
+                    "required": ["secure"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+"""Text that a stack's configuration may hold encrypted."""
+
+
+def must_be(what: str) -> WrapValidator:
+    """For a union: one problem that says `must be <what>`, not one for each member."""
+
+    def one_problem(value: typing.Any, validate: Callable[[typing.Any], typing.Any]) -> typing.Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(f"must be {what}") from None
+
+    return WrapValidator(one_problem)
+
+
+class Checked(dict[str, typing.Any]):
+    """Inputs out of a configuration that was checked as a whole: not checked once more."""
+
+
+class Spec(BaseModel):
+    """What a component was asked for, complete and checked."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        allow_inf_nan=False,
+        # One that is a part of another is checked by that one: alone it is built when it is used.
+        defer_build=True,
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(
+        cls, value: typing.Any, validate: ModelWrapValidatorHandler[typing.Self]
+    ) -> typing.Self:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            found = error.errors(include_input=False, include_url=False)
+            # A wrong name is often why another is missing, so it comes first.
+            found.sort(key=lambda part: part["type"] != "extra_forbidden")
+            raise located((part["loc"], _message(part, cls)) for part in found) from None
+
+    @classmethod
+    def of(cls, name: str, args: Mapping[str, typing.Any]) -> typing.Self:
+        """The spec of the component called `name`.
+
+        Raises pulumi.RunError, one line an input: where it is and what it must be.
+        """
+        if isinstance(args, Checked):
+            return typing.cast("typing.Self", cls.model_construct(**args))
+        try:
+            return cls.model_validate(
+                {key: value for key, value in args.items() if value is not None}
+            )
+        except ValidationError as error:
+            raise pulumi.RunError("\n".join(problems(name, error))) from None
+
+
+def located(found: Iterable[tuple[Location, str]]) -> ValidationError:
+    """An error for validators that look at several inputs: where each problem is, and its text."""
+    return ValidationError.from_exception_data(
+        "inputs",
+        [
+            InitErrorDetails(
+                type=PydanticCustomError("told", "{message}", {"message": message}),
+                loc=where,
+                input=None,
+            )
+            for where, message in found
+        ],
+        hide_input=True,
+    )
+
+
+def problems(name: str, error: ValidationError) -> list[str]:
+    """One line a problem: `name.where.it.is: what it must be`. Values are not shown."""
+    return [
+        f"{'.'.join([name, *(_key(step) for step in problem['loc'] if step != '[key]')])}: "
+        f"{problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def _key(step: str | int) -> str:
+    text = str(step)
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text)
+
+
+_MESSAGES = {
+    "missing": "is required",
+    "string_type": "must be text: put it in quotes if it is meant to be",
+    "string_unicode": "must be Unicode text",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number, and a smaller one",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a map of keys to values",
+    "model_type": "must be a map of keys to values",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "is_instance_of": "must be a component of the type {class}",
+}
+
+
+def _message(problem: typing.Any, spec: type[Spec]) -> str:
+    kind, where = problem["type"], problem["loc"]
+    if kind == "extra_forbidden":
+        return no_such("input", str(where[-1]), spec.model_fields)
+    if kind in _MESSAGES:
+        return _MESSAGES[kind].format(**problem.get("ctx", {}))
+    message: str = problem["msg"]
+    return message.removeprefix("Value error, ")
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """The text for a name that is none of `known`: what was meant, or all there are."""
+    known = list(known)
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"there is no such {what}: did you mean `{close[0]}`?"
+    return f"there is no such {what}: there are {', '.join(sorted(known)) or 'none'}"

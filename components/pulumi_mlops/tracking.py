@@ -1,0 +1,213 @@
+"""TrackingServer: MLflow's tracking server and model registry."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pulumi
+from pydantic import Field
+
+from .artifacts import ArtifactStore
+from .spec import Known, NoBool, Port, Spec
+from .targets import (
+    Database,
+    DatabaseSpec,
+    EnvironmentSpec,
+    Health,
+    SecretSpec,
+    ServiceSpec,
+    Target,
+    resolve,
+    runtime_folder,
+)
+
+_MLFLOW = "3.17.2"  # 3.18.0 does not resolve
+_BOTO3 = "boto3==1.43.36"  # what the server speaks to the store with
+_ADMIN = "admin"
+
+
+class TrackingServerSettings(Spec):
+    """What a stack's configuration may say of the tracking server."""
+
+    database: typing.Literal["sqlite", "postgresql"] = Field(
+        "sqlite", description="`sqlite` for one person, `postgresql` for a team."
+    )
+    workers: Known[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
+        1, description="Server processes."
+    )
+    port: Port | None = Field(None, description="Its port; a free one unless told.")
+    auth: bool = Field(
+        False, description="Whether it asks for a user; the platform's own clients are `admin`."
+    )
+    retain: bool = Field(
+        True, description="Whether runs and models stay when the stack is destroyed."
+    )
+
+
+class TrackingServerArgs(typing.TypedDict):
+    """What a TrackingServer takes."""
+
+    artifact_store: ArtifactStore
+    """Where artifacts go; clients reach them through the server and need no credentials of it."""
+    database: typing.NotRequired[typing.Literal["sqlite", "postgresql"]]
+    """`sqlite` unless told."""
+    workers: typing.NotRequired[pulumi.Input[int]]
+    """Server processes; 1 unless told."""
+    port: typing.NotRequired[int]
+    """A free one unless told."""
+    auth: typing.NotRequired[bool]
+    """Whether it asks for a user and password; it does not unless told. The user `admin` has a
+    generated password, stands in `client_env`, and may make further users."""
+    retain: typing.NotRequired[bool]
+    """Whether runs and models stay when the component is deleted; they do unless told."""
+    target: typing.NotRequired[str]
+    """Where it runs; the stack's `mlops:target` unless told."""
+
+
+class _TrackingServerSpec(TrackingServerSettings):
+    artifact_store: ArtifactStore
+    target: str | None = None
+
+
+class TrackingServer(pulumi.ComponentResource):
+    """Records experiments and registers models; artifacts pass through it to the store.
+
+    Raises pulumi.RunError for inputs that cannot be.
+    """
+
+    url: pulumi.Output[str]
+    """Where clients point MLFLOW_TRACKING_URI."""
+    client_env: pulumi.Output[dict[str, str]]
+    """The environment variables that MLflow clients need; a secret where it asks for a user."""
+
+    def __init__(
+        self,
+        name: str,
+        args: TrackingServerArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        spec = _TrackingServerSpec.of(name, args)
+        super().__init__("mlops:index:TrackingServer", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        target = resolve(spec.target)
+        database = target.database(
+            f"{name}-database", DatabaseSpec(engine=spec.database, retain=spec.retain), child
+        )
+        store = spec.artifact_store
+        auth = _auth(name, spec, target, database, child) if spec.auth else _NO_AUTH
+        self.server = target.service(
+            f"{name}-server",
+            ServiceSpec(
+                environment=target.environment(
+                    f"{name}-environment",
+                    EnvironmentSpec(
+                        requirements=[
+                            f"mlflow{auth.extra}=={_MLFLOW}", _BOTO3, *database.requirements,
+                        ],
+                        code=auth.code,
+                    ),
+                    child,
+                ),
+                command=[
+                    *auth.program, "server", "--host", "$(HOST)", "--port", "$(PORT)",
+                    "--workers", pulumi.Output.from_input(spec.workers).apply(str),
+                    *auth.arguments,
+                ],
+                env={
+                    # By the environment and not by arguments, which every user of a machine sees.
+                    "MLFLOW_BACKEND_STORE_URI": database.url,
+                    "MLFLOW_ARTIFACTS_DESTINATION": pulumi.Output.concat(store.uri, "/mlflow"),
+                    # From 10 processes and 35 s of start to 2 processes and 14 s.
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    **store.credentials(),
+                    **auth.env,
+                },
+                ports={"http": spec.port},
+                files=auth.files,
+                health=Health(path="/health", timeout=180),  # asks nobody for a password
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[database.native]),
+        )  # fmt: skip
+        self.url = self.server.url
+        self._env = {"MLFLOW_TRACKING_URI": self.url, **auth.client_env}
+        self.client_env = pulumi.Output.all(**self._env)
+        self.scrape = {
+            f"{name}-server": {
+                "job": "tracking",
+                "instance": f"{name}-server",
+                "url": None,
+                "health_url": self.url.apply(lambda url: f"{url}/health"),
+            }
+        }
+        self.register_outputs({"url": self.url})
+
+    def credentials(self) -> dict[str, pulumi.Input[str]]:
+        """The same as `client_env`, a variable each, for the environment of a program: only what
+        is a secret is hidden in a diff."""
+        return dict(self._env)
+
+
+@dataclass(frozen=True)
+class _Auth:
+    """What differs in a server that asks for a user."""
+
+    extra: str = ""
+    code: Mapping[str, Path] = field(default_factory=dict)
+    program: Sequence[str] = ("mlflow",)
+    arguments: Sequence[str] = ()
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    client_env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+
+
+_NO_AUTH = _Auth()
+
+
+def _auth(
+    name: str,
+    spec: _TrackingServerSpec,
+    target: Target,
+    database: Database,
+    child: pulumi.ResourceOptions,
+) -> _Auth:
+    # As long as the data: whoever was given the password can still work with what is kept.
+    password = target.secret(f"{name}-admin-password", SecretSpec(retain=spec.retain), child)
+    # What forms of the web page are signed with: nothing that is kept depends on it.
+    session_key = target.secret(f"{name}-session-key", SecretSpec(length=40), child)
+    return _Auth(
+        extra="[auth]",
+        code={"pulumi_mlops/runtime": runtime_folder()},
+        program=("python", "-m", "pulumi_mlops.runtime.tracking_server"),
+        arguments=("--app-name", "basic-auth"),
+        env={
+            "MLFLOW_AUTH_CONFIG_PATH": "$(FILES_DIR)/auth.ini",
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": session_key,
+        },
+        files={"auth.ini": pulumi.Output.all(database.url, password).apply(_auth_ini)},
+        client_env={"MLFLOW_TRACKING_USERNAME": _ADMIN, "MLFLOW_TRACKING_PASSWORD": password},
+    )
+
+
+def _auth_ini(values: typing.Sequence[str]) -> str:
+    database_url, password = (value.replace("%", "%%") for value in values)
+    return "\n".join(
+        (
+            "[mlflow]",
+            # The one of runs and models, so that all of it is kept or deleted together; MLflow
+            # counts the versions of its tables of users by themselves (alembic_version_auth).
+            f"database_uri = {database_url}",
+            f"admin_username = {_ADMIN}",
+            f"admin_password = {password}",
+            # Who was given a user may look at the work of others, as a team does, and change what
+            # is theirs: MLflow makes the creator of an experiment or a model its manager.
+            "default_permission = READ",
+            # From 0.3 s a request to 0.02 s, by far the most of which is the password's hash. With
+            # several workers a user that was deleted may go on for as many seconds.
+            "auth_cache_ttl_seconds = 60",
+            "",
+        )
+    )

@@ -1,0 +1,1 @@
+"""A classifier of penguin species, from raw data to a registered model."""

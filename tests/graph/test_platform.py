@@ -1,0 +1,144 @@
+"""The platform from one configuration, and what its stack exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+import pulumi_mlops as mlops
+
+CONFIG: dict[str, Any] = {
+    "pipelines": {"train": {"source": "train"}},
+    "endpoints": {
+        "live": {
+            "model": "penguins",
+            "pipeline": "train",
+            "requirements": "train/requirements.txt",
+            "traffic": {"1": 90, "2": 10},
+        }
+    },
+}
+
+
+def platform(**changed: Any) -> mlops.MlopsPlatform:
+    return mlops.MlopsPlatform("platform", {**CONFIG, **changed})
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(pulumi, "export", found.__setitem__)
+    yield found
+
+
+def test_defaults_are_a_platform_without_pipelines(provision: Any) -> None:
+    graph = provision(lambda: mlops.MlopsPlatform("platform"))
+    components = [
+        each for each in graph.all if each.split("::")[2].split("$")[-1].startswith("mlops:index:")
+    ]
+    assert sorted(urn.rsplit(":", 1)[-1] for urn in components) == [
+        "platform", "platform-artifacts", "platform-monitoring", "platform-tracking",
+        "platform-training",
+    ]  # fmt: skip
+
+
+def test_parts_are_wired_together(provision: Any, project: Path) -> None:
+    graph = provision(platform)
+    tracking_url = graph["platform-train-pipeline-job"].inputs["env"]["MLFLOW_TRACKING_URI"]
+    server = graph["platform-live-endpoint-v1"].inputs["env"]
+    assert server["MLFLOW_TRACKING_URI"] == tracking_url
+    assert server["MLOPS_PREDICTION_LOG"] == "s3://platform-artifacts/predictions"
+    assert server["MLOPS_ENDPOINT"] == "live"
+    model = graph["platform-live-endpoint-v1-model"]
+    assert graph["platform-train-pipeline-job"].urn in model.depends_on
+    monitor = graph["platform-monitoring-server"]
+    for scraped in ("platform-artifacts-server", "platform-live-endpoint-v2"):
+        assert scraped in str(monitor.inputs)
+
+
+def test_no_monitor_when_it_is_not_wanted(provision: Any, project: Path) -> None:
+    graph = provision(lambda: platform(monitoring={"enabled": False}))
+    assert graph.of("mlops:index:MonitoringStack") == {}
+    assert graph.of("mlops:index:ServingEndpoint")
+
+
+def test_settings_reach_their_parts(provision: Any, project: Path) -> None:
+    def program() -> None:
+        platform(
+            artifacts={"bucket": "models", "retain": False},
+            tracking={"database": "postgresql", "port": 5000},
+            training={"timeout": 60},
+            monitoring={"port": 9999, "interval": 2},
+        )
+
+    graph = provision(program)
+    assert graph["platform-artifacts-bucket"].inputs["bucket"] == "models"
+    assert not graph["platform-artifacts-bucket"].retain_on_delete
+    assert graph["platform-tracking-database-server"]
+    assert graph["platform-tracking-server"].inputs["ports"] == {"http": 5000}
+    assert graph["platform-train-pipeline-job"].inputs["timeoutSeconds"] == 60
+    assert graph["platform-monitoring-server"].inputs["ports"] == {"http": 9999}
+
+
+def test_exports_say_where_everything_is_and_keep_secrets(
+    provision: Any, project: Path, exports: dict[str, Any]
+) -> None:
+    def program() -> dict[str, Any]:
+        platform().export()
+        return exports
+
+    graph = provision(program)
+    seen = graph.result
+    assert set(seen) >= {
+        "tracking_url", "s3_endpoint_url", "artifact_store", "endpoints", "dashboard_url",
+        "client_env", "client_env_file", "logs_dir",
+    }  # fmt: skip
+    assert {name for name, each in seen.items() if each.secret} == {"client_env"}
+    assert seen["client_env"].value == {
+        "MLFLOW_TRACKING_URI": seen["tracking_url"].value,
+        "AWS_ENDPOINT_URL": seen["s3_endpoint_url"].value,
+        "MLFLOW_S3_ENDPOINT_URL": seen["s3_endpoint_url"].value,
+        "AWS_ACCESS_KEY_ID": "mlops",
+        "AWS_SECRET_ACCESS_KEY": "generated-platform-artifacts-secret-key",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    assert seen["endpoints"].value["live"] == {
+        "url": "http://route/platform-live-endpoint-route",
+        "model": "penguins",
+        "versions": ["1", "2"],
+        "traffic": {"1": 90, "2": 10},
+    }
+    assert seen["logs_dir"].value == str(project / ".mlops" / "dev" / "logs")
+
+
+def test_the_clients_file_is_a_secret_and_can_be_sourced(provision: Any, project: Path) -> None:
+    def program() -> None:
+        platform(artifacts={
+            "endpoint_url": "https://s3.example.com", "access_key_id": "me",
+            "secret_access_key": "it's; $(hush)",
+        })  # fmt: skip
+
+    content = provision(program)["platform-client-env"].inputs["content"]
+    assert type(content).__name__ == "Secret"
+    assert "export AWS_SECRET_ACCESS_KEY='it'\\''s; $(hush)'\n" in content.value
+
+
+def test_a_configuration_that_cannot_be_registers_nothing(provision: Any, project: Path) -> None:
+    refused = []
+
+    def program() -> None:
+        for changed in ({"trakcing": {}}, {"pipelines": {"train": {"source": "nowhere"}}}):
+            with pytest.raises(pulumi.RunError) as refusal:
+                platform(**changed)
+            refused.append(str(refusal.value))
+
+    assert provision(program).all == {}
+    assert refused == [
+        "platform.trakcing: there is no such input: did you mean `tracking`?",
+        f"platform.pipelines.train.source: {project}/nowhere is no folder: a path from the folder "
+        "of Pulumi.yaml is needed",
+    ]

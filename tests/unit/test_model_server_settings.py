@@ -1,0 +1,67 @@
+"""The model server's environment variables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pulumi_mlops.runtime.model_server.settings import Settings, SettingsError
+
+GOOD = {
+    "MLOPS_ENDPOINT": "flowers",
+    "MLOPS_MODEL_NAME": "iris",
+    "MLOPS_MODEL_VERSION": "7",
+    "MLFLOW_TRACKING_URI": "http://tracking:5000",
+}
+
+
+def test_defaults():
+    settings = Settings.from_env(GOOD)
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert settings.model_uri == "models:/iris/7"
+    assert settings.role == "live"
+    assert settings.drain_seconds == 1.0
+    assert settings.keep_alive_seconds == 75
+    assert settings.prediction_log == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"MLOPS_ENDPOINT": ""}, "MLOPS_ENDPOINT is not set"),
+        ({"MLOPS_MODEL_NAME": " "}, "MLOPS_MODEL_NAME is not set"),
+        ({"MLOPS_MODEL_VERSION": ""}, "MLOPS_MODEL_VERSION is not set"),
+        ({"MLOPS_MODEL_NAME": "a/b"}, "MLOPS_MODEL_NAME must not contain '/'"),
+        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI is not set; the model models:/iris/7"),
+        ({"PORT": "x"}, "PORT is 'x'; it must be a whole number from 0 to 65535"),
+        ({"PORT": "70000"}, "PORT is '70000'; it must be a whole number from 0 to 65535"),
+        ({"MLOPS_INFERENCE_THREADS": "0"}, "MLOPS_INFERENCE_THREADS is '0'; it must be a whole"),
+        ({"MLOPS_DRAIN_SECONDS": "-1"}, "MLOPS_DRAIN_SECONDS is '-1'; it must be a number of sec"),
+        ({"MLOPS_DRAIN_SECONDS": "nan"}, "MLOPS_DRAIN_SECONDS is 'nan'; it must be a number of s"),
+        ({"MLOPS_PREDICTION_LOG": "gs://b"}, "MLOPS_PREDICTION_LOG: 'gs://b' is neither s3://"),
+    ],
+)
+def test_a_bad_variable_is_named(changes, message):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**GOOD, **changes})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_model_elsewhere_needs_no_tracking_server():
+    env = {**GOOD, "MLFLOW_TRACKING_URI": "", "MLOPS_MODEL_URI": "/models/iris"}
+    assert Settings.from_env(env).model_uri == "/models/iris"
+
+
+def test_the_process_says_one_line_and_exits_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "pulumi_mlops.runtime.model_server"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "model server: MLOPS_MODEL_NAME is not set\n"

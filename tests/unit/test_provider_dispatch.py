@@ -1,0 +1,180 @@
+"""The plugin: validation, diffs, previews, secrets and errors, on a handler of its own."""
+
+import asyncio
+import json
+from typing import Any, ClassVar
+
+import pytest
+from pulumi.provider.experimental import provider as api
+from pulumi.provider.experimental.property_value import PropertyValue
+from pydantic import Field
+
+from pulumi_mlops.provider.dispatch import MlopsProvider
+from pulumi_mlops.provider.errors import ResourceError
+from pulumi_mlops.provider.handler import Context, Handler, Inputs
+from pulumi_mlops.provider.registry import handlers
+from pulumi_mlops.provider.schema import schema_of
+from pulumi_mlops.provider.values import UNKNOWN, Known, to_plain, to_property
+
+URN = "urn:pulumi:dev::proj::mlops:index:Box$mlops:test:Thing::thing"
+SECRET = "s3cr3t-value"
+
+
+class ThingInputs(Inputs):
+    size: int = Field(1, ge=1, description="How big.")
+    colour_name: Known[str] = Field("red", description="Which colour.")
+    env: dict[str, Known[str]] = Field({}, description="Variables.")
+    where: str | None = Field(None, description="Where it is found.")
+
+
+class ThingHandler(Handler[ThingInputs]):
+    token = "mlops:test:Thing"
+    description = "A thing."
+    inputs = ThingInputs
+    outputs: ClassVar[dict[str, str]] = {"status": "string", "key": "string"}
+    secret_outputs = frozenset({"key"})
+    replace_on = frozenset({"size"})
+    ignore_in_diff = frozenset({"where"})
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.fails = ""
+        self.drifted: dict[str, str] = {}
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        return self.drifted
+
+    def preview(self, ctx: Context, new: ThingInputs, old: dict[str, Any] | None) -> dict[str, Any]:
+        return {"status": "made"}
+
+    def create(self, ctx: Context, new: ThingInputs) -> tuple[str, dict[str, Any]]:
+        if self.fails:
+            raise ResourceError(self.fails)
+        ctx.log(f"works with {new.env.get('TOKEN', '')}")
+        return ctx.name, {"status": "made", "key": "k"}
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        self.deleted.append(resource_id)
+
+
+class Plugin:
+    def __init__(self) -> None:
+        self.handler = ThingHandler()
+        self.lines: list[str] = []
+        self.provider = MlopsProvider([self.handler], "0.0.1", self._log)
+
+    def _log(self, level: str, urn: str, message: str, status: bool = False) -> None:
+        self.lines.append(message)
+
+    def check(self, inputs: dict[str, Any]) -> list[tuple[str, str]]:
+        news = {key: to_property(value) for key, value in inputs.items()}
+        answer = asyncio.run(self.provider.check(api.CheckRequest(URN, {}, news, b"")))
+        return [(each.property, each.reason) for each in answer.failures or []]
+
+    def diff(self, old: dict[str, Any], new: dict[str, Any]) -> api.DiffResponse:
+        olds = {key: to_property(value) for key, value in old.items()}
+        news = {key: to_property(value) for key, value in new.items()}
+        return asyncio.run(self.provider.diff(api.DiffRequest(URN, "thing", olds, news, [])))
+
+    def create(
+        self, properties: dict[str, PropertyValue], *, preview: bool = False, urn: str = URN
+    ) -> api.CreateResponse:
+        return asyncio.run(self.provider.create(api.CreateRequest(urn, properties, 0.0, preview)))
+
+
+@pytest.fixture
+def plugin(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Plugin:
+    monkeypatch.chdir(tmp_path)
+    return Plugin()
+
+
+def test_check_names_input_and_reason(plugin: Plugin) -> None:
+    assert plugin.check({"size": 0, "nonsense": "x"}) == [
+        ("size", "Input should be greater than or equal to 1"),
+        ("nonsense", "Extra inputs are not permitted"),
+    ]
+    assert plugin.check({"size": 2, "colourName": UNKNOWN, "env": {"A": UNKNOWN}}) == []
+
+
+def test_diff_shows_just_what_changed(plugin: Plugin) -> None:
+    old = {"size": 1, "env": {"A": "1", "B": "2"}, "where": "/here", "status": "made"}
+    same = plugin.diff(old, {"size": 1, "env": {"A": "1", "B": "2"}, "where": "/there"})
+    assert same.changes is False
+    assert same.detailed_diff == {}
+    found = plugin.diff(old, {"size": 1, "env": {"A": "1", "B": "3", "C": "4"}})
+    assert {path: diff.kind for path, diff in found.detailed_diff.items()} == {
+        "env.B": api.PropertyDiffKind.UPDATE,
+        "env.C": api.PropertyDiffKind.ADD,
+    }
+    assert found.replaces == []
+
+
+def test_diff_replaces_where_it_must(plugin: Plugin) -> None:
+    found = plugin.diff({"size": 1, "env": {"A": "1"}}, {"size": 2, "env": {"A": "2"}})
+    assert found.replaces == ["size"]
+    assert found.detailed_diff["size"].kind is api.PropertyDiffKind.UPDATE_REPLACE
+    assert found.detailed_diff["env.A"].kind is api.PropertyDiffKind.UPDATE
+
+
+def test_drift_is_a_change_and_is_told(plugin: Plugin) -> None:
+    plugin.handler.drifted = {"status": "stopped"}
+    found = plugin.diff({"size": 1}, {"size": 1})
+    assert found.changes is True
+    assert list(found.detailed_diff) == ["status"]
+    assert plugin.lines == ["status is stopped: will be put right"]
+
+
+def test_preview_knows_what_it_can(plugin: Plugin) -> None:
+    answer = plugin.create({"size": PropertyValue(1.0)}, preview=True)
+    assert to_plain(answer.properties["status"]) == "made"
+    assert to_plain(answer.properties["key"]) is UNKNOWN
+
+
+def test_secrets_stay_secret(plugin: Plugin) -> None:
+    env = PropertyValue(
+        {"TOKEN": PropertyValue(SECRET, is_secret=True), "PLAIN": PropertyValue("open")}
+    )
+    answer = plugin.create({"env": env})
+    leaf = answer.properties["env"].value
+    assert leaf["TOKEN"].is_secret and not leaf["PLAIN"].is_secret  # type: ignore[index,call-overload]
+    assert answer.properties["key"].is_secret
+    assert plugin.lines == ["works with [secret]"]
+    plugin.handler.fails = f"the server refused {SECRET}"
+    with pytest.raises(ResourceError, match=r"the server refused \[secret\]"):
+        plugin.create({"env": env})
+
+
+def test_a_move_without_alias_does_not_delete_what_was_just_made(plugin: Plugin) -> None:
+    plugin.create({}, urn=URN.replace("Box", "Crate"))
+    gone = api.DeleteRequest(URN, "thing", {}, 0.0)
+    asyncio.run(plugin.provider.delete(gone))
+    assert plugin.handler.deleted == []
+    asyncio.run(plugin.provider.delete(api.DeleteRequest(URN, "other", {}, 0.0)))
+    assert plugin.handler.deleted == ["other"]
+
+
+def test_unknown_type_names_what_there_is(plugin: Plugin) -> None:
+    wrong = URN.replace("test:Thing", "test:Other")
+    with pytest.raises(ResourceError, match="mlops:test:Other is no resource of this plugin"):
+        plugin.create({}, urn=wrong)
+
+
+def test_schema_describes_every_input() -> None:
+    schema = json.loads(schema_of(handlers(), "1.2.3"))
+    assert schema["version"] == "1.2.3"
+    assert len(schema["resources"]) == len(handlers())
+    for token, resource in schema["resources"].items():
+        assert resource["description"], token
+        for name, described in resource["inputProperties"].items():
+            assert described["description"], f"{token}.{name}"
+            assert "type" in described or "$ref" in described
+
+
+def test_schema_says_which_inputs_are_secret() -> None:
+    resources = json.loads(schema_of(handlers(), "1.2.3"))["resources"]
+    assert {
+        (token, name)
+        for token, resource in resources.items()
+        for name, told in resource["inputProperties"].items()
+        if told.get("secret")
+    } == {("mlops:mlflow:ModelVersion", "password"), ("mlops:s3:Bucket", "secretAccessKey")}

@@ -1,0 +1,200 @@
+"""Serving speed, relative to other servers of the same model, one worker each, one row a request.
+
+Ours runs with metrics and the prediction log on. MLServer is installed into an environment of its
+own under build/ (its pins conflict with MLflow's other companions); it is left out, and said so,
+when that fails.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from common import (
+    Result,
+    Server,
+    free_port,
+    paired,
+    progress,
+    ratio,
+    requests_per_second,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = 4
+REQUESTS = 400
+ROUNDS = 7
+COLUMNS = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
+ROW = [39.1, 18.7, 181.0, 3750.0]
+MLSERVER = ["mlserver==1.7.1", "mlserver-mlflow==1.7.1"]
+
+TRAIN = """
+import sys, mlflow, palmerpenguins
+from mlflow.models import infer_signature
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+data = palmerpenguins.load_penguins().dropna()
+features = data[{columns}].astype(float)
+model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+model.fit(features, data.species)
+mlflow.sklearn.save_model(
+    model, {path!r}, input_example=features.head(1),
+    signature=infer_signature(features, model.predict(features)),
+)
+"""
+
+
+def measure() -> list[Result]:
+    """Requests per second of ours over each other server's, median of the rounds."""
+    with tempfile.TemporaryDirectory(prefix="bench-serving-", ignore_cleanup_errors=True) as folder:
+        return _measure(Path(folder))
+
+
+def _measure(folder: Path) -> list[Result]:
+    model = folder / "model"
+    progress("training the model")
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRAIN.format(columns=COLUMNS, path=str(model))],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    v2 = json.dumps(
+        {
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
+                for name, value in zip(COLUMNS, ROW, strict=True)
+            ]
+        }
+    ).encode()
+    v2_frame = json.dumps({**json.loads(v2), "parameters": {"content_type": "pd"}}).encode()
+    split = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [ROW]}}).encode()
+    rows = json.dumps({"rows": [dict(zip(COLUMNS, ROW, strict=True))]}).encode()
+
+    ports = {name: free_port() for name in ("ours", "fastapi", "mlflow", "mlserver")}
+    targets = {
+        "ours": ("/v2/models/penguins/infer", v2, "/v2/health/ready"),
+        "fastapi": ("/predict", rows, "/health"),
+        "mlflow": ("/invocations", split, "/health"),
+        "mlserver": ("/v2/models/penguins/infer", v2_frame, "/v2/models/penguins/ready"),
+    }
+    servers: dict[str, Server] = {}
+    try:
+        servers["ours"] = _ours(ports["ours"], model, folder)
+        servers["fastapi"] = _fastapi(ports["fastapi"], model, folder)
+        servers["mlflow"] = _mlflow(ports["mlflow"], model, folder)
+        if python := _mlserver_environment():
+            servers["mlserver"] = _mlserver(python, ports["mlserver"], model, folder)
+        for name, server in servers.items():
+            progress(f"waiting for {name}")
+            server.wait(f"http://127.0.0.1:{ports[name]}{targets[name][2]}")
+
+        def load(name: str, path: str, body: bytes) -> float:
+            return requests_per_second(ports[name], path, body, clients=CLIENTS, requests=REQUESTS)
+
+        subjects = {
+            name: lambda name=name: load(name, *targets[name][:2])  # type: ignore[misc]
+            for name in servers
+        }
+        # The same body on both sides, for the comparison with MLflow's own protocol.
+        subjects["ours /invocations"] = lambda: load("ours", "/invocations", split)
+        samples = paired(subjects, ROUNDS)
+    finally:
+        for server in servers.values():
+            server.stop()
+    ours = samples["ours"]
+    results = [
+        ratio("serving: V2 over bare FastAPI", ours, samples["fastapi"], 0.85),
+        ratio("serving: V2 over mlflow models serve", ours, samples["mlflow"], 2.0),
+        ratio(
+            "serving: /invocations over mlflow models serve",
+            samples["ours /invocations"],
+            samples["mlflow"],
+            1.5,
+        ),
+    ]
+    if "mlserver" in samples:
+        results.append(ratio("serving: V2 over MLServer", ours, samples["mlserver"], 1.0))
+    return results
+
+
+def _ours(port: int, model: Path, folder: Path) -> Server:
+    env = {
+        "PORT": str(port),
+        "MLOPS_ENDPOINT": "penguins",
+        "MLOPS_MODEL_NAME": "penguins",
+        "MLOPS_MODEL_VERSION": "1",
+        "MLOPS_MODEL_URI": str(model),
+        "MLOPS_PREDICTION_LOG": str(folder / "predictions"),
+    }
+    return Server("ours", [sys.executable, "-m", "pulumi_mlops.runtime.model_server"], env, folder)
+
+
+def _fastapi(port: int, model: Path, folder: Path) -> Server:
+    command = [sys.executable, "-m", "uvicorn", "fastapi_endpoint:app", "--no-access-log"]
+    command += ["--app-dir", str(Path(__file__).parent), "--port", str(port)]
+    return Server("fastapi", command, {"MODEL_PATH": str(model)}, folder)
+
+
+def _mlflow(port: int, model: Path, folder: Path) -> Server:
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    command += ["--workers", "1", "-m", str(model), "--host", "127.0.0.1", "-p", str(port)]
+    # MLflow starts `uvicorn` and `python` from PATH.
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"}
+    return Server("mlflow", command, path, folder)
+
+
+def _mlserver(python: Path, port: int, model: Path, folder: Path) -> Server:
+    home = folder / "mlserver"
+    home.mkdir()
+    settings = {
+        "host": "127.0.0.1",
+        "http_port": port,
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
+        "parallel_workers": 0,
+        "debug": False,
+    }
+    (home / "settings.json").write_text(json.dumps(settings))
+    model_settings = {
+        "name": "penguins",
+        "implementation": "mlserver_mlflow.MLflowRuntime",
+        "parameters": {"uri": str(model)},
+    }
+    (home / "model-settings.json").write_text(json.dumps(model_settings))
+    return Server("mlserver", [str(python.parent / "mlserver"), "start", str(home)], {}, folder)
+
+
+def _mlserver_environment() -> Path | None:
+    """MLServer's interpreter, installed once under build/; None when it cannot be installed."""
+    home = ROOT / "build" / "bench-mlserver"
+    python = home / "bin" / "python"
+    if (python.parent / "mlserver").exists():
+        return python
+    progress("installing MLServer into an environment of its own")
+    uv = [sys.executable, "-m", "uv"]
+    try:
+        subprocess.run(
+            [*uv, "venv", "-q", "--clear", "-p", sys.executable, str(home)],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        same = [f"{name}=={version(name)}" for name in ("mlflow", "scikit-learn", "pandas")]
+        subprocess.run(
+            [*uv, "pip", "install", "-q", "-p", str(python), *MLSERVER, *same],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        progress(f"MLServer cannot be installed, left out: {error.stderr.strip()[-300:]}")
+        return None
+    return python
+
+
+if __name__ == "__main__":
+    from run import report
+
+    sys.exit(report(measure()))
