@@ -3,8 +3,8 @@
 STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
-ENGINE := $(wildcard tools/engine/*.py tools/engine/*.lock tools/engine/*/go.mod tools/engine/*/go.sum)
-TOOLS := tools/stack.py tools/checkout.py $(wildcard tools/engine/*.py)
+ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
+TOOLS := tools/stack.py tools/checkout.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py)
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
 # Images and CI often set it. Without compiled modules every command here takes twice as long.
@@ -13,11 +13,11 @@ stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down preview status env doctor test lint bench clean engine-missing
+.PHONY: help up down preview status env doctor cluster cluster-down test test-kubernetes lint bench clean engine-missing
 
 help: ## list the targets
 	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 up: $(VENV)/.engine ## provision the environment and show where everything is
 	@$(stack) up $(if $(ARGS),-- $(ARGS))
@@ -37,15 +37,28 @@ env: $(VENV)/.engine ## settings for a shell: eval "$$(make -s env)"
 doctor: $(VENV)/.engine ## check this machine and the environment
 	@$(stack) run -- $(VENV)/bin/mlops doctor $(ARGS)
 
+cluster: $(VENV)/.synced ## start a real Kubernetes of one node on this machine (Debian, root)
+	@$(PY) tools/cluster/cluster.py up
+
+cluster-down: $(VENV)/.synced ## end that cluster and remove everything of it
+	@$(PY) tools/cluster/cluster.py down
+
 test: lint ## the checks and all tests
 	@tools/chromium.sh
 	$(TEST_ENV) $(VENV)/bin/pytest $(ARGS)
+
+test-kubernetes: $(VENV)/.engine ## the tests on a real cluster: that of KUBECONFIG, or one that is started
+	@[ -n "$$KUBECONFIG" ] || $(PY) tools/cluster/cluster.py up >/dev/null
+	KUBECONFIG="$${KUBECONFIG:-$(CURDIR)/.mlops/cluster/kubeconfig}" \
+	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$(CURDIR)/.mlops/cluster/bin:$$PATH" \
+		$(VENV)/bin/pytest -m kubernetes $(or $(ARGS),tests/kubernetes)
 
 lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy --strict $(TOOLS)
+	$(VENV)/bin/mypy --strict tests/kubernetes/provider/standin
 	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.engine ## measure

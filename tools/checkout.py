@@ -135,6 +135,29 @@ def config_file(project: Path, stack: str) -> Path:
     return folder / f"Pulumi.{stack}.yaml"
 
 
+def runs_here(file: Path) -> bool:
+    """Whether an environment's target is this machine."""
+    try:
+        config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    except (yaml.YAMLError, AttributeError):
+        return True  # the engine says what is wrong with it
+    return str(config.get("mlops:target", "local")) == "local"
+
+
+def fetching(project: Path, file: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Whether the engine may fetch plugins, as the environment's target needs it.
+
+    On this machine nothing has to be fetched, and looking for the plugin of an SDK that is only
+    installed takes seconds in a closed network.
+    """
+    key = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+    if runs_here(file):
+        return {} if key in base else {key: "true"}
+    # A shell of `make env` has it from an environment of this machine: the user did not set it.
+    shell = project / "stacks" / f"Pulumi.{base.get('PULUMI_STACK', '')}.yaml"
+    return {key: "false"} if base.get(key) == "true" and shell.exists() and runs_here(shell) else {}
+
+
 def without_salt(text: str) -> str:
     """The configuration without the passphrase's salt, unless values in it were encrypted by it."""
     return text if re.search(r"\bsecure:", text) else SALT.sub("", text)

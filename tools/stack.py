@@ -30,13 +30,16 @@ import yaml
 from checkout import (
     StackError,
     config_file,
+    fetching,
     prepare,
     refuse_two_states,
+    runs_here,
     say,
     settings,
     untouched,
     uses_own_backend,
 )
+from summary import summary
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -155,8 +158,39 @@ def up(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Provision the environment, then show where everything is."""
     checked(["stack", "select", "--create", stack], env)
     release_dead_lock(stack, env)
-    code = run(["pulumi", "up", "--yes", "-s", stack, *arguments], env, PROJECT)
+    command = ["pulumi", "up", "--yes", "-s", stack, *arguments]
+    if not runs_here(config_file(PROJECT, stack)):
+        # The preview writes what the images are made of; pods without an image would wait in vain.
+        code = run(["pulumi", "preview", "-s", stack], env, PROJECT)
+        if code != 0:
+            return code
+        refuse_missing_images(stack, env)
+        command.insert(2, "--skip-preview")
+    code = run(command, env, PROJECT)
     return code or status(stack, [], env)
+
+
+def refuse_missing_images(stack: str, env: Mapping[str, str]) -> None:
+    """Stop when the registry says that it has not all of the images."""
+    asked = [sys.executable, "-m", "pulumi_mlops.cli", "images", "--json", "--stack", stack]
+    done = subprocess.run(
+        asked, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise StackError(done.stderr.strip().removeprefix("error: "))
+    found = json.loads(done.stdout)
+    missing = [image["name"] for image in found if image["registry"] is False]
+    build = f"mlops images build --push --stack {stack}"
+    if missing:
+        raise StackError(
+            f"the registry has not: {', '.join(missing)}. Nothing was changed. Build and push what "
+            f'is missing, in a shell of `eval "$(make -s env)"`: {build}'
+        )
+    if unknown := [image["name"] for image in found if image["registry"] is None]:
+        say(
+            f"note: no registry told whether it has {', '.join(unknown)}; where the cluster has not"
+            f" got them either, pods will wait for them: {build}"
+        )
 
 
 def preview(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
@@ -181,6 +215,8 @@ def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
         return 0
     checked(["stack", "rm", "--yes", "--preserve-config", stack], env)
     kept = [f"stacks/Pulumi.{stack}.yaml"]
+    if not runs_here(config_file(PROJECT, stack)):
+        kept.append("volumes with `retain: true`, and the namespace, unless it is to be deleted")
     # The data that was to be kept; a stack without any leaves no folder.
     for what, folder in (("data", "volumes"), ("secrets", "secrets")):
         place = Path(str(logs)).parent / folder if logs else None
@@ -206,38 +242,9 @@ def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
 
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Show where everything of the environment is."""
-    print(summary(stack, outputs(stack, env) if exists(stack, env) else {}))
+    here = runs_here(config_file(PROJECT, stack))
+    print(summary(stack, outputs(stack, env) if exists(stack, env) else {}, here=here))
     return 0
-
-
-SINGLE = {
-    "tracking_url": "tracking server",
-    "artifact_store": "artifact store",
-    "s3_endpoint_url": "S3 endpoint",
-    "dashboard_url": "dashboard",
-    "logs_dir": "logs",
-    "client_env_file": "client settings",
-}
-
-
-def summary(stack: str, found: Mapping[str, Any]) -> str:
-    """The outputs that people look for, as a table, and a command to try."""
-    rows = [(label, str(found[key])) for key, label in SINGLE.items() if found.get(key)]
-    for name, endpoint in sorted((found.get("endpoints") or {}).items()):
-        if not isinstance(endpoint, Mapping):
-            continue
-        shares = [
-            f"{version}: {share:g} %" for version, share in endpoint.get("traffic", {}).items()
-        ]
-        traffic = f"  (traffic {', '.join(shares)})" if shares else ""
-        rows.append((f"endpoint {name}", f"{endpoint.get('url', '')}{traffic}"))
-    if not rows:
-        return f"{stack} is not up; `make up STACK={stack}` provisions it"
-    width = max(len(label) for label, _ in rows)
-    lines = ["", f"{stack}:", *(f"  {label:<{width}}  {value}" for label, value in rows)]
-    if found.get("try_it"):
-        lines += ["", "Try it:", f"  {found['try_it']}"]
-    return "\n".join(lines)
 
 
 def print_env(stack: str, found: Mapping[str, str]) -> int:
@@ -269,6 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "run":
             return run(rest, env)
         file = config_file(PROJECT, options.stack)
+        found |= fetching(PROJECT, file, os.environ)
+        env |= found
         if options.command == "env":
             return print_env(options.stack, found)
         refuse_two_states(PROJECT, options.stack, env)

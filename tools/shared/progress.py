@@ -17,12 +17,18 @@ from pathlib import Path
 PROGRESS_SECONDS = 5
 
 
-class EngineError(Exception):
-    """The engine cannot be had; the message says why and what helps."""
+class ToolError(Exception):
+    """A tool cannot do its work; the message says why and what helps."""
+
+
+class Speaker:
+    """Who speaks: the tool that this process is."""
+
+    name = "tools"
 
 
 def say(message: str) -> None:
-    print(f"engine: {message}", file=sys.stderr, flush=True)
+    print(f"{Speaker.name}: {message}", file=sys.stderr, flush=True)
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -41,12 +47,6 @@ def version_of(command: Sequence[str]) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def cache_folder(env: Mapping[str, str]) -> Path:
-    """Where this user's engines are kept, one folder a version."""
-    base = env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "~")).expanduser() / ".cache"
-    return Path(base) / "pulumi-mlops" / "engine"
 
 
 def run(
@@ -96,9 +96,9 @@ def run(
         end_group(child)
         watcher.join()
     if late.is_set():
-        raise EngineError(f"{command[0]} did not end within {limit_seconds:.0f} s")
+        raise ToolError(f"{command[0]} did not end within {limit_seconds:.0f} s")
     if code != 0:
-        raise EngineError("\n  ".join([f"{' '.join(command[:2])} failed ({code}):", *last]))
+        raise ToolError("\n  ".join([f"{' '.join(command[:2])} failed ({code}):", *last]))
 
 
 def end_group(child: subprocess.Popen[str]) -> None:

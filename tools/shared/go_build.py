@@ -1,28 +1,27 @@
-"""Build the engine from the committed module files, through the Go module proxy."""
+"""Build Go programs from committed module files, through the Go module proxy."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from progress import EngineError, cache_folder, numbers, run, say, version_of
+from progress import ToolError, numbers, run, say, version_of
 
 HERE = Path(__file__).resolve().parent
 GO_MINIMUM = (1, 26)
-CLI_PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
-HOST_PACKAGE = "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"
-SDK_MODULE = "github.com/pulumi/pulumi/sdk/v3"
-VERSION_VARIABLE = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
-HOST = "pulumi-language-python"
 
 
-def go_environment(base: Mapping[str, str], scratch: Path, wheel: bool) -> dict[str, str]:
-    """The settings of a build that only accepts what the committed go.sum lists."""
+def go_environment(base: Mapping[str, str], scratch: Path, modules: Path | None) -> dict[str, str]:
+    """The settings of a build that only accepts what the committed go.sum lists.
+
+    With `modules`, what it downloads and compiles is kept there, for the caller to remove.
+    """
     env = dict(base)
     env |= {
         "GOFLAGS": "-mod=readonly",
@@ -33,9 +32,8 @@ def go_environment(base: Mapping[str, str], scratch: Path, wheel: bool) -> dict[
         "CGO_ENABLED": "0",  # no C compiler is asked of the machine
         "GOTMPDIR": str(scratch),
     }
-    if wheel:
+    if modules is not None:
         # This user has no Go of their own, so do not leave gigabytes in ~/go and ~/.cache.
-        modules = cache_folder(base) / "go"
         env |= {
             "GOMODCACHE": str(modules / "mod"),
             "GOCACHE": str(modules / "build"),
@@ -49,7 +47,7 @@ def uv_command() -> str:
     beside = Path(sys.executable).parent / "uv"
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:
-        raise EngineError("uv is not installed; run `make .venv/.synced` first")
+        raise ToolError("uv is not installed; run `make .venv/.synced` first")
     return found
 
 
@@ -80,54 +78,38 @@ def go_toolchain(scratch: Path, path: str) -> tuple[str, bool]:
     return str(target / "go" / "bin" / "go"), True
 
 
-def build(folder: Path, version: str) -> None:
-    """Build the engine and its Python language host into `folder`/bin."""
-    binaries, scratch = folder / "bin", folder / "tmp"
+@dataclass(frozen=True)
+class Go:
+    """A Go command, the settings of a build and where the programs go."""
+
+    command: str
+    env: Mapping[str, str]
+    binaries: Path
+
+    def build(self, module: Path, package: str, name: str, flags: str = "") -> None:
+        compile_package(
+            self.command, self.env, module, package, output=self.binaries / name, flags=flags
+        )
+
+
+@contextlib.contextmanager
+def building(folder: Path, what: str, cache: Path) -> Iterator[Go]:
+    """Build programs into `folder`/bin, and leave nothing else of the build behind."""
+    binaries, scratch, modules = folder / "bin", folder / "tmp", cache / "go"
     binaries.mkdir()
     scratch.mkdir()
-    go, wheel = go_toolchain(scratch, os.environ.get("PATH", ""))
-    env = go_environment(os.environ, scratch, wheel)
+    command, wheel = go_toolchain(scratch, os.environ.get("PATH", ""))
+    env = go_environment(os.environ, scratch, modules if wheel else None)
     say(
-        f"building pulumi {version} from the Go module proxy with {version_of([go, 'version'])};"
+        f"building {what} from the Go module proxy with {version_of([command, 'version'])};"
         " this takes minutes and is done once a user"
     )
     begun = time.monotonic()
-    compile_package(
-        go,
-        env,
-        HERE / "cli",
-        CLI_PACKAGE,
-        output=binaries / "pulumi",
-        flags=f"-X {VERSION_VARIABLE}=v{version}",
-    )
-    compile_package(go, env, HERE / "language-python", HOST_PACKAGE, output=binaries / HOST)
-    sdk = subprocess.run(
-        [go, "list", "-m", "-f", "{{.Dir}}", SDK_MODULE],
-        cwd=HERE / "language-python",
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    script = binaries / f"{HOST}-exec"
-    script.write_text(
-        without_interrupt_traceback((Path(sdk) / "python" / "cmd" / script.name).read_text())
-    )
-    script.chmod(0o755)
+    yield Go(command, env, binaries)
     shutil.rmtree(scratch)
     if wheel:
-        shutil.rmtree(cache_folder(os.environ) / "go", ignore_errors=True)
+        shutil.rmtree(modules, ignore_errors=True)
     say(f"built in {time.monotonic() - begun:.0f} s")
-
-
-def without_interrupt_traceback(script: str) -> str:
-    """The host's script that runs a program, ended by an interrupt like any other process.
-
-    The engine interrupts it whenever an update fails; a traceback of that would stand among the
-    diagnostics, above the error that a reader looks for.
-    """
-    first, rest = script.split("\n", 1)
-    return f"{first}\nimport signal\n\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n{rest}"
 
 
 def compile_package(

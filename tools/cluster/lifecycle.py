@@ -1,0 +1,230 @@
+"""Start, mend, question and end the cluster of one checkout."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import certificates
+import packages
+import psutil
+from api import Api
+from binaries import binaries, kubernetes_version, pinned_version
+from components import (
+    COMPONENTS,
+    CONTAINERD_SOCKET,
+    DNS_IMAGE,
+    PAUSE_IMAGE,
+    Component,
+    configure,
+)
+from image import pack
+from node import Node
+from place import DOMAIN, NODE, Addresses, Place
+from progress import ToolError, say
+
+HERE = Path(__file__).resolve().parent
+CTR = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"]
+NAMES = [component.name for component in COMPONENTS]
+SECONDS = 120  # for a program to be ready; on an idle machine it takes a tenth of it
+KUBELET_HEALTH = f"/api/v1/nodes/{NODE}/proxy/healthz"
+QUIET_SECONDS = 5
+GRACE_SECONDS = 2  # in which a program may not have begun
+LOG_LINES = 15
+
+
+class Cluster:
+    """The cluster of one checkout, and what can be done with it."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.place = Place(checkout)
+        self.node = Node(self.place)
+
+    def up(self) -> None:
+        """Start what does not run, and wait until all of it is ready."""
+        packages.ensure()
+        folder = binaries()
+        begun = time.monotonic()
+        self.place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.place.logs.mkdir(exist_ok=True)
+        self.same_version()
+        addresses = self.place.addresses()
+        if not self.node.ready():
+            say("starting a node in namespaces of its own")
+            self.place.check(addresses)
+            self.node.start(folder, addresses)
+        certificates.write_all(self.place.pki, addresses)
+        configure(self.place, addresses)
+        (self.place.folder / "bin").unlink(missing_ok=True)
+        (self.place.folder / "bin").symlink_to(folder)
+        running = self.node.processes()
+        absent = [each for each in COMPONENTS if each.name not in running]
+        api = Api(self.place, addresses)
+        self.start(absent, {"etcd", "containerd", "kube-apiserver"}, addresses)
+        self.wait("containerd", "containerd", self.containerd_ready)
+        self.own_images(folder)
+        self.wait("the API server", "kube-apiserver", api.ready)
+        self.start(absent, {name for name in NAMES if not name.startswith("node-")}, addresses)
+        for manifest in sorted((HERE / "manifests").glob("*.yaml")):
+            api.apply(folder / "kubectl", render(manifest, addresses))
+        self.start(absent, set(NAMES), addresses)  # those whose roles were just applied
+        self.wait("the node", "kubelet", lambda: api.node_ready(NODE))
+        self.wait("DNS", "kubelet", lambda: api.deployment_ready("kube-system", "coredns"))
+        self.wait("every program", "", lambda: not self.dead())
+        if absent:
+            say(
+                f"kubernetes {kubernetes_version()} is ready after"
+                f" {time.monotonic() - begun:.0f} s, at {addresses.server}"
+            )
+        else:
+            say(f"kubernetes {kubernetes_version()} is running, at {addresses.server}")
+
+    def same_version(self) -> None:
+        """Refuse the state of another version, whose keys and objects may be others."""
+        file, version = self.place.folder / "version", pinned_version()
+        if not file.exists():
+            file.write_text(version)
+        if (found := file.read_text()) != version:
+            raise ToolError(
+                f"this checkout's cluster was made by version {found}, and this is {version}:"
+                " first `make cluster-down`, which removes it with its data"
+            )
+
+    def start(self, absent: list[Component], names: set[str], addresses: Addresses) -> None:
+        """Start those of the absent programs that are named and do not run yet."""
+        running = self.node.processes()
+        for component in absent:
+            if component.name in names and component.name not in running:
+                self.node.launch(
+                    component.command(self.place, addresses), self.log(component.name), {}
+                )
+
+    def wait(self, what: str, program: str, ready: Callable[[], bool]) -> None:
+        """Poll until it is ready; say now and then what is waited for, and why it failed."""
+        begun = said = time.monotonic()
+        while not ready():
+            now = time.monotonic()
+            dead = self.dead() if now - begun > GRACE_SECONDS else []
+            culprit = program if program in dead else (dead[0] if dead and not program else "")
+            if culprit or now - begun > SECONDS:
+                why = f"{culprit} ended" if culprit else f"not ready after {SECONDS} s"
+                raise ToolError(f"{what}: {why}\n{self.last_lines(culprit or program)}")
+            if now - said >= QUIET_SECONDS:
+                said = now
+                say(f"waiting for {what} ({now - begun:.0f} s)")
+            time.sleep(0.1)
+
+    def dead(self) -> list[str]:
+        running = self.node.processes()
+        return [name for name in NAMES if name not in running]
+
+    def containerd_ready(self) -> bool:
+        with contextlib.suppress(ToolError):
+            return bool(self.node.run([*CTR, "version"], limit_seconds=10))
+        return False
+
+    def own_images(self, folder: Path) -> None:
+        """Bring the images of the sandbox and of DNS, unless they are there."""
+        present = self.images()
+        for program, reference in (("pause", PAUSE_IMAGE), ("coredns", DNS_IMAGE)):
+            if reference not in present:
+                file = self.place.folder / f"{program}.tar"
+                pack(folder / program, reference, file)
+                self.load(file)
+                file.unlink()
+
+    def load(self, file: Path) -> None:
+        """Import the images of a tar."""
+        try:
+            with file.open("rb") as tar:
+                self.node.run([*CTR, "images", "import", "-"], stdin=tar, limit_seconds=900)
+        except OSError as error:
+            raise ToolError(f"{file} cannot be read: {error.strerror}") from error
+
+    def images(self) -> list[str]:
+        """The names of the images that pods can use."""
+        listed = self.node.run([*CTR, "images", "list", "--quiet"]).split()
+        return sorted(name for name in listed if not name.startswith("sha256:"))
+
+    def restart(self, name: str) -> None:
+        """End one program and start it anew."""
+        component = next(each for each in COMPONENTS if each.name == name)
+        process = self.node.processes().get(name)
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(30)
+        addresses = self.place.addresses()
+        api = Api(self.place, addresses)
+        self.node.launch(component.command(self.place, addresses), self.log(name), {})
+        self.wait("the API server", "kube-apiserver", api.ready)
+        if name == "kubelet":
+            self.wait("the kubelet", name, lambda: api.text(KUBELET_HEALTH) == "ok")
+
+    def down(self) -> bool:
+        """End all of it and remove its folder; whether there was anything."""
+        there = self.place.folder.exists()
+        self.node.end()
+        left = [each for each in mounts() if each.startswith(f"{self.place.folder}/")]
+        if left:
+            raise ToolError(f"something is mounted in {self.place.folder}: {', '.join(left)}")
+        if there:
+            shutil.rmtree(self.place.folder)
+        with contextlib.suppress(OSError):
+            self.place.folder.parent.rmdir()  # when nothing else is in it
+        return there
+
+    def status(self) -> bool:
+        """Print what runs; whether all of it does."""
+        running = self.node.processes()
+        for name in NAMES:
+            process = running.get(name)
+            print(f"{name:24} {f'pid {process.pid}' if process else 'not running'}")
+        if not running:
+            return False
+        addresses = self.place.addresses()
+        api = Api(self.place, addresses)
+        checks = {
+            f"API server {addresses.server}": api.ready(),
+            f"node {addresses.node}": api.node_ready(NODE),
+            f"DNS {addresses.dns_service}": api.deployment_ready("kube-system", "coredns"),
+        }
+        for what, good in checks.items():
+            print(f"{what:40} {'ready' if good else 'not ready'}")
+        print(self.exports())
+        return len(running) >= len(NAMES) and all(checks.values())
+
+    def exports(self) -> str:
+        """What to say in a shell to use it."""
+        return f"export KUBECONFIG={self.place.kubeconfig} PATH={self.place.folder}/bin:$PATH"
+
+    def log(self, name: str) -> Path:
+        return self.place.logs / f"{name}.log"
+
+    def last_lines(self, name: str) -> str:
+        file = self.log(name)
+        if not name or not file.exists():
+            return ""
+        lines = file.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join(f"  {line[:300]}" for line in [f"{file}:", *lines])
+
+
+def render(manifest: Path, addresses: Addresses) -> str:
+    text = manifest.read_text()
+    for name, value in {
+        "@DNS_IMAGE@": DNS_IMAGE,
+        "@DNS_SERVICE@": addresses.dns_service,
+        "@DOMAIN@": DOMAIN,
+    }.items():
+        text = text.replace(name, value)
+    return text
+
+
+def mounts() -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
