@@ -15,3 +15,13 @@ asyncio.set_event_loop(_LOOP)
 def _event_loop() -> None:
     """Pulumi's outputs take the thread's loop, which an `asyncio.run` of another test unsets."""
     asyncio.set_event_loop(_LOOP)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what brings up an engine or a cluster, unless `-m` speaks of it."""
+    if "kubernetes" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

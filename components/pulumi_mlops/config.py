@@ -18,6 +18,8 @@ from .serving import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
 from .targets import ADAPTERS
+from .targets.kubernetes.settings import KubernetesSettings
+from .targets.kubernetes.settings import load as kubernetes
 from .tracking import TrackingServerSettings
 from .training import PipelineSettings, TrainingRunnerSettings, requirements_of, source_folder
 
@@ -161,6 +163,10 @@ def load(project: str | None = None) -> PlatformConfig:
                 wrong.append(f"{project}.{part}: has a secret: only {places} may have one")
                 del values[part]
     try:
+        kubernetes()
+    except pulumi.RunError as error:
+        wrong.append(str(error))
+    try:
         config = parse(values, project)
     except pulumi.RunError as error:
         wrong.append(str(error))
@@ -203,6 +209,7 @@ _SETTINGS = {
         "description": "Where the platform runs.",
         "default": "local",
     },
+    "kubernetes": {"$ref": "#/$defs/KubernetesSettings"},
     "dataDir": {
         "type": "string",
         "description": "Where local resources keep their files; `.mlops` beside Pulumi.yaml "
@@ -233,6 +240,8 @@ def json_schema(project: str = "platform") -> dict[str, typing.Any]:
     `python -m pulumi_mlops.config > stacks/schema.json` writes it.
     """
     schema = PlatformConfig.model_json_schema(schema_generator=_Schema)
+    cluster = KubernetesSettings.model_json_schema(schema_generator=_Schema)
+    schema["$defs"]["KubernetesSettings"] = cluster
     definitions = schema.pop("$defs")
     properties = {f"{project}:{key}": value for key, value in schema["properties"].items()}
     properties |= {f"mlops:{key}": value for key, value in _SETTINGS.items()}

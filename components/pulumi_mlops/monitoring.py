@@ -8,8 +8,8 @@ import typing
 import pulumi
 from pydantic import Field
 
-from .spec import Number, Port, Spec
-from .targets import EnvironmentSpec, Health, ServiceSpec, resolve, runtime_folder
+from .spec import Number, Port, ResourceSettings, Spec
+from .targets import EnvironmentSpec, Health, ServiceSpec, resolve, resources_of, runtime_folder
 from .training import requirements_of
 
 
@@ -18,6 +18,7 @@ class MonitoringStackSettings(Spec):
 
     interval: Number = Field(5, ge=1, le=3600, description="Seconds from scrape to scrape.")
     port: Port | None = Field(None, description="Port of the page; a free one unless told.")
+    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
 
 class MonitoringStackArgs(typing.TypedDict):
@@ -31,6 +32,8 @@ class MonitoringStackArgs(typing.TypedDict):
     """Seconds from scrape to scrape; 5 unless told."""
     port: typing.NotRequired[int]
     """Port of the page; a free one unless told."""
+    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
+    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
     target: typing.NotRequired[str]
     """Where it runs; the stack's `mlops:target` unless told."""
 
@@ -82,6 +85,9 @@ class MonitoringStack(pulumi.ComponentResource):
                 rereads_files=True,
                 ports={"http": spec.port},
                 health=Health(path="/health"),
+                watches=True,
+                public=True,
+                resources=resources_of(spec.resources),
             ),
             child,
         )

@@ -42,6 +42,20 @@ class ModelVersion(_Resource):
     _outputs = ("source", "runId", "example")
 
 
+class GeneratedSecret(_Resource):
+    """A generated secret that is kept in the state alone."""
+
+    _token = "mlops:index:GeneratedSecret"
+    _outputs = ("value",)
+
+
+class Ready(_Resource):
+    """A workload of a cluster, waited for."""
+
+    _token = "mlops:kubernetes:Ready"
+    _outputs = ("outputs", "status")
+
+
 class Environment(_Resource):
     """A virtual environment and a snapshot of code."""
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from . import resources
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Number, Port, Spec, Whole, located
+from .spec import Number, Port, ResourceSettings, Spec, Whole, located
 from .targets import (
     Backend,
     EnvironmentSpec,
@@ -19,6 +19,7 @@ from .targets import (
     RouteSpec,
     ServiceSpec,
     resolve,
+    resources_of,
     runtime_folder,
 )
 from .tracking import TrackingServer
@@ -47,6 +48,7 @@ class ServingEndpointSettings(Spec):
     startup_timeout: Number = Field(
         180, gt=0, le=86400, description="Seconds until a version must be ready."
     )
+    resources: ResourceSettings = Field(ResourceSettings(), description="What each server takes.")
 
     @field_validator("traffic")
     @classmethod
@@ -94,6 +96,8 @@ class ServingEndpointArgs(typing.TypedDict):
     """Seconds until a version must be ready; 180 unless told."""
     label: typing.NotRequired[str]
     """What metrics and the prediction log call it; the component's name unless told."""
+    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
+    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
     target: typing.NotRequired[str]
     """Where it runs; the stack's `mlops:target` unless told."""
 
@@ -148,7 +152,9 @@ class ServingEndpoint(pulumi.ComponentResource):
         self.scrape: dict[str, typing.Any] = {}
         backends = {}
         examples = {}
-        registry = spec.tracking.credentials()
+        registry = {**spec.tracking.env, **spec.tracking.secrets}
+        env, secrets = _environment(label, spec)
+        store = spec.artifact_store
         for version, weight in spec.traffic.items():
             registered = resources.ModelVersion(
                 f"{name}-v{version}-model",
@@ -162,19 +168,21 @@ class ServingEndpoint(pulumi.ComponentResource):
                 },
                 child,
             )
+            ready = f"/v2/models/{spec.model}/versions/{version}/ready"
             service = target.service(
                 f"{name}-v{version}",
                 ServiceSpec(
                     environment=environment,
                     command=["python", "-m", "pulumi_mlops.runtime.model_server"],
-                    env=_environment(label, spec, version),
+                    env={**env, "MLOPS_MODEL_VERSION": version},
+                    secrets=secrets,
                     replicas=spec.replicas,
                     routed=True,
-                    health=Health(
-                        path=f"/v2/models/{spec.model}/ready",
-                        expect={"version": version},
-                        timeout=spec.startup_timeout,
-                    ),
+                    resources=resources_of(spec.resources),
+                    calls=[spec.tracking.server, *(store.services if store else ())],
+                    calls_outside=store is not None and not store.services,
+                    # Of the version: a server that has loaded another one answers 404.
+                    health=Health(path=ready, timeout=spec.startup_timeout),
                     stop_seconds=30,
                 ),
                 pulumi.ResourceOptions.merge(
@@ -185,9 +193,7 @@ class ServingEndpoint(pulumi.ComponentResource):
                 name, spec.model, version, service.addresses
             )
             examples[version] = registered.output("example")
-            backends[f"v{version}"] = Backend(
-                service=service, weight=weight, check_path=f"/v2/models/{spec.model}/ready"
-            )
+            backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready)
         route = target.route(
             f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
         )
@@ -208,20 +214,22 @@ class ServingEndpoint(pulumi.ComponentResource):
 
 
 def _environment(
-    label: str, spec: _ServingEndpointSpec, version: str
-) -> dict[str, pulumi.Input[str]]:
+    label: str, spec: _ServingEndpointSpec
+) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
+    """The variables of every version's servers, and those of them that are secrets."""
+    tracking, store = spec.tracking, spec.artifact_store
     env: dict[str, pulumi.Input[str]] = {
-        **spec.tracking.credentials(),
+        **tracking.env,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
-        "MLOPS_MODEL_VERSION": version,
     }
-    store = spec.artifact_store
+    secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
-        env |= store.credentials()
-    return env
+        env |= store.env
+        secrets |= store.secrets
+    return env, secrets
 
 
 def _curl(values: typing.Sequence[str]) -> str:

@@ -25,6 +25,11 @@ def find_project(start: Path | None = None) -> Path:
     return start
 
 
+def from_project(path: str) -> Path:
+    """A path as a configuration has it: from the project's folder, or with `~`."""
+    return find_project() / Path(path).expanduser()
+
+
 def source_files(folder: Path) -> Iterator[Path]:
     """The files of `folder` that are deployed, in a fixed order.
 

@@ -66,6 +66,26 @@ SecretText = typing.Annotated[
 """Text that a stack's configuration may hold encrypted."""
 
 
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
+
+
+def _bytes(value: typing.Any) -> typing.Any:
+    found = re.fullmatch(r"([0-9]+)([kMGT]i?|Ki)?", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be an amount of memory, as in `512Mi` or `4Gi`")
+    return int(found[1]) * _UNITS[found[2] or ""]
+
+
+Memory = typing.Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(gt=0),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+([kMGT]i?|Ki)?$"}),
+]
+"""Bytes, as Kubernetes writes them: `512Mi`, `4Gi`."""
+
+
 def must_be(what: str) -> WrapValidator:
     """For a union: one problem that says `must be <what>`, not one for each member."""
 
@@ -196,3 +216,15 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
     if close := difflib.get_close_matches(name, known, n=1):
         return f"there is no such {what}: did you mean `{close[0]}`?"
     return f"there is no such {what}: there are {', '.join(sorted(known)) or 'none'}"
+
+
+class ResourceSettings(Spec):
+    """What a program takes of the machine that it runs on."""
+
+    cpu: typing.Annotated[float, Field(gt=0, le=1024), NoBool] | None = Field(
+        None, description="Cores that it is given at least, as in `0.5`; the target's default."
+    )
+    memory: Memory | None = Field(
+        None, description="Memory that it may take, as in `2Gi`; the target's default."
+    )
+    gpu: typing.Annotated[int, Field(ge=0, le=64), NoBool] = Field(0, description="Its GPUs.")

@@ -11,7 +11,7 @@ import pulumi
 from pydantic import Field
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, Port, Spec
+from .spec import Known, NoBool, Port, ResourceSettings, Spec
 from .targets import (
     Database,
     DatabaseSpec,
@@ -21,6 +21,7 @@ from .targets import (
     ServiceSpec,
     Target,
     resolve,
+    resources_of,
     runtime_folder,
 )
 
@@ -45,6 +46,7 @@ class TrackingServerSettings(Spec):
     retain: bool = Field(
         True, description="Whether runs and models stay when the stack is destroyed."
     )
+    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
 
 class TrackingServerArgs(typing.TypedDict):
@@ -63,6 +65,8 @@ class TrackingServerArgs(typing.TypedDict):
     generated password, stands in `client_env`, and may make further users."""
     retain: typing.NotRequired[bool]
     """Whether runs and models stay when the component is deleted; they do unless told."""
+    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
+    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
     target: typing.NotRequired[str]
     """Where it runs; the stack's `mlops:target` unless told."""
 
@@ -82,6 +86,10 @@ class TrackingServer(pulumi.ComponentResource):
     """Where clients point MLFLOW_TRACKING_URI."""
     client_env: pulumi.Output[dict[str, str]]
     """The environment variables that MLflow clients need; a secret where it asks for a user."""
+    env: dict[str, pulumi.Input[str]]
+    """Those of them that are no secrets, a variable each, for a program's environment."""
+    secrets: dict[str, pulumi.Input[str]]
+    """Those that are."""
 
     def __init__(
         self,
@@ -117,24 +125,35 @@ class TrackingServer(pulumi.ComponentResource):
                     *auth.arguments,
                 ],
                 env={
-                    # By the environment and not by arguments, which every user of a machine sees.
-                    "MLFLOW_BACKEND_STORE_URI": database.url,
                     "MLFLOW_ARTIFACTS_DESTINATION": pulumi.Output.concat(store.uri, "/mlflow"),
                     # From 10 processes and 35 s of start to 2 processes and 14 s.
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                     "MLFLOW_DISABLE_TELEMETRY": "true",
-                    **store.credentials(),
+                    # Others get 403: a page of somewhere else must not reach it by a name it made.
+                    "MLFLOW_SERVER_ALLOWED_HOSTS": "$(HOST_NAMES)",
+                    **store.env,
                     **auth.env,
                 },
+                secrets={
+                    "MLFLOW_BACKEND_STORE_URI": database.url,
+                    **store.secrets,
+                    **auth.secrets,
+                },
+                data=database.data,
+                calls=[*store.services, *database.services],
+                calls_outside=not store.services,
+                public=True,
+                resources=resources_of(spec.resources),
                 ports={"http": spec.port},
                 files=auth.files,
                 health=Health(path="/health", timeout=180),  # asks nobody for a password
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[database.native]),
+            pulumi.ResourceOptions(parent=self, depends_on=[database.ready]),
         )  # fmt: skip
         self.url = self.server.url
-        self._env = {"MLFLOW_TRACKING_URI": self.url, **auth.client_env}
-        self.client_env = pulumi.Output.all(**self._env)
+        self.env = {"MLFLOW_TRACKING_URI": self.url, **auth.client_env}
+        self.secrets = dict(auth.client_secrets)
+        self.client_env = pulumi.Output.all(**self.env, **self.secrets)
         self.scrape = {
             f"{name}-server": {
                 "job": "tracking",
@@ -144,11 +163,6 @@ class TrackingServer(pulumi.ComponentResource):
             }
         }
         self.register_outputs({"url": self.url})
-
-    def credentials(self) -> dict[str, pulumi.Input[str]]:
-        """The same as `client_env`, a variable each, for the environment of a program: only what
-        is a secret is hidden in a diff."""
-        return dict(self._env)
 
 
 @dataclass(frozen=True)
@@ -160,8 +174,10 @@ class _Auth:
     program: Sequence[str] = ("mlflow",)
     arguments: Sequence[str] = ()
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     client_env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    client_secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
 _NO_AUTH = _Auth()
@@ -183,12 +199,11 @@ def _auth(
         code={"pulumi_mlops/runtime": runtime_folder()},
         program=("python", "-m", "pulumi_mlops.runtime.tracking_server"),
         arguments=("--app-name", "basic-auth"),
-        env={
-            "MLFLOW_AUTH_CONFIG_PATH": "$(FILES_DIR)/auth.ini",
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": session_key,
-        },
+        env={"MLFLOW_AUTH_CONFIG_PATH": "$(FILES_DIR)/auth.ini"},
+        secrets={"MLFLOW_FLASK_SERVER_SECRET_KEY": session_key},
         files={"auth.ini": pulumi.Output.all(database.url, password).apply(_auth_ini)},
-        client_env={"MLFLOW_TRACKING_USERNAME": _ADMIN, "MLFLOW_TRACKING_PASSWORD": password},
+        client_env={"MLFLOW_TRACKING_USERNAME": _ADMIN},
+        client_secrets={"MLFLOW_TRACKING_PASSWORD": password},
     )
 
 

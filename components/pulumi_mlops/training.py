@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 from . import crontab
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Number, SecretText, Spec, must_be
-from .targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve
+from .spec import Number, ResourceSettings, SecretText, Spec, Whole, must_be
+from .targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of
 from .tracking import TrackingServer
 
 Parameter = str | int | float | bool
@@ -35,6 +35,7 @@ class TrainingRunnerSettings(Spec):
     python: str | None = Field(None, description="Python version of pipelines; ours unless told.")
     timeout: Number = Field(3600, gt=0, le=30 * 86400, description="Seconds that a run may take.")
     env: dict[Variable, SecretText] = Field({}, description="Environment variables of every run.")
+    resources: ResourceSettings = Field(ResourceSettings(), description="What a run takes.")
 
 
 class TrainingRunnerArgs(typing.TypedDict):
@@ -50,6 +51,8 @@ class TrainingRunnerArgs(typing.TypedDict):
     """Seconds that a run may take; 3600 unless told."""
     env: typing.NotRequired[typing.Mapping[str, pulumi.Input[str]]]
     """Environment variables of every run."""
+    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
+    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
     target: typing.NotRequired[str]
     """Where runs take place; the stack's `mlops:target` unless told."""
 
@@ -64,7 +67,9 @@ class TrainingRunner(pulumi.ComponentResource):
     """Where training takes place and what every run is given: addresses, credentials, limits."""
 
     env: dict[str, pulumi.Input[str]]
-    """The environment variables of every run."""
+    """The environment variables of every run that are no secrets."""
+    secrets: dict[str, pulumi.Input[str]]
+    """Those that are."""
 
     def __init__(
         self,
@@ -75,13 +80,21 @@ class TrainingRunner(pulumi.ComponentResource):
         self.spec = _TrainingRunnerSpec.of(name, args)
         super().__init__("mlops:index:TrainingRunner", name, None, opts)
         self.target = resolve(self.spec.target)
-        self.env = {
-            **self.spec.tracking.credentials(),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-        if (store := self.spec.artifact_store) is not None:
-            self.env |= store.credentials()
-        self.env |= self.spec.env
+        tracking, store = self.spec.tracking, self.spec.artifact_store
+        self.env = {**tracking.env, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.secrets = dict(tracking.secrets)
+        self.calls = [tracking.server]
+        if store is not None:
+            self.calls += store.services
+            self.env |= store.env
+            self.secrets |= store.secrets
+        for variable, value in self.spec.env.items():
+            # What is given as an Output may be a secret.
+            given, other = self.env, self.secrets
+            if isinstance(value, pulumi.Output):
+                given, other = other, given
+            given[variable] = value
+            other.pop(variable, None)
         self.register_outputs({})
 
 
@@ -122,6 +135,9 @@ class PipelineSettings(Spec):
     run_on_change: bool = Field(
         True, description="Whether `pulumi up` runs it when it is new or changed."
     )
+    workers: Whole = Field(
+        1, ge=1, le=1000, description="Runs that work together, as in distributed training."
+    )
 
 
 class PipelineArgs(typing.TypedDict):
@@ -141,6 +157,10 @@ class PipelineArgs(typing.TypedDict):
     """`cron` and `timezone` (`UTC` unless told)."""
     run_on_change: typing.NotRequired[bool]
     """Whether an update runs it when it is new or changed; it does unless told."""
+    workers: typing.NotRequired[int]
+    """Runs of the command that work together, as in distributed training, each told of the others
+    by the variables of `torchrun` (PET_*) and of PyTorch's `env://` (MASTER_ADDR, RANK, …); 1
+    unless told."""
 
 
 class _PipelineSpec(PipelineSettings):
@@ -180,6 +200,10 @@ class Pipeline(pulumi.ComponentResource):
                 command=[*spec.command, *_arguments(spec.parameters)],
                 environment=environment,
                 env=runner.env,
+                secrets=runner.secrets,
+                calls=runner.calls,
+                workers=spec.workers,
+                resources=resources_of(runner.spec.resources),
                 run_on_change=spec.run_on_change,
                 timeout=runner.spec.timeout,
             ),

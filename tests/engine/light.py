@@ -112,7 +112,7 @@ for version in ("1", "2"):
         "command": ["python", "server.py"],
         "env": {"VERSION": version},
         "routed": True,
-        "health": {"path": "/", "expect": {"version": version}, "timeoutSeconds": 60},
+        "health": {"path": "/", "timeoutSeconds": 60},
     }, after()))
 route = made(resources.Route("route", {
     "endpoint": "model",

@@ -145,6 +145,7 @@ def example(
             "PULUMI_BACKEND_URL": f"file://{folder.parent}",
             "PULUMI_CONFIG_PASSPHRASE": "correct horse battery staple",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         },
         decoys,
     )

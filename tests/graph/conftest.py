@@ -38,6 +38,7 @@ class Registered:
     protect: bool
     retain_on_delete: bool
     depends_on: frozenset[str]
+    provider: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,14 @@ class _Engine(Mocks):
                 return {"value": f"generated-{name}", "status": "ready"}
             case "mlops:local:Volume":
                 return {"path": f"/volumes/{name}"}
+            case "mlops:index:GeneratedSecret":
+                return {"value": f"generated-{name}"}
+            case "mlops:kubernetes:Ready":
+                outputs = {"version": "1"} if inputs["kind"] == "Job" else {}
+                return {"outputs": outputs, "status": "ready"}
+            case _ if kind.startswith("kubernetes:"):
+                metadata = {**inputs["metadata"], "generation": 1, "uid": f"uid-{name}"}
+                return {"metadata": metadata}
             case "mlops:local:File":
                 return {"path": f"/files/{name}", "status": "ready"}
         return {}
@@ -138,6 +147,7 @@ class _Recorder(MockMonitor):
                 protect=request.protect,
                 retain_on_delete=request.retainOnDelete,
                 depends_on=frozenset(request.dependencies),
+                provider=request.provider,
             )
         return answer
 
@@ -189,6 +199,8 @@ def provision() -> Provision:
         program: Program, config: Mapping[str, str] | None = None, *, preview: bool = False
     ) -> Graph:
         monitor = _Recorder(_Engine(preview))
+        # A stack of its own, as each program has it: the mocks would go on with the one before.
+        pulumi.runtime.settings.ROOT.set(None)
         set_mocks(
             _Engine(preview), project="project", stack="dev", preview=preview, monitor=monitor
         )

@@ -101,7 +101,7 @@ def test_an_external_store_starts_nothing(provision: Any, secret: Any) -> None:
 def test_an_external_store_without_keys_leaves_them_to_boto3(provision: Any) -> None:
     def program() -> dict[str, Any]:
         store = mlops.ArtifactStore("store", {"endpoint_url": "https://s3.example.com"})
-        return {"env": store.client_env, **store.credentials()}
+        return {"env": store.client_env, **store.env, **store.secrets}
 
     graph = provision(program)
     assert set(graph.result["env"].value) == {
@@ -165,7 +165,10 @@ def test_the_tracking_server_uses_the_store_and_sqlite(provision: Any) -> None:
     graph = provision(program)
     server = graph["tracking-server"]
     env = server.inputs["env"]
-    assert env["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////volumes/tracking-database/database.sqlite"
+    assert (
+        env["MLFLOW_BACKEND_STORE_URI"].value
+        == "sqlite:////volumes/tracking-database/database.sqlite"
+    )
     assert env["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://models/mlflow"
     assert env["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert graph["store-bucket"].urn in server.depends_on
@@ -176,7 +179,10 @@ def test_the_tracking_server_uses_the_store_and_sqlite(provision: Any) -> None:
 
 def test_secrets_of_an_environment_are_marked_at_the_leaf(provision: Any) -> None:
     env = provision(tracking)["tracking-server"].inputs["env"]
-    assert {key for key, value in env.items() if is_secret(value)} == {"AWS_SECRET_ACCESS_KEY"}
+    assert {key for key, value in env.items() if is_secret(value)} == {
+        "AWS_SECRET_ACCESS_KEY",
+        "MLFLOW_BACKEND_STORE_URI",  # has a password where the database asks for one
+    }
 
 
 def test_postgresql_has_a_password_that_nothing_shows(provision: Any) -> None:
@@ -358,7 +364,7 @@ def test_the_traffic_table_becomes_weights_of_the_route(provision: Any) -> None:
         server = graph[f"live-v{version}"]
         assert server.inputs["replicas"] == 2
         assert server.inputs["env"]["MLOPS_MODEL_VERSION"] == version
-        assert server.inputs["health"]["expect"] == {"version": version}
+        assert server.inputs["health"]["path"] == f"/v2/models/m/versions/{version}/ready"
         assert graph[f"live-v{version}-model"].inputs["version"] == version
         assert graph[f"live-v{version}-model"].urn in server.depends_on
         assert server.urn in graph["live-route"].depends_on

@@ -88,10 +88,24 @@ PROGRAMS: list[Callable[[], Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_urns_are_those_of_the_list(program: Any, provision: Any, project: Path) -> None:
-    file = URNS / f"{program.__name__}.txt"
-    urns = provision(program).urns()
+KUBERNETES = {
+    "mlops:target": "kubernetes",
+    "mlops:kubernetes": '{"registry": "registry.example.com"}',
+}
+CASES = [
+    pytest.param(program, config, URNS / target / f"{program.__name__}.txt",
+                 id=f"{program.__name__}-{target or 'local'}")
+    for program in PROGRAMS
+    for target, config in (("", {}), ("kubernetes", KUBERNETES))
+]  # fmt: skip
+SHARED = {"pulumi:providers:kubernetes", "kubernetes:core/v1:Namespace"}
+
+
+@pytest.mark.parametrize(("program", "config", "file"), CASES)
+def test_urns_are_those_of_the_list(
+    program: Any, config: Any, file: Path, provision: Any, project: Path
+) -> None:
+    urns = provision(program, config).urns()
     if os.environ.get("MLOPS_WRITE_URNS"):
         file.write_text("".join(f"{urn}\n" for urn in urns))
     assert urns == file.read_text().splitlines(), (
@@ -101,21 +115,21 @@ def test_urns_are_those_of_the_list(program: Any, provision: Any, project: Path)
     )
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize(("program", "config", "file"), CASES)
 def test_a_preview_that_knows_no_output_has_all_resources(
-    program: Any, provision: Any, project: Path
+    program: Any, config: Any, file: Path, provision: Any, project: Path
 ) -> None:
     """So none is made inside an apply, and none depends on a value that is not there yet."""
-    assert provision(program, preview=True).urns() == provision(program).urns()
+    assert provision(program, config, preview=True).urns() == provision(program, config).urns()
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize(("program", "config", "file"), CASES)
 def test_children_are_named_after_their_component(
-    program: Any, provision: Any, project: Path
+    program: Any, config: Any, file: Path, provision: Any, project: Path
 ) -> None:
-    graph = provision(program)
+    graph = provision(program, config)
     for each in graph.all.values():
         if parent := graph.all.get(each.parent):
             assert each.name.startswith(f"{parent.name}-"), each.urn
-        else:
+        elif each.type not in SHARED and each.name != "deny-all":
             assert each.type.startswith("mlops:index:"), f"{each.urn} has no parent"

@@ -60,7 +60,7 @@ def server(root: StackDir, name: str, **changed: Any) -> Program:
         "env": {"PATH": "/usr/bin:/bin", "PASSWORD": SECRET},
         "cwd": folder,
         "log": root.path / "logs" / f"{name}.log",
-        "health": {"port": port, "path": "/health", "expect": None},
+        "health": {"port": port, "path": "/health"},
         **changed,
     }
     return Program(**fields)

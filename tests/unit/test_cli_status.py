@@ -17,10 +17,11 @@ import pytest
 
 from pulumi_mlops.cli import main
 from pulumi_mlops.cli.condition import examine
-from pulumi_mlops.provider.local import haproxy, jobs
+from pulumi_mlops.provider.local import jobs
 from pulumi_mlops.provider.local.router import Router, Wanted
 from pulumi_mlops.provider.local.stackdir import StackDir
 from pulumi_mlops.provider.local.supervisor import Supervisor
+from pulumi_mlops.runtime.router import haproxy
 
 from .cli_fixtures import SECRET, job, made_stack, server, started, until
 from .provider_fixtures import make_context

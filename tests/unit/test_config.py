@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from pulumi_mlops import config
 from pulumi_mlops.config import PlatformConfig, parse
+from pulumi_mlops.targets.kubernetes.settings import KubernetesSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STACKS = REPOSITORY / "stacks"
@@ -85,7 +86,7 @@ def schema_errors(values: Mapping[str, Any]) -> list[str]:
     return [error.json_path for error in VALIDATOR.iter_errors(values)]
 
 
-@pytest.mark.parametrize("name", ["dev", "staging"])
+@pytest.mark.parametrize("name", ["dev", "staging", "cluster"])
 def test_stack_files_keep_to_the_schema_and_are_accepted(name: str) -> None:
     _, values = stack_file(name)
     assert schema_errors(values) == []
@@ -94,7 +95,7 @@ def test_stack_files_keep_to_the_schema_and_are_accepted(name: str) -> None:
     assert platform.endpoints["penguins"].traffic == {"1": 100}
 
 
-@pytest.mark.parametrize("name", ["dev", "staging"])
+@pytest.mark.parametrize("name", ["dev", "staging", "cluster"])
 def test_stack_files_are_laid_out_as_the_engine_writes_them(name: str) -> None:
     """So that `pulumi config set` changes no line but its own."""
     text, values = stack_file(name)
@@ -121,6 +122,16 @@ def test_staging_is_dev_with_postgresql_two_replicas_and_data_that_stays() -> No
     dev["tracking"]["database"] = "postgresql"
     dev["endpoints"]["penguins"]["replicas"] = 2
     assert staging == dev
+
+
+def test_cluster_is_staging_on_kubernetes() -> None:
+    cluster, staging = (stack_file(name)[1]["config"] for name in ("cluster", "staging"))
+    assert (cluster.pop("mlops:target"), staging.pop("mlops:target")) == ("kubernetes", "local")
+    where = KubernetesSettings.model_validate(cluster.pop("mlops:kubernetes"))
+    assert where.registry == "registry.example.com/team", "a place that is nobody's: to be edited"
+    assert not where.delete_namespace, "it would take the data along"
+    assert (where.context, where.kubeconfig) == (None, None)
+    assert cluster == staging
 
 
 @pytest.mark.parametrize(

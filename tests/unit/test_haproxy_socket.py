@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_mlops.provider.local.haproxy import Server
-from pulumi_mlops.provider.local.haproxy_socket import (
+from pulumi_mlops.runtime.router.haproxy import Server
+from pulumi_mlops.runtime.router.haproxy_socket import (
     Live,
     Refused,
     RuntimeSocket,

@@ -1,4 +1,4 @@
-"""The command `mlops`: look at and work with a platform of the local target.
+"""The command `mlops`: look at and work with a platform, on this machine or on a cluster.
 
 Exit codes: 0 all is well, 1 something is wrong, 2 the command was used wrongly, 130 interrupted.
 `mlops run` exits with the code of the job.
@@ -24,12 +24,13 @@ examples:
   mlops logs tracking -f         follow the log of the tracking server
   mlops run penguins             run a deployed pipeline again
   mlops doctor                   what is wrong with this machine, and the fix
+  mlops connect                  reach a platform that runs on a cluster
 """
 
 _STATUS = """\
 Show every program, route, job and volume of a stack: whether it is healthy, its uptime, restarts
-since it was deployed, memory (RSS of it and its children) and URL.
-Exits with 1 when something is not healthy.
+since it was deployed, memory (RSS of it and its children) and URL; on a cluster its pods, age and
+image. Exits with 1 when something is not healthy.
 """
 _LOGS = """\
 Show the end of a log. NAME is a program, replica, route or job, or any part of its name; what
@@ -40,9 +41,28 @@ Run a deployed job again, now: its log is shown, then its outputs. Ctrl-C ends t
 PIPELINE is the name of a job or any part of it that only one job has.
 Exits with the code of the job.
 """
+_CONNECT = """\
+Open tunnels from this machine to what a stack runs on a cluster, through the cluster's API: the
+tracking server, the S3 store, the endpoints, the dashboard. Shows where each is, and the variables
+that clients need, until Ctrl-C. The ports stay the same from one time to the next where they are
+free.
+With a COMMAND after --, it runs with these variables, credentials too, and the tunnels end with it.
+Addresses of the cluster in its arguments become those of the tunnels.
+"""
+_IMAGES = """\
+List the images of a stack for a cluster: what each is called, and whether the container engine and
+the registry have it. `mlops images build` builds those that are missing.
+"""
+_IMAGES_BUILD = """\
+Build images with docker, podman or nerdctl, whichever answers first. NAME is an image or any part
+of its name; without NAME all are built. What the engine has already is left as it is.
+The engine is the one that DOCKER_HOST points at (CONTAINER_HOST for podman).
+Exits with 1 when one of them cannot be built; the others are built all the same.
+"""
 _DOCTOR = """\
 Check what a platform needs of this machine: the Pulumi engine and its settings, the plugin, Python
-and uv, the package index, HAProxy, disk space, ports, and what killed runs left behind.
+and uv, the package index, HAProxy, disk space, ports, and what killed runs left behind. For a
+stack on a cluster: whether it answers, what is allowed there, its namespace, storage and images.
 Exits with 1 when something is wrong; warnings alone are no reason.
 """
 
@@ -50,7 +70,11 @@ Exits with 1 when something is wrong; warnings alone are no reason.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments (those of the process unless given) name."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows belongs to another program; argparse would look for options in it.
+    cut = given.index("--") if "--" in given and "connect" in given else len(given)
+    options = parser.parse_args(given[:cut])
+    options.program = given[cut + 1 :]
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2
@@ -80,14 +104,14 @@ def _failed(error: Exception, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlops",
-        description="Look at and work with a platform that runs on this machine.",
+        description="Look at and work with a platform, on this machine or on a cluster.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         parents=[_shared_options()],
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    parser.set_defaults(stack=None, project=None)
+    parser.set_defaults(stack=None, project=None, engine=None)
     shared = _shared_options()
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
@@ -120,8 +144,39 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", "check this machine and the stack", _DOCTOR)
     doctor.add_argument("--json", action="store_true", help="for programs to read")
 
+    connect = add("connect", "tunnels to what runs on a cluster", _CONNECT)
+    connect.usage = "mlops connect [--stack NAME] [--project DIR] [--env [FILE]] [-- COMMAND …]"
+    connect.add_argument(
+        "--env", nargs="?", const="-", metavar="FILE",
+        help="show the credentials, too; with FILE, write them there, for its owner only",
+    )  # fmt: skip
+
+    _add_images(add("images", "list and build the images for a cluster", _IMAGES), shared)
+
     add("version", "print the version", "Print the version of pulumi-mlops.")
     return parser
+
+
+def _add_images(images: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    images.add_argument("--json", action="store_true", help="for programs to read")
+    commands = images.add_subparsers(dest="images_command", metavar="build")
+    build = commands.add_parser(
+        "build", help="build what is missing", description=_IMAGES_BUILD, allow_abbrev=False,
+        parents=[shared], formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    for command in (images, build):
+        command.add_argument(
+            "--engine", choices=("docker", "podman", "nerdctl"), default=argparse.SUPPRESS,
+            help="which to take; the first that answers unless told",
+        )  # fmt: skip
+    build.add_argument("names", nargs="*", metavar="NAME", help="an image, or a part of its name")
+    build.add_argument("--push", action="store_true", help="push them to their registry")
+    build.add_argument(
+        "--save", type=Path, metavar="FILE", help="write all of them into one archive (tar)"
+    )
+    build.add_argument(
+        "--force", action="store_true", help="build, and push, what is there already too"
+    )
 
 
 def _shared_options() -> argparse.ArgumentParser:

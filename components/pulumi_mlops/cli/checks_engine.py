@@ -183,7 +183,7 @@ def _ask(command: Path) -> list[Check]:
 def _answers(address: str) -> tuple[str, int]:
     # A second or more of imports, which only this check needs.
     import grpc  # noqa: PLC0415
-    from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped] # noqa: PLC0415
+    from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415
     from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS  # noqa: PLC0415
     from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc  # noqa: PLC0415
 

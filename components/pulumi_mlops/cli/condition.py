@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 
 from ..provider.local import health, jobs, ports
-from ..provider.local.haproxy_socket import Refused, RuntimeSocket
 from ..provider.local.stackdir import StackDir, read_json
 from ..provider.local.supervisor import Program, Supervisor
+from ..runtime.router.haproxy_socket import Refused, RuntimeSocket
 
 # supervisord's word for an end that nobody asked for; it starts the program again.
 _ENDED = re.compile(r"^(\S+ \S+) \w+ exited: (\S+) \(")

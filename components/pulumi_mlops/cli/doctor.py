@@ -14,10 +14,11 @@ from ..provider.local.stackdir import StackDir
 from . import checks_engine, checks_machine, checks_stack
 from .checks import Check, Checker, guarded, ok, warn
 from .selection import (
+    ClusterStack,
     Stack,
     UsageError,
     data_folder,
-    find_stack,
+    find_target,
     named_stack,
     project_folder,
 )
@@ -31,8 +32,13 @@ def run(options: argparse.Namespace) -> int:
     project = project_folder(options.project)
     name = named_stack(options.stack)
     checks, stack = _stack(project, name)
-    base = stack.root.path.parent if stack else data_folder(project, name or "")
-    plan = checkers(project, base, name, stack.root if stack else None)
+    if isinstance(stack, ClusterStack):
+        from .cluster import checks as cluster_checks  # noqa: PLC0415 - only with a cluster
+
+        plan = {**general(project, stack.name), **cluster_checks.checkers(stack)}
+    else:
+        base = stack.root.path.parent if stack else data_folder(project, name or "")
+        plan = checkers(project, base, name, stack.root if stack else None)
     style = Style(sys.stdout)
     if not options.json:
         _show(checks, style)
@@ -52,16 +58,23 @@ def run(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def checkers(
-    project: Path, base: Path, name: str | None, root: StackDir | None
-) -> dict[str, Checker]:
-    """What is checked, by what it is called where the check itself fails."""
-    plan: dict[str, Checker] = {
+def general(project: Path, name: str | None) -> dict[str, Checker]:
+    """What is checked wherever a stack runs."""
+    return {
         "system": checks_machine.system,
         "Python": checks_machine.python,
         "engine": checks_engine.engine,
         "back end": partial(checks_engine.backend, project, name),
         "plugin": partial(checks_engine.plugin, project),
+    }
+
+
+def checkers(
+    project: Path, base: Path, name: str | None, root: StackDir | None
+) -> dict[str, Checker]:
+    """What is checked, by what it is called where the check itself fails."""
+    plan: dict[str, Checker] = {
+        **general(project, name),
         "package index": checks_machine.index,
         "HAProxy": checks_machine.haproxy,
         "disk space": partial(checks_machine.disk, base),
@@ -75,12 +88,15 @@ def checkers(
     return plan | {"port claims": checks_stack.claims, "leftovers": checks_stack.leftovers}
 
 
-def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | None]:
+def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | ClusterStack | None]:
     """The stack, which need not be there for the machine to be checked."""
     try:
-        stack = find_stack(project, name)
+        stack = find_target(project, name)
     except UsageError as error:
         return [warn("stack", str(error), "only what does not depend on it is checked")], None
+    if isinstance(stack, ClusterStack):
+        namespace = stack.settings.get("namespace", "mlops")
+        return [ok("stack", f"{stack.name} (on a cluster, namespace {namespace})")], stack
     return [ok("stack", f"{stack.name} ({stack.root.path})")], stack
 
 

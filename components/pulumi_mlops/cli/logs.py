@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..provider.local.stackdir import StackDir
-from .selection import UsageError, component_of, find_stack, matching, named_stack, project_folder
+from .selection import (
+    ClusterStack,
+    UsageError,
+    component_of,
+    find_target,
+    matching,
+    named_stack,
+    project_folder,
+)
 from .terminal import Style, duration, size, table
 
 _POLL_SECONDS = 0.2
@@ -20,7 +28,11 @@ _BLOCK = 65_536
 
 def run(options: argparse.Namespace) -> int:
     """List the logs, show the end of one, or follow it until interrupted."""
-    stack = find_stack(project_folder(options.project), named_stack(options.stack))
+    stack = find_target(project_folder(options.project), named_stack(options.stack))
+    if isinstance(stack, ClusterStack):
+        from .cluster import logs  # noqa: PLC0415 - a stack of this machine needs none of it
+
+        return logs.run(stack, options)
     known = logs_of(stack.root)
     if options.name is None:
         print("\n".join(listing(known, Style(sys.stdout))))
@@ -31,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError("--previous is not written to any more: leave out --follow")
         files = {name: previous(name, file) for name, file in files.items()}
     followed = {name: Followed(file, options.lines) for name, file in files.items()}
-    show = _shower(list(files), Style(sys.stdout))
+    show = shower(list(files), Style(sys.stdout))
     try:
         while True:
             for name, log in followed.items():
@@ -45,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             now = logs_of(stack.root)
             if fresh := [name for name in matching(options.name, now) if name not in followed]:
                 followed |= {name: Followed(now[name], sys.maxsize) for name in fresh}
-                show = _shower(list(followed), Style(sys.stdout))
+                show = shower(list(followed), Style(sys.stdout))
     except KeyboardInterrupt:
         pass  # this is how following ends
     for name, log in followed.items():
@@ -170,8 +182,8 @@ def _start_of_last(file: BinaryIO, lines: int) -> int:
     return 0
 
 
-def _shower(names: Sequence[str], style: Style) -> Callable[[str, str], None]:
-    """Prints a line; with the name of what wrote it where there are several."""
+def shower(names: Sequence[str], style: Style) -> Callable[[str, str], None]:
+    """What prints a line; with the name of what wrote it where there are several."""
     width = max(map(len, names))
 
     def show(name: str, line: str) -> None:

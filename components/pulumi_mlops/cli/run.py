@@ -11,13 +11,25 @@ from types import FrameType
 
 from ..provider.errors import ResourceError
 from ..provider.local import jobs
-from .selection import CommandError, UsageError, find_stack, matching, named_stack, project_folder
+from .selection import (
+    ClusterStack,
+    CommandError,
+    UsageError,
+    find_target,
+    matching,
+    named_stack,
+    project_folder,
+)
 from .terminal import Style, duration
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a job now, show its log and its outputs; the code that it exits with."""
-    stack = find_stack(project_folder(options.project), named_stack(options.stack))
+    stack = find_target(project_folder(options.project), named_stack(options.stack))
+    if isinstance(stack, ClusterStack):
+        from .cluster import run as cluster_run  # noqa: PLC0415 - nothing of it is needed else
+
+        return cluster_run.run(stack, options)
     name = select(options.pipeline, jobs.names(stack.root))
     style = Style(sys.stderr)
     cancelled = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 from ..provider.local.stackdir import StackDir
 from ..sources import find_project
 
-# What the plugin makes in the folder of a stack; the state of a file backend may be beside it.
-_PARTS = ("programs", "jobs", "routes", "envs", "volumes", "secrets", "files", "logs", "ports.json")
+# What a target makes in the folder of a stack; the state of a file backend may be beside it.
+_PARTS = (
+    "programs", "jobs", "routes", "envs", "volumes", "secrets", "files", "logs", "ports.json",
+    "images",
+)  # fmt: skip
 
 
 class CommandError(Exception):
@@ -30,6 +33,21 @@ class Stack:
 
     name: str
     root: StackDir
+
+
+@dataclass(frozen=True)
+class ClusterStack:
+    """One environment of a project, on a cluster."""
+
+    name: str
+    project: str
+    """What Pulumi.yaml calls the project."""
+    folder: Path
+    """Where Pulumi.yaml is."""
+    files: Path
+    """What this machine keeps of the stack, if anything."""
+    settings: Mapping[str, Any]
+    """`mlops:kubernetes`, as it stands in the stack's file."""
 
 
 def project_folder(given: Path | None) -> Path:
@@ -79,6 +97,43 @@ def find_stack(project: Path, name: str | None) -> Stack:
         raise UsageError(f"{which}: {_there_is(sorted(found))}")
     ((only, base),) = found.items()
     return Stack(only, StackDir(base / only))
+
+
+def find_target(project: Path, name: str | None) -> Stack | ClusterStack:
+    """The stack `name`, or the only one that has something on this machine, wherever it runs.
+
+    Raises UsageError naming those that are there.
+    """
+    if name is not None and (there := cluster_stack(project, name)) is not None:
+        return there
+    try:
+        found = find_stack(project, name)
+    except UsageError as error:
+        if name is None and (others := _cluster_stacks(project)):
+            raise UsageError(f"{error}; --stack takes those of a cluster: {others}") from None
+        raise
+    # What its images are made of is kept here for a stack of a cluster, too.
+    return cluster_stack(project, found.name) or found
+
+
+def cluster_stack(project: Path, name: str) -> ClusterStack | None:
+    """The stack `name` if its file says that its target is a cluster."""
+    for file in _config_files(project):
+        # Most stacks are of this machine: a look at the text spares the parser.
+        if file.name != f"Pulumi.{name}.yaml" or "kubernetes" not in file.read_text():
+            continue
+        config = read_yaml(file).get("config")
+        if not isinstance(config, dict) or config.get("mlops:target") != "kubernetes":
+            continue
+        settings = config.get("mlops:kubernetes")
+        return ClusterStack(
+            name=name,
+            project=str(read_yaml(project / "Pulumi.yaml").get("name") or project.name),
+            folder=project,
+            files=data_folder(project, name) / name,
+            settings=settings if isinstance(settings, dict) else {},
+        )
+    return None
 
 
 def data_folder(project: Path, stack: str) -> Path:
@@ -146,6 +201,11 @@ def _config_files(project: Path) -> list[Path]:
     if (file := project / "Pulumi.yaml").exists():
         folder = project / str(read_yaml(file).get("stackConfigDir") or ".")
     return sorted(folder.glob("Pulumi.*.yaml"))
+
+
+def _cluster_stacks(project: Path) -> str:
+    names = (file.name[len("Pulumi.") : -len(".yaml")] for file in _config_files(project))
+    return ", ".join(name for name in names if cluster_stack(project, name) is not None)
 
 
 def _there_is(names: list[str]) -> str:

@@ -10,13 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .condition import Condition, JobCondition, ProgramCondition, VolumeCondition, examine
-from .selection import Stack, find_stack, named_stack, project_folder
+from .selection import ClusterStack, Stack, find_target, named_stack, project_folder
 from .terminal import Style, duration, size, table
 
 
 def run(options: argparse.Namespace) -> int:
     """Show how everything of a stack is; 1 when something is not healthy."""
-    stack = find_stack(project_folder(options.project), named_stack(options.stack))
+    stack = find_target(project_folder(options.project), named_stack(options.stack))
+    if isinstance(stack, ClusterStack):
+        from .cluster import status  # noqa: PLC0415 - a stack of this machine needs none of it
+
+        return status.run(stack, options)
     found = examine(stack.root)
     if options.json:
         print(json.dumps(as_json(stack, found), indent=1))
@@ -68,7 +72,7 @@ def _programs(programs: list[ProgramCondition], style: Style) -> list[str]:
         for part in programs
     ]
     heads = ["PROGRAM", "STATE", "UPTIME", "RESTARTS", "MEMORY", "URL", ""]
-    return _marked(table(heads, rows, style), [part.healthy for part in programs], style)
+    return marked(table(heads, rows, style), [part.healthy for part in programs], style)
 
 
 def _jobs(found: list[JobCondition], style: Style) -> list[str]:
@@ -76,13 +80,13 @@ def _jobs(found: list[JobCondition], style: Style) -> list[str]:
         [
             part.name,
             part.state,
-            _ago(part.started),
+            ago(part.started),
             duration(part.seconds) if part.seconds is not None else "",
         ]
         for part in found
     ]
     heads = ["JOB", "LAST RUN", "STARTED", "TOOK"]
-    return _marked(table(heads, rows, style), [part.healthy for part in found], style)
+    return marked(table(heads, rows, style), [part.healthy for part in found], style)
 
 
 def _volumes(volumes: list[VolumeCondition], style: Style) -> list[str]:
@@ -113,7 +117,8 @@ def _is(part: ProgramCondition | JobCondition) -> str:
     return f"is {part.state}"
 
 
-def _marked(lines: list[str], healthy: list[bool], style: Style) -> list[str]:
+def marked(lines: list[str], healthy: list[bool], style: Style) -> list[str]:
+    """A table's lines, each row with a mark for whether it is healthy."""
     marks = [style.good("✓") if good else style.bad("✗") for good in healthy]
     if not _can_show("✓✗"):
         marks = ["+" if good else "!" for good in healthy]
@@ -128,5 +133,6 @@ def _can_show(text: str) -> bool:
     return True
 
 
-def _ago(started: float | None) -> str:
+def ago(started: float | None) -> str:
+    """How long it is since then; empty for never."""
     return f"{duration(time.time() - started)} ago" if started is not None else ""

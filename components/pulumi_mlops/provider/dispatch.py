@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..sources import find_project
 from .errors import ResourceError
 from .handler import Context, Handler
+from .kubernetes.api import Clusters
 from .local.stackdir import StackDir
 from .schema import schema_of
 from .values import UNKNOWN, differences, secrets_in, to_plain, to_property
@@ -46,6 +47,7 @@ class MlopsProvider(api.Provider):
         # Operations wait for processes most of the time, so threads may outnumber cores.
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="resource")
         self._data_dir: str | None = None
+        self._clusters = Clusters(None)
         self._known_ids: set[str] = set()
         self._made: dict[tuple[str, str], str] = {}
 
@@ -55,6 +57,8 @@ class MlopsProvider(api.Provider):
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
         if (data_dir := request.args.get("dataDir")) is not None:
             self._data_dir = to_plain(data_dir)
+        if (kubernetes := request.args.get("kubernetes")) is not None:
+            self._clusters = Clusters(to_plain(kubernetes))
         return api.ConfigureResponse(
             accept_secrets=True, supports_preview=True, accept_outputs=False, accept_resources=False
         )
@@ -206,6 +210,7 @@ class MlopsProvider(api.Provider):
             hidden=hidden,
             cancelled=self._cancelled,
             timeout=timeout,
+            clusters=self._clusters,
             known_ids=self._known_ids,
         )
 

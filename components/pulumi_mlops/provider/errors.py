@@ -1,5 +1,9 @@
-"""The one error of the plugin that is meant for people."""
+"""The errors of the plugin that are meant for people."""
 
 
 class ResourceError(Exception):
     """What a user has to know and do; its text is shown as it stands, without a traceback."""
+
+
+class UnreachableError(ResourceError):
+    """Nobody answers there, or nobody who can."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from .errors import ResourceError
+from .kubernetes.api import Clusters
 from .local.stackdir import StackDir
 
 
@@ -49,6 +50,8 @@ class Context:
     timeout: float = 0.0
     hidden: Callable[[str], str] = str
     """Takes secrets out of a text; done for `log` and for errors already."""
+    clusters: Clusters = field(default_factory=Clusters)
+    """The cluster of the provider's configuration."""
     known_ids: set[str] = field(default_factory=set)
     """Physical ids that the engine has spoken of since the plugin was started: what is on the
     machine under another id was left behind by an interrupted update."""

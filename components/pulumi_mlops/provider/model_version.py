@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import httpx
 from pydantic import Field
 
-from .errors import ResourceError
+from .errors import ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs
 from .net import is_http, is_loopback
 from .values import Known, has_unknown
@@ -37,10 +38,6 @@ class ModelVersionInputs(Inputs):
     after: Known[Any] = Field(
         None, description="Anything of what registers the version: it is looked up after that."
     )
-
-
-class _UnreachableError(ResourceError):
-    """No answer, or none that says anything of the version."""
 
 
 class ModelVersionHandler(Handler[ModelVersionInputs]):
@@ -88,13 +85,13 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         if has_unknown(list(dict(new).values())):
             return known
         try:
-            return _registry(new, quick=True).ready(new.model, new.version)
-        except _UnreachableError as error:
+            return _registry(ctx, new, quick=True).ready(new.model, new.version)
+        except UnreachableError as error:
             ctx.log(f"not checked at preview: {error}", level="warning")
         return known
 
     def create(self, ctx: Context, new: ModelVersionInputs) -> tuple[str, dict[str, Any]]:
-        return f"{new.model}/{new.version}", _registry(new).ready(new.model, new.version)
+        return f"{new.model}/{new.version}", _registry(ctx, new).ready(new.model, new.version)
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         model, _, version = resource_id.rpartition("/")
@@ -102,10 +99,11 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
             raise ResourceError(
                 f'{resource_id!r} has to be <model>/<version>, such as "penguins/7"'
             )
-        registry = _Registry.of_state(state) if state else _Registry.of_environment()
+        reach = ctx.clusters.reach
+        registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
         try:
             found = registry.get(model, version)
-        except _UnreachableError as error:
+        except UnreachableError as error:
             if not state:
                 raise
             ctx.log(f"left as recorded: {error}", level="warning")
@@ -132,10 +130,13 @@ class _Registry:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     quick: bool = False
+    reach: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """From the address to one that this machine reaches it by."""
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> _Registry:
-        return cls(state["trackingUri"], state.get("username"), state.get("password"))
+    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> _Registry:
+        user, password = state.get("username"), state.get("password")
+        return cls(state["trackingUri"], user, password, reach=reach)
 
     @classmethod
     def of_environment(cls) -> _Registry:
@@ -226,12 +227,12 @@ class _Registry:
         if answer.status_code == 404 and body.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             return None
         if answer.status_code in {401, 403}:
-            raise _UnreachableError(
+            raise UnreachableError(
                 f"{self.uri} {self._why_refused(answer.status_code)} ({answer.status_code}: "
                 f"{_first_line(answer)})"
             )
         if answer.status_code != 200 or (not body and "search" not in path):
-            raise _UnreachableError(
+            raise UnreachableError(
                 f"{self.uri} is no MLflow server, or an ailing one ({answer.status_code}: "
                 f"{_first_line(answer)}): correct trackingUri, or see the server's log"
             )
@@ -252,23 +253,24 @@ class _Registry:
         )
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
+        uri = self.reach(self.uri)
         try:
             with httpx.Client(
                 auth=(self.username, self.password or "") if self.username else None,
                 timeout=httpx.Timeout(5 if self.quick else 30, connect=2 if self.quick else 5),
                 # A proxy of the environment knows nothing of this machine's loopback.
-                trust_env=not is_loopback(self.uri),
+                trust_env=not is_loopback(uri),
             ) as client:
-                return client.get(f"{self.uri.rstrip('/')}{path}", params=parameters)
+                return client.get(f"{uri.rstrip('/')}{path}", params=parameters)
         except httpx.HTTPError as error:
-            raise _UnreachableError(
+            raise UnreachableError(
                 f"no MLflow server answers at {self.uri} ({error or type(error).__name__}): start "
                 "it, or correct trackingUri"
             ) from None
 
 
-def _registry(new: ModelVersionInputs, *, quick: bool = False) -> _Registry:
-    return _Registry(new.tracking_uri, new.username, new.password, quick)
+def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> _Registry:
+    return _Registry(new.tracking_uri, new.username, new.password, quick, ctx.clusters.reach)
 
 
 def _outputs(found: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .generated_secret import GeneratedSecretHandler
 from .handler import Handler
+from .kubernetes.ready import ReadyHandler
 from .local.environment import EnvironmentHandler
 from .local.file import FileHandler
 from .local.process import ProcessHandler
@@ -23,7 +25,9 @@ def handlers() -> list[Handler[Any]]:
         ModelVersionHandler(),
         EnvironmentHandler(),
         FileHandler(),
+        GeneratedSecretHandler(),
         ProcessHandler(),
+        ReadyHandler(),
         RouteHandler(),
         RunHandler(),
         SecretHandler(),

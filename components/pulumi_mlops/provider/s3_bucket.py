@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import ResourceError
+from .errors import ResourceError, UnreachableError
 from .handler import Context, Handler
 from .net import is_http
-from .s3_client import DeniedError, Endpoint, UnreachableError, code_of, exists
+from .s3_client import DeniedError, Endpoint, code_of, exists
 from .s3_contents import contents, empty
 from .s3_inputs import (
     BucketInputs,
@@ -59,7 +59,7 @@ class BucketHandler(Handler[BucketInputs]):
         return problems
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        endpoint = Endpoint.of_state(state)
+        endpoint = Endpoint.of_state(state, ctx.clusters.reach)
         try:
             with endpoint.errors(resource_id, "look at"):
                 if exists(endpoint.client(quick=True), resource_id):
@@ -81,7 +81,7 @@ class BucketHandler(Handler[BucketInputs]):
         reach = [new.endpoint_url, new.region, new.access_key_id, new.secret_access_key]
         if has_unknown(reach):
             return known
-        endpoint = _endpoint(new)
+        endpoint = _endpoint(ctx, new)
         try:
             with endpoint.errors(new.bucket, "look at"):
                 client = endpoint.client(quick=True)
@@ -97,7 +97,7 @@ class BucketHandler(Handler[BucketInputs]):
         return known
 
     def create(self, ctx: Context, new: BucketInputs) -> tuple[str, dict[str, Any]]:
-        endpoint = _endpoint(new)
+        endpoint = _endpoint(ctx, new)
         client = endpoint.client()
         with endpoint.errors(new.bucket, "create"):
             made = self._make(ctx, endpoint, client, new.bucket)
@@ -110,7 +110,11 @@ class BucketHandler(Handler[BucketInputs]):
         return new.bucket, outputs
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
-        endpoint = Endpoint.of_state(state) if state else Endpoint.of_environment()
+        endpoint = (
+            Endpoint.of_state(state, ctx.clusters.reach)
+            if state
+            else Endpoint.of_environment(ctx.clusters.reach)
+        )
         client = endpoint.client()
         try:
             with endpoint.errors(resource_id, "read"):
@@ -140,7 +144,7 @@ class BucketHandler(Handler[BucketInputs]):
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: BucketInputs
     ) -> dict[str, Any]:
-        endpoint = _endpoint(new)
+        endpoint = _endpoint(ctx, new)
         client = endpoint.client()
         claim = old.get("claim") or new_claim()
         with endpoint.errors(resource_id, "update"):
@@ -153,7 +157,7 @@ class BucketHandler(Handler[BucketInputs]):
         return self._settle(ctx, endpoint, client, new, claim)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        endpoint = Endpoint.of_state(old)
+        endpoint = Endpoint.of_state(old, ctx.clusters.reach)
         client = endpoint.client()
         with endpoint.errors(resource_id, "delete"):
             if not exists(client, resource_id):
@@ -243,8 +247,10 @@ class BucketHandler(Handler[BucketInputs]):
             raise
 
 
-def _endpoint(new: BucketInputs) -> Endpoint:
-    return Endpoint(new.endpoint_url, new.region, new.access_key_id, new.secret_access_key)
+def _endpoint(ctx: Context, new: BucketInputs) -> Endpoint:
+    return Endpoint(
+        new.endpoint_url, new.region, new.access_key_id, new.secret_access_key, ctx.clusters.reach
+    )
 
 
 def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:

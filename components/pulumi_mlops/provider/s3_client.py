@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import ResourceError
+from .errors import ResourceError, UnreachableError
 from .net import is_loopback
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
-
-
-class UnreachableError(ResourceError):
-    """Nobody answers at the endpoint."""
 
 
 class DeniedError(ResourceError):
@@ -35,24 +31,27 @@ class Endpoint:
     region: str
     key: str | None
     secret: str | None = field(repr=False)
+    reach: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """From the address to one that this machine reaches it by."""
 
     @classmethod
-    def of_environment(cls) -> Endpoint:
+    def of_environment(cls, reach: Callable[[str], str]) -> Endpoint:
         """Where the AWS tools would look: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION and
         the default chain of credentials. For an import, which comes with no inputs."""
         env = os.environ
         url = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
         region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return cls(url, region, None, None)
+        return cls(url, region, None, None, reach)
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> Endpoint:
+    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> Endpoint:
         """Where the recorded state says that the bucket is."""
         return cls(
             state.get("endpointUrl"),
             state.get("region") or "us-east-1",
             state.get("accessKeyId"),
             state.get("secretAccessKey"),
+            reach,
         )
 
     def __str__(self) -> str:
@@ -64,6 +63,7 @@ class Endpoint:
         import botocore.session  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
+        url = self.reach(self.url) if self.url else None
         config = Config(  # type: ignore[call-arg] # newer than the stubs
             connect_timeout=2 if quick else 5,
             read_timeout=5 if quick else 60,
@@ -76,7 +76,7 @@ class Endpoint:
             # No endpoint is AWS, whatever the shell says: where data goes stands in the program.
             ignore_configured_endpoint_urls=True,
             # No proxy stands between this machine and itself.
-            proxies={} if is_loopback(self.url) else None,
+            proxies={} if is_loopback(url) else None,
         )
         # A session of its own, since one is not safe across threads; what takes time, the service's
         # description, is read once.
@@ -86,7 +86,7 @@ class Endpoint:
             "S3Client",
             session.create_client(
                 "s3",
-                endpoint_url=self.url,
+                endpoint_url=url,
                 region_name=self.region,
                 aws_access_key_id=self.key,
                 aws_secret_access_key=self.secret,

@@ -69,6 +69,8 @@ def main() -> None:
     _be_somebody()
     if not (data / "PG_VERSION").exists():
         _initialise(binaries, data)
+    # Whoever reaches HOST may try the password; how far that is, HOST says.
+    (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
     quoted = password.replace("'", "''")
     _single(binaries, data, "postgres", f"ALTER ROLE {_NAME} PASSWORD '{quoted}'")
     found = _single(binaries, data, "postgres", "SELECT datname FROM pg_database")

@@ -1,19 +1,26 @@
 """The port: what a component may ask of the place that it runs on, in plain values.
 
 A target answers with resources of its own kind and hands back a handle; no component ever learns
-which target it was. In commands and environment variables `$(NAME)` stands for a variable, as in
-Kubernetes; every service has HOST and PORT, one with data has DATA_DIR, one with files FILES_DIR.
+which target it was. A handle's `native` is the target's own resource, the escape hatch; what has
+to wait for it depends on its `ready`, which may be another one.
+
+In commands and environment variables `$(NAME)` stands for a variable, as in Kubernetes. Every
+service has HOST and PORT to listen on, RUNTIME_DIR for sockets, and HOST_NAMES, which has what
+clients may call it by: `name` and `name:*` of each, by commas. One with data has DATA_DIR, one with
+files FILES_DIR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import pulumi
+
+from ..spec import ResourceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +37,26 @@ class Environment:
     """Something that commands run in. `version` changes when requirements or code do."""
 
     version: str
-    native: pulumi.Resource
+    native: pulumi.Resource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a program takes: cores that it is given at least, bytes of memory that it may have, and
+    GPUs. What is None, the target decides."""
+
+    cpu: float | None = None
+    memory: int | None = None
+    gpu: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """When a service is ready: `path` of the port called `port` answers 200, and its JSON has the
-    members `expect`. Without a path an open port is enough. `timeout` is in seconds."""
+    """When a service is ready: `path` of the port called `port` answers 200. Without a path an
+    open port is enough. `timeout` is in seconds."""
 
     path: str | None = None
     port: str = "http"
-    expect: Mapping[str, Any] | None = None
     timeout: float = 120
 
 
@@ -51,28 +67,42 @@ class ServiceSpec:
     command: Sequence[pulumi.Input[str]]
     environment: Environment
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that nobody else may read."""
     ports: Mapping[str, int | None] = field(default_factory=lambda: {"http": None})
     """Ports by name; None lets the target choose a free one."""
+    internal_ports: Collection[str] = ()
+    """Those of them that the program itself uses and nobody else."""
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     """Private files by name, found in FILES_DIR."""
     rereads_files: bool = False
     """Whether it notices a changed file by itself; else it is restarted."""
     data: Volume | None = None
     health: Health = Health()
+    resources: Resources = Resources()
     replicas: int = 1
     routed: bool = False
     """Whether only a route calls it: it then changes by a second one beside the first."""
+    calls: Sequence[Service] = ()
+    """The services that it calls: where a target can, no other traffic within it is let through."""
+    watches: bool = False
+    """Whether it looks at every service of the stack, as monitoring does."""
+    public: bool = False
+    """Whether people and programs beside the platform's call it."""
+    calls_outside: bool = False
+    """Whether it calls what is not the platform's, as an existing store."""
     stop_seconds: float = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """What a service became. `url` is where it answers; `addresses` has host:port of each replica
-    by port name; `native` is the target's own resource, the escape hatch."""
+    by port name, or one whose host name stands for all of them."""
 
     url: pulumi.Output[str]
     addresses: pulumi.Output[dict[str, list[str]]]
     native: pulumi.Resource
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +113,15 @@ class JobSpec:
     command: Sequence[pulumi.Input[str]]
     environment: Environment
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that nobody else may read."""
+    calls: Sequence[Service] = ()
+    """The services that it calls; what is outside of the platform it may always call."""
+    resources: Resources = Resources()
+    """Of each worker."""
+    workers: int = 1
+    """Runs of the command that work together, as in distributed training. Each is told of the
+    others as `torchrun` and PyTorch's `env://` expect it; the outputs are those of rank 0."""
     run_on_change: bool = True
     timeout: float = 3600
 
@@ -94,6 +133,7 @@ class Job:
     name: str
     outputs: pulumi.Output[dict[str, Any]]
     native: pulumi.Resource
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +170,7 @@ class Route:
     url: pulumi.Output[str]
     metrics_url: pulumi.Output[str]
     native: pulumi.Resource
+    ready: pulumi.Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +205,12 @@ class Database:
     url: pulumi.Output[str]
     requirements: Sequence[str]
     """What a Python client needs beside SQLAlchemy."""
+    data: Volume | None
+    """What its client has to be given as `data`: a database that is a file."""
+    services: Sequence[Service]
+    """What its client has to name in `calls`."""
     native: pulumi.Resource
+    ready: pulumi.Resource
 
 
 class Target(Protocol):
@@ -204,12 +250,20 @@ class Target(Protocol):
         """Where logs are on this machine, or None where the target has its own way."""
 
 
+def resources_of(settings: ResourceSettings) -> Resources:
+    """The same as a value of the port."""
+    return Resources(cpu=settings.cpu, memory=settings.memory, gpu=settings.gpu)
+
+
 def runtime_folder() -> Path:
     """Where the programs are that run inside what is provisioned."""
     return Path(__file__).parent.parent / "runtime"
 
 
-ADAPTERS = {"local": "pulumi_mlops.targets.local:LocalTarget"}
+ADAPTERS = {
+    "kubernetes": "pulumi_mlops.targets.kubernetes:KubernetesTarget",
+    "local": "pulumi_mlops.targets.local:LocalTarget",
+}
 """Where each adapter is, by the target's name."""
 
 

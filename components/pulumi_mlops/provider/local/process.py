@@ -24,7 +24,6 @@ class Health(Inputs):
 
     port: str = Field("http", description="Which of the ports is asked.")
     path: str | None = Field(None, description="HTTP path that answers 200; TCP without one.")
-    expect: dict[str, Any] | None = Field(None, description="Members of the JSON that it answers.")
     timeout_seconds: float = Field(120, gt=0, description="How long a start may take.")
 
     @field_validator("path")
@@ -225,6 +224,7 @@ def _definition(
     content = hashlib.sha256(json.dumps(dict(new.files), sort_keys=True).encode()).hexdigest()
     given = {
         "HOST": "127.0.0.1",
+        "HOST_NAMES": "localhost,localhost:*,127.0.0.1,127.0.0.1:*",
         "REPLICA": str(index),
         "FILES_DIR": str(files),
         "RUNTIME_DIR": str(root.socket_folder(name)),
@@ -245,7 +245,7 @@ def _definition(
         log=_log(root, name),
         stop_seconds=new.stop_seconds,
         scratch=str(root.socket_folder(name)),
-        health=asdict(health.Check(taken[new.health.port], new.health.path, new.health.expect)),
+        health=asdict(health.Check(taken[new.health.port], new.health.path)),
     )
 
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from ...runtime.router import haproxy
 from ..errors import ResourceError
 from ..handler import Context, Handler, Inputs
 from ..values import Known, Unknown
-from . import haproxy, ports
+from . import ports
 from .router import Router, Wanted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

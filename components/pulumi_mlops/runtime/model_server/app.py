@@ -107,6 +107,9 @@ class App:
             response = get()
         elif call is not None or get is not None:
             response = self._error(405, f"{scope['method']} is not allowed here", request_id, path)
+        elif path.startswith("/v2/models/") and path.endswith("/ready"):
+            # Whoever waits for another model or version waits in vain.
+            response = _json({"error": self._what_is_served(path), "failed": True}, 404)
         else:
             response = self._error(404, self._what_is_served(path), request_id, path)
         await self._send(send, response, request_id)

@@ -11,6 +11,7 @@ import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from .config import Config, ConfigError, Target, read_targets, signature
+from .discovery import each_server
 from .exposition import Family, Sample, merge, parse
 from .history import MAX_SERIES, Budget, TargetHistory, window_for
 from .scrape import Result, look, new_client
@@ -123,6 +124,7 @@ class Watcher:
         self.budget = Budget()
         self.metrics = OwnMetrics()
         self.watched: list[Watched] = []
+        self._named: Sequence[Target] = config.targets
         self.follow(config.targets)
         self._read = signature(config.targets_dir) if config.targets_dir else ()
         self.last_round: float | None = None
@@ -155,7 +157,8 @@ class Watcher:
         try:
             found = signature(folder)
             if found != self._read:
-                self.follow(read_targets(folder))
+                self._named = read_targets(folder)
+                self.follow(self._named)
                 self._read = found
         except (ConfigError, OSError) as error:
             # Half a change: the next round sees the rest of it.
@@ -185,6 +188,8 @@ class Watcher:
             while True:
                 started = self.clock()
                 self._reread()
+                if (servers := await each_server(self._named)) != self.targets:
+                    self.follow(servers)
                 await asyncio.gather(*(self._watch(client, slots, w) for w in self.watched))
                 self.last_round = self.wall()
                 self.metrics.last_success.set(self.last_round)

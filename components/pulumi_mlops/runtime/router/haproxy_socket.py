@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .haproxy import CHECKS_FILE, SERVER_OPTIONS, Server
+from .haproxy import CHECKS_FILE, DRAINING, SERVER_OPTIONS, Server
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,11 @@ class RuntimeSocket:
         """HAProxy's statistics of a backend's servers by name."""
         rows = parse_stat(self.ask("show stat -1 4 -1"))
         return {server: row for (proxy, server), row in rows.items() if proxy == endpoint}
+
+    def close_connections(self) -> None:
+        """Have every client that gets an answer from now on come back by another connection."""
+        # Twice is once: a map may hold a key twice, and that is no matter here.
+        self.do(f"add map {CHECKS_FILE} {DRAINING} 1")
 
     def add(self, endpoint: str, server: Server) -> None:
         """Add `server` with weight 0, and check it from now on."""

@@ -17,6 +17,9 @@ MAX_WEIGHT = 256
 CHECKS_FILE = "checks.map"
 """Server name to readiness path; beside the configuration, which names it by this name."""
 
+DRAINING = "draining"
+"""The key of CHECKS_FILE that is there while the proxy is about to end. No server is called so."""
+
 # A failed check is repeated after 100 ms and the second failure takes the server out, so a replica
 # that fails its readiness on purpose has 0.6 s to be left alone; one pass brings it back.
 # A slow answer (5 s, `timeout check`) is not a failed one: a busy model server is still a good one.
@@ -68,6 +71,7 @@ class Settings:
     metrics_port: int
     socket: str
     request_seconds: float
+    host: str = "127.0.0.1"
 
 
 def server_weights(services: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], float]:
@@ -137,6 +141,7 @@ def render_config(settings: Settings, servers: Iterable[Server]) -> str:
     )
     # retry-on: inference is pure, so a POST may be sent again. An answer of 500 is the model's own
     # and would be the same again; a time-out is not worth three times the wait.
+    # connection close: else a kept connection would be closed just when its next request comes.
     # tune.bufsize: a request that fits in is kept until it is answered, so that it can be resent.
     return f"""\
 global
@@ -164,15 +169,16 @@ defaults
 {errors}
 
 frontend {settings.endpoint}
-    bind 127.0.0.1:{settings.port}
+    bind {settings.host}:{settings.port}
     http-request set-header x-forwarded-for %[src]
     http-request set-header x-forwarded-proto http
     http-request set-header x-forwarded-host %[req.hdr(host)]
     http-request set-header x-forwarded-port %[dst_port]
+    http-after-response set-header connection close if {{ str({DRAINING}),map_str({CHECKS_FILE}) -m found }}
     default_backend {settings.endpoint}
 
 frontend _metrics
-    bind 127.0.0.1:{settings.metrics_port}
+    bind {settings.host}:{settings.metrics_port}
     http-request use-service prometheus-exporter if {{ path /metrics }}
     stats enable
     stats uri /stats

@@ -1,0 +1,1 @@
+"""The commands for a stack whose target is a cluster."""

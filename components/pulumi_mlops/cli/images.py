@@ -1,0 +1,180 @@
+"""`mlops images`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..images import registry
+from ..images.catalog import Image, images_in
+from ..images.engine import Engine
+from ..images.options import ImageError
+from .selection import (
+    ClusterStack,
+    CommandError,
+    UsageError,
+    find_target,
+    matching,
+    named_stack,
+    project_folder,
+)
+from .terminal import Style, duration, size, table
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the images of a stack, or build those that are missing."""
+    stack = find_target(project_folder(options.project), named_stack(options.stack))
+    files = stack.files if isinstance(stack, ClusterStack) else stack.root.path
+    try:
+        known = images_in(files / "images")
+        if options.images_command == "build":
+            return build(select(options.names, known), options)
+    except ImageError as error:
+        raise CommandError(str(error)) from None
+    found = examine(known, options.engine)
+    if options.json:
+        print(json.dumps([each.as_json() for each in found], indent=1))
+    else:
+        print("\n".join(render(found, Style(sys.stdout))))
+    return 0
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """An image and who has it; None where nobody can say."""
+
+    image: Image
+    engine: bool | None
+    registry: bool | None
+    bytes: int | None
+
+    def as_json(self) -> dict[str, object]:
+        """What `--json` prints of it."""
+        return {
+            "name": self.image.name,
+            "reference": self.image.reference,
+            "version": self.image.version,
+            "context": str(self.image.context),
+            "engine": self.engine,
+            "registry": self.registry,
+            "bytes": self.bytes,
+        }
+
+
+def examine(known: Sequence[Image], wanted: str | None) -> list[Whereabouts]:
+    """Who has each of the images; said on stderr when there is no engine to ask."""
+    if not known:
+        return []
+    engine: Engine | None = None
+    try:
+        engine = Engine.find(wanted)
+    except ImageError as error:
+        print(f"{Style(sys.stderr).unsure('note:')} {error}", file=sys.stderr)
+
+    def ask(image: Image) -> Whereabouts:
+        if engine is None:
+            return Whereabouts(image, None, registry.has(image.reference), None)
+        held = engine.size(image.reference)
+        there = engine.registry_has(image.reference)
+        if there is None:
+            there = registry.has(image.reference)
+        return Whereabouts(image, held is not None, there, held)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(ask, known))
+
+
+def render(found: Sequence[Whereabouts], style: Style) -> list[str]:
+    """The lines for people."""
+    if not found:
+        return ["There are no images here: `pulumi up` for a cluster says what they are made of."]
+    said = {True: "yes", False: "no", None: "?"}
+    rows = [
+        [
+            each.image.name,
+            said[each.engine],
+            said[each.registry],
+            size(each.bytes) if each.bytes is not None else "",
+            each.image.reference,
+        ]
+        for each in found
+    ]
+    lines = table(["IMAGE", "ENGINE", "REGISTRY", "SIZE", "REFERENCE"], rows, style)
+    if any(each.engine is False and not each.registry for each in found):
+        lines += ["", "`mlops images build` builds what is missing; with --push it is pushed, too."]
+    return lines
+
+
+def select(names: Sequence[str], known: Sequence[Image]) -> list[Image]:
+    """The images that the names mean; all without names. Raises UsageError naming what there is."""
+    if not names:
+        return list(known)
+    by_name = {image.name: image for image in known}
+    chosen: dict[str, Image] = {}
+    for name in names:
+        found = matching(name, by_name)
+        if not found:
+            there = ", ".join(by_name) or "none"
+            raise UsageError(f"no image is called {name!r}: there is {there}")
+        chosen |= {each: by_name[each] for each in found}
+    return list(chosen.values())
+
+
+def build(images: Sequence[Image], options: argparse.Namespace) -> int:
+    """Build what is missing, push and save what was asked; 1 when one of them failed."""
+    if not images:
+        raise CommandError("there is nothing to build: `pulumi up` for a cluster writes it")
+    if options.save and not options.save.absolute().parent.is_dir():
+        raise UsageError(f"--save: {options.save.absolute().parent} is no folder")
+    engine = Engine.find(options.engine)
+    width = max(len(image.name) for image in images)
+    style = Style(sys.stderr)
+
+    def say(image: Image, text: str) -> None:
+        print(f"{image.name:<{width}}  {text}", file=sys.stderr, flush=True)
+
+    failed = []
+    for image in images:
+        try:
+            _make(engine, image, options, say)
+        except ImageError as error:
+            failed.append(image.name)
+            print(f"{style.bad('error:')} {error}", file=sys.stderr, flush=True)
+    if failed:
+        raise CommandError(f"{len(failed)} of {len(images)} failed: {', '.join(failed)}")
+    if options.save:
+        _save(engine, images, options.save)
+    return 0
+
+
+def _make(
+    engine: Engine, image: Image, options: argparse.Namespace, say: Callable[[Image, str], None]
+) -> None:
+    begun = time.monotonic()
+    held = engine.size(image.reference)
+    pushed = options.push and not options.force and engine.registry_has(image.reference)
+    if pushed and (held is not None or not options.save):
+        say(image, "is in the registry already")
+        return
+    if held is None or options.force:
+        say(image, f"builds {image.reference}")
+        engine.build(image)
+        held = engine.size(image.reference) or 0
+        say(image, f"built in {duration(time.monotonic() - begun)}, {size(held)}")
+    else:
+        say(image, f"is built already, {size(held)}")
+    if options.push and not pushed:
+        begun = time.monotonic()
+        engine.push(image)
+        say(image, f"pushed in {duration(time.monotonic() - begun)}")
+
+
+def _save(engine: Engine, images: Sequence[Image], file: Path) -> None:
+    engine.save([image.reference for image in images], file)
+    print(f"{file}: {len(images)} images, {size(file.stat().st_size)}", file=sys.stderr)

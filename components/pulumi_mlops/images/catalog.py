@@ -1,0 +1,93 @@
+"""The images of one stack: a folder each, with its context and what it is called.
+
+<stack>/images/<name>/
+    image.json      reference, version, how it is built (owner only: a proxy may have a password)
+    <version>/      the context
+    build.log       of the last build
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import context
+from .options import ImageError
+
+_RECORD = "image.json"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a stack, built or not."""
+
+    name: str
+    reference: str
+    version: str
+    folder: Path
+    build_args: dict[str, str] = field(repr=False)
+    network: str | None = None
+
+    @property
+    def context(self) -> Path:
+        """What it is built from."""
+        return self.folder / self.version
+
+    @property
+    def log(self) -> Path:
+        """What the last build of it said."""
+        return self.folder / "build.log"
+
+
+def reference(registry: str, name: str, version: str) -> str:
+    """`<registry>/<name>:<version>`; in the name, what references cannot have becomes a dash."""
+    repository = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not repository:
+        raise ImageError(f"{name!r} has no letter or digit that an image could be called by")
+    return (
+        f"{registry.rstrip('/')}/{repository}:{version}" if registry else f"{repository}:{version}"
+    )
+
+
+def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> Image:
+    """Write what the image `name` is built from, and drop what it was built from before."""
+    folder = images / name
+    written = context.write(recipe, folder)
+    image = Image(
+        name=name,
+        reference=reference(registry, name, written.name),
+        version=written.name,
+        folder=folder,
+        build_args=context.build_args(recipe, name=name),
+        network=recipe.options.network,
+    )
+    record = {key: value for key, value in asdict(image).items() if key != "folder"}
+    context.write_private(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+    for old in folder.iterdir():
+        if old.is_dir() and old != written:
+            shutil.rmtree(old, ignore_errors=True)
+    return image
+
+
+def images_in(images: Path) -> list[Image]:
+    """The images of a stack, by name. Raises ImageError for a record that cannot be read."""
+    return [_read(file) for file in sorted(images.glob(f"*/{_RECORD}"))]
+
+
+def remove(images: Path, name: str) -> None:
+    """Forget an image; what is in engines and registries stays."""
+    shutil.rmtree(images / name, ignore_errors=True)
+
+
+def _read(file: Path) -> Image:
+    try:
+        found = json.loads(file.read_text())
+        image = Image(folder=file.parent, **found)
+    except (OSError, ValueError, TypeError):
+        raise ImageError(f"{file} cannot be read: `pulumi up` writes it anew") from None
+    if not image.context.is_dir():
+        raise ImageError(f"{image.context} is missing: `pulumi up` writes it anew")
+    return image

@@ -1,0 +1,1 @@
+"""What the plugin does on a cluster: wait, explain, and reach what has an address only there."""

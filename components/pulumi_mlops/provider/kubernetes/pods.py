@@ -1,0 +1,30 @@
+"""What a pod's manifest says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Manifest = dict[str, Any]
+
+
+def port_of_pod(service: Manifest, port: int, pod: Manifest) -> int:
+    """Where in its pods a port of a Service leads: kr8s takes the pods' own numbers."""
+    targets = [
+        each.get("targetPort", port) for each in service["spec"]["ports"] if each["port"] == port
+    ]
+    target = targets[0] if targets else port
+    if isinstance(target, int):
+        return target
+    for container in pod["spec"]["containers"]:
+        for each in container.get("ports", []):
+            if each.get("name") == target:
+                return int(each["containerPort"])
+    return port
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod gets requests: it is ready and not about to end."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        each["type"] == "Ready" and each["status"] == "True" for each in conditions
+    )

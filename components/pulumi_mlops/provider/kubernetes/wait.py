@@ -1,0 +1,198 @@
+"""Waits for a workload: until it is as its newest generation says, or cannot become so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+from ..errors import ResourceError
+from ..handler import Context
+from . import explain
+from .api import ClusterApi
+from .pods import Manifest, is_ready
+from .workloads import fresh_spec, is_complete, job_end, job_outputs
+
+_STATE_PORT = 8082
+_SETTLED = 3.0  # seconds: a pod that fails at once fails again, and one failure may be passing
+_GIVE_UP_AFTER = 2  # restarts while it is waited for
+_HOPELESS = {"InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull"}
+_PAUSE = 0.5
+
+
+class Wait:
+    """One wait for one workload; every method raises ResourceError with what keeps it."""
+
+    def __init__(self, ctx: Context, kind: str, namespace: str, name: str, timeout: float) -> None:
+        self._ctx, self._kind, self._name, self._timeout = ctx, kind, name, timeout
+        self._api: ClusterApi = ctx.clusters.at(namespace)
+        self._deadline = time.monotonic() + timeout
+        self._before: list[Manifest] = []
+        self._told = False
+        self._restarts: dict[str, int] = {}
+
+    def for_pods(self) -> None:
+        """Return once the workload is as its newest generation says."""
+        hopeless_since: float | None = None
+        while True:
+            found = self._found()
+            if is_complete(found):
+                self._done()
+                return
+            pods = self._pods(found)
+            hopeless = [pod for pod in pods if self._is_hopeless(pod)]
+            if not hopeless:
+                hopeless_since = None
+            elif hopeless_since is None:
+                hopeless_since = time.monotonic()
+            elif time.monotonic() - hopeless_since > _SETTLED:
+                raise ResourceError(self._explained("cannot start", pods))
+            self._pause(pods)
+
+    def for_job(self) -> dict[str, Any]:
+        """Return what the job left as outputs, once it has completed."""
+        if (job_end(self._found()) or ("", ""))[0] == "Failed":
+            # An update that comes back to it runs it again.
+            self._again()
+        while True:
+            found = self._found()
+            state, why = job_end(found) or ("", "")
+            pods = self._pods(found)
+            if state == "Complete":
+                self._done()
+                return job_outputs(self._name, pods)
+            if state == "Failed":
+                raise ResourceError(self._explained(f"failed ({why})", pods))
+            if [pod for pod in pods if self._is_hopeless(pod)] and self._late(5):
+                raise ResourceError(self._explained("cannot start", pods))
+            self._pause(pods)
+
+    def for_table(self, table: Any) -> None:
+        """Return once every proxy of the route has taken over the table."""
+        wanted = json.loads(json.dumps(table))
+        while True:
+            every = self._pods(self._found())
+            pods = [pod for pod in every if is_ready(pod)]
+            missing = [pod for pod in pods if self._table_of(pod) != wanted]
+            if pods and not missing:
+                self._done()
+                return
+            if time.monotonic() > self._deadline:
+                late = f"has not taken over the traffic table after {self._timeout:g} s"
+                told = explain.logs(self._api, missing) or explain.pods(self._api, every)
+                raise ResourceError(f"{self._kind} {self._name} {late}\n{told}".rstrip())
+            names = ", ".join(pod["metadata"]["name"] for pod in missing) or "a proxy"
+            self._tell(f"waiting until {names} has taken over the traffic table")
+
+    def _table_of(self, pod: Manifest) -> Any:
+        try:
+            answer = self._api.ask_pod(pod["metadata"]["name"], _STATE_PORT, "/state")
+            return answer.json().get("table")
+        except (ResourceError, ValueError):
+            return None
+
+    def _found(self) -> Manifest:
+        found = self._api.get(self._kind, self._name)
+        if found is None:
+            raise ResourceError(
+                f"{self._kind} {self._name} is gone: somebody deleted it; `pulumi refresh`"
+            )
+        return found
+
+    def _pods(self, found: Manifest) -> list[Manifest]:
+        labels = found["spec"]["selector"]["matchLabels"]
+        pods = [
+            pod
+            for pod in self._api.every("Pod", labels)
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
+        if self._kind != "Deployment":
+            return pods
+        # Those of the newest template: the old ones go on meanwhile.
+        sets = self._api.every("ReplicaSet", labels)
+        newest = max(
+            sets,
+            key=lambda each: int(
+                each["metadata"]["annotations"].get("deployment.kubernetes.io/revision", 0)
+            ),
+            default=None,
+        )
+        if newest is None:
+            return []
+        uid = newest["metadata"]["uid"]
+        return [
+            pod
+            for pod in pods
+            if any(each["uid"] == uid for each in pod["metadata"].get("ownerReferences", []))
+        ]
+
+    def _again(self) -> None:
+        """Replace a failed job by itself."""
+        found = self._found()
+        manager = next(
+            (
+                each["manager"]
+                for each in found["metadata"].get("managedFields", [])
+                if each.get("operation") == "Apply"
+            ),
+            "pulumi-mlops",
+        )
+        spec = fresh_spec(found["spec"])
+        wanted = ("name", "namespace", "labels", "annotations")
+        metadata = {key: value for key, value in found["metadata"].items() if key in wanted}
+        self._ctx.log(f"job {self._name} had failed: it runs again")
+        self._api.delete("Job", self._name)
+        while self._api.get("Job", self._name) is not None:
+            self._pause([])
+        manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+        self._api.apply("Job", manifest, manager)
+
+    def _is_hopeless(self, pod: Manifest) -> bool:
+        """Whether waiting is of no use: it crashes again and again, or can never be made."""
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            reason = status.get("state", {}).get("waiting", {}).get("reason", "")
+            restarts = status.get("restartCount", 0)
+            # What it did before, it may have done for want of something that is there now.
+            before = self._restarts.setdefault(
+                f"{pod['metadata']['uid']} {status['name']}", restarts
+            )
+            if reason in _HOPELESS or restarts - before >= _GIVE_UP_AFTER:
+                return True
+            if reason in ("ErrImagePull", "ImagePullBackOff"):
+                told = status["state"]["waiting"].get("message", "")
+                return reason == "ImagePullBackOff" or "not found" in told
+        return False
+
+    def _late(self, seconds: float) -> bool:
+        return time.monotonic() > self._deadline - self._timeout + seconds
+
+    def _pause(self, pods: list[Manifest]) -> None:
+        if time.monotonic() > self._deadline:
+            late = f"is not ready after {self._timeout:g} s"
+            raise ResourceError(self._explained(late, pods))
+        self._before = pods or self._before
+        self._tell(f"waiting: {explain.short(pods)}")
+
+    def _tell(self, line: str) -> None:
+        self._ctx.log(line, status=True)
+        self._told = True
+        if self._ctx.cancelled.wait(_PAUSE):
+            raise ResourceError(f"interrupted while waiting for {self._kind} {self._name}")
+
+    def _explained(self, what: str, pods: list[Manifest]) -> str:
+        told = ""
+        with contextlib.suppress(ResourceError):
+            # A job that took too long has no pods any more; what is known of them is still told.
+            told = explain.pods(self._api, pods or self._before)
+            if not told:
+                told = explain.owner(self._api, self._kind, self._name)
+            if not told and self._kind == "Deployment":
+                labels = self._found()["spec"]["selector"]["matchLabels"]
+                for each in self._api.every("ReplicaSet", labels):
+                    told = told or explain.owner(self._api, "ReplicaSet", each["metadata"]["name"])
+        return f"{self._kind} {self._name} {what}\n{told}".rstrip()
+
+    def _done(self) -> None:
+        if self._told:
+            self._ctx.log("ready", status=True)

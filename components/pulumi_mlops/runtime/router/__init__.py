@@ -1,0 +1,1 @@
+"""The proxy of a route: HAProxy, and what tells it about servers and weights."""

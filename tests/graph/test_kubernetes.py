@@ -1,0 +1,257 @@
+"""The same platform on Kubernetes: what it registers, on Pulumi's mocks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pulumi_mlops as mlops
+
+CONFIG = {
+    "mlops:target": "kubernetes",
+    "mlops:kubernetes": json.dumps({"namespace": "team", "registry": "registry.example.com/team"}),
+}
+PLATFORM: dict[str, Any] = {
+    "tracking": {"database": "postgresql", "auth": True},
+    "pipelines": {"train": {"source": "train", "schedule": {"cron": "0 3 * * *"}}},
+    "endpoints": {
+        "live": {
+            "model": "m",
+            "pipeline": "train",
+            "requirements": ["scikit-learn"],
+            "replicas": 2,
+            "traffic": {"1": 90, "2": 10},
+        }
+    },
+}
+WORKLOADS = {"kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet",
+             "kubernetes:batch/v1:Job"}  # fmt: skip
+ENDPOINT = "platform-live-endpoint"
+
+
+def platform() -> mlops.MlopsPlatform:
+    return mlops.MlopsPlatform("platform", PLATFORM)
+
+
+@pytest.fixture
+def graph(provision: Any, project: Path) -> Any:
+    return provision(platform, CONFIG)
+
+
+def of_the_cluster(graph: Any) -> list[Any]:
+    return [each for each in graph.all.values() if each.type.startswith("kubernetes:")]
+
+
+def secrets(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is marked as a secret, and where."""
+    if type(value).__name__ == "Secret":
+        yield from ((path, text) for text in texts(value.value))
+        return
+    parts = value.items() if isinstance(value, dict) else ()
+    for key, item in enumerate(value) if isinstance(value, list) else parts:
+        yield from secrets(item, (*path, str(key)))
+
+
+def texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in texts(item)]
+    return [value]
+
+
+def above(graph: Any, urn: str) -> set[str]:
+    """All that `urn` waits for, directly or not."""
+    found: set[str] = set()
+    new = {urn}
+    while new:
+        new = {each for one in new for each in graph.all[one].depends_on} - found
+        found |= new
+    return found
+
+
+def test_one_provider_and_one_namespace_serve_all(graph: Any) -> None:
+    (provider,) = graph.of("pulumi:providers:kubernetes").values()
+    (namespace,) = graph.of("kubernetes:core/v1:Namespace").values()
+    assert provider.inputs["namespace"] == "team"
+    assert namespace.inputs["metadata"]["name"] == "team"
+    assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == (
+        "restricted"
+    )
+    assert namespace.retain_on_delete
+    for each in of_the_cluster(graph):
+        assert each.provider.startswith(provider.urn), each.urn
+        if each is not namespace:
+            assert each.inputs["metadata"]["namespace"] == "team"
+            assert namespace.urn in each.depends_on, each.urn
+
+
+def test_secrets_are_in_secret_objects_and_nowhere_else_of_the_cluster(graph: Any) -> None:
+    values = set()
+    for each in graph.all.values():
+        for path, value in secrets(each.inputs):
+            assert path, f"all of {each.urn} is a secret: no diff would show anything"
+            if each.type.startswith("kubernetes:"):
+                assert each.type == "kubernetes:core/v1:Secret", f"{each.urn} {path}"
+                assert path[0] == "stringData"
+                values.add(value)
+    assert "generated-platform-artifacts-secret-key" in values
+    assert "generated-platform-tracking-admin-password" in str(values)
+    for each in of_the_cluster(graph):
+        if each.type != "kubernetes:core/v1:Secret":
+            text = json.dumps(each.inputs, default=str)
+            assert "generated-" not in text, each.urn
+            assert not [value for value in values if value in text], each.urn
+
+
+def test_every_content_of_a_secret_object_is_marked(graph: Any) -> None:
+    made = graph.of("kubernetes:core/v1:Secret").values()
+    assert made
+    for each in made:
+        assert set(each.inputs) == {"apiVersion", "kind", "metadata", "stringData"}
+        assert type(each.inputs["stringData"]).__name__ == "Secret", each.urn
+
+
+def test_other_credentials_are_other_pods_and_tell_nothing(provision: Any, project: Path) -> None:
+    def content(secret: str) -> Any:
+        def program() -> None:
+            mlops.MlopsPlatform("platform", {**PLATFORM, "artifacts": {
+                "endpoint_url": "https://s3.example.com", "access_key_id": "me",
+                "secret_access_key": secret,
+            }})  # fmt: skip
+
+        spec = provision(program, CONFIG)[f"{ENDPOINT}-v1"].inputs["spec"]
+        return spec["template"]["metadata"]["annotations"]["mlops/content"]
+
+    assert content("hush") == content("hush") != content("hush!")
+    assert isinstance(content("hush"), str)
+    assert "hush" not in content("hush")
+
+
+def test_a_wait_follows_its_workload_and_all_others_follow_the_wait(graph: Any) -> None:
+    waits = graph.of("mlops:kubernetes:Ready")
+    workloads = {each.urn: each for each in of_the_cluster(graph) if each.type in WORKLOADS}
+    assert {name.removesuffix("-ready") for name in waits} == {
+        each.name for each in workloads.values()
+    }
+    for each in graph.all.values():
+        for workload in workloads.values():
+            if workload.urn in each.depends_on:
+                assert f"{workload.name}-ready" == each.name or (
+                    graph[f"{workload.name}-ready"].urn in each.depends_on
+                ), f"{each.urn} does not wait until {workload.name} is ready"
+    for name, wait in waits.items():
+        native = workloads[next(urn for urn in wait.depends_on if urn in workloads)]
+        assert native.name == name.removesuffix("-ready")
+        assert wait.inputs["kind"] == native.type.rpartition(":")[2]
+        assert wait.inputs["name"] == native.inputs["metadata"]["name"]
+        assert wait.inputs["namespace"] == "team"
+        assert wait.inputs["generation"] == 1
+        assert wait.inputs["uid"] == f"uid-{native.name}", "one that was replaced begins at 1 again"
+
+
+def test_pulumi_kubernetes_waits_for_nothing_that_we_wait_for(graph: Any) -> None:
+    """A Service would wait for its own pods, which come after it."""
+    kinds = WORKLOADS | {"kubernetes:core/v1:Service", "kubernetes:core/v1:PersistentVolumeClaim"}
+    for each in of_the_cluster(graph):
+        annotations = each.inputs["metadata"].get("annotations", {})
+        assert (annotations.get("pulumi.com/skipAwait") == "true") == (each.type in kinds), each.urn
+
+
+def test_a_service_is_there_before_its_pods(graph: Any) -> None:
+    for name, exposed in graph.of("kubernetes:core/v1:Service").items():
+        workload = name.removesuffix("-service").removesuffix("-pods")
+        assert f"{workload}-ready" not in {urn.rpartition("::")[2] for urn in exposed.depends_on}
+        if not workload.endswith("-route"):
+            assert exposed.urn in graph[workload].depends_on
+
+
+def test_the_traffic_changes_once_every_version_is_ready(graph: Any) -> None:
+    table, route = graph[f"{ENDPOINT}-route-table"], graph[f"{ENDPOINT}-route"]
+    for version in ("v1", "v2"):
+        assert graph[f"{ENDPOINT}-{version}-ready"].urn in table.depends_on
+        assert graph[f"{ENDPOINT}-{version}-model"].urn in above(graph, table.urn)
+    assert {graph[f"{ENDPOINT}-route-{part}"].urn for part in ("account", "binding", "table")} <= (
+        set(route.depends_on)
+    )
+    wanted = {key: json.loads(entry) for key, entry in table.inputs["data"].items()}
+    assert {key: entry["weight"] for key, entry in wanted.items()} == {"v1": 90, "v2": 10}
+    wait = graph[f"{ENDPOINT}-route-ready"]
+    assert wait.inputs["table"] == wanted
+    assert table.urn in wait.depends_on
+
+
+def test_what_is_started_waits_for_what_it_needs(graph: Any) -> None:
+    order = [
+        "platform-tracking-database-server-ready", "platform-tracking-server",
+        "platform-tracking-server-ready", "platform-train-pipeline-job",
+        "platform-train-pipeline-job-ready", f"{ENDPOINT}-v1-model", f"{ENDPOINT}-v1",
+        f"{ENDPOINT}-v1-ready", f"{ENDPOINT}-route-table",
+    ]  # fmt: skip
+    for before, after in itertools.pairwise(order):
+        assert graph[before].urn in above(graph, graph[after].urn), f"{after} before {before}"
+    job = graph["platform-train-pipeline-job"]
+    assert graph["platform-artifacts-bucket"].urn in above(graph, job.urn)
+    schedule = graph["platform-train-pipeline-schedule"]
+    assert graph["platform-train-pipeline-job-ready"].urn in schedule.depends_on
+
+
+def test_only_a_changed_job_is_another_job(provision: Any, project: Path) -> None:
+    def name() -> str:
+        job = provision(platform, CONFIG)["platform-train-pipeline-job"].inputs
+        return str(job["metadata"]["name"])
+
+    first = name()
+    assert first == name()
+    (project / "train/run.py").write_text("print('trained otherwise')\n")
+    assert first != name()
+    assert first[:-8] == name()[:-8]
+
+
+def test_addresses_are_those_of_services(provision: Any, project: Path) -> None:
+    def program() -> dict[str, Any]:
+        made = platform()
+        return {"tracking": made.tracking.url, "route": made.endpoints["live"].url}
+
+    for preview in (True, False):
+        seen = provision(program, CONFIG, preview=preview).result
+        assert not seen["tracking"].secret
+        if not preview:
+            assert seen["tracking"].value == "http://platform-tracking-server.team.svc:8080"
+            assert seen["route"].value == f"http://{ENDPOINT}-route.team.svc:8080"
+
+
+def test_data_is_kept_unless_told_otherwise(provision: Any, project: Path) -> None:
+    claims = "kubernetes:core/v1:PersistentVolumeClaim"
+    kept = provision(platform, CONFIG).of(claims)
+    assert set(kept) == {"platform-artifacts-data", "platform-tracking-database"}
+    assert all(claim.retain_on_delete for claim in kept.values())
+
+    def program() -> None:
+        parts = {"artifacts": {"retain": False}, "tracking": {"retain": False}}
+        mlops.MlopsPlatform("platform", {**PLATFORM, **parts})
+
+    found = provision(program, CONFIG)
+    assert not any(claim.retain_on_delete for claim in found.of(claims).values())
+
+
+def test_an_endpoints_port_is_that_of_its_service(provision: Any, project: Path) -> None:
+    """One that a proxy's pod uses for itself, and one that needs rights there, are no exception."""
+    for port in (80, 8081, 8082):
+
+        def program(port: int = port) -> dict[str, Any]:
+            live = {**PLATFORM["endpoints"]["live"], "port": port}
+            made = mlops.MlopsPlatform("platform", {**PLATFORM, "endpoints": {"live": live}})
+            return {"url": made.endpoints["live"].url}
+
+        graph = provision(program, CONFIG)
+        (exposed,) = graph[f"{ENDPOINT}-route-service"].inputs["spec"]["ports"]
+        assert (exposed["port"], exposed["targetPort"]) == (port, "http")
+        pod = graph[f"{ENDPOINT}-route"].inputs["spec"]["template"]["spec"]["containers"][0]
+        numbers = [each["containerPort"] for each in pod["ports"]]
+        assert len(numbers) == len(set(numbers))
+        assert min(numbers) > 1023
+        assert graph.result["url"].value == f"http://{ENDPOINT}-route.team.svc:{port}"
