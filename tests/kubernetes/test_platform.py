@@ -119,6 +119,7 @@ def test_a_canary_a_switch_and_a_rollback_lose_no_request(live: Platform) -> Non
 
 def test_a_version_that_does_not_start_never_gets_a_request(live: Platform) -> None:
     live.config["mlops:kubernetes"]["images"] = {ENDPOINT: "mlops.test/dev/none@sha256:" + 64 * "0"}
+    live.train(8)
     live.route({"1": 50, "2": 50})
     with Load(*live.request()) as load:
         told = live.up(fails=True)
@@ -208,7 +209,7 @@ def test_the_kubelet_may_be_restarted(live: Platform, cluster: object) -> None:
 
 
 def test_what_cannot_be_scheduled_is_told(live: Platform) -> None:
-    live.route({"1": 100, "2": 0}, resources={"gpu": 1})
+    live.route({"1": 100}, resources={"gpu": 1})
     with Load(*live.request()) as load:
         told = live.up(fails=True)
         load.wait(100)

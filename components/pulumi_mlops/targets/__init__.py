@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import pulumi
 
+from ..sources import find_project
 from ..spec import ResourceSettings
 
 
@@ -253,6 +254,12 @@ class Target(Protocol):
 def resources_of(settings: ResourceSettings) -> Resources:
     """The same as a value of the port."""
     return Resources(cpu=settings.cpu, memory=settings.memory, gpu=settings.gpu)
+
+
+def stack_folder() -> Path:
+    """Where this stack keeps its files: below `mlops:dataDir`, or `.mlops` of the project."""
+    base = pulumi.Config("mlops").get("dataDir") or find_project() / ".mlops"
+    return Path(base).absolute() / pulumi.get_stack()
 
 
 def runtime_folder() -> Path:

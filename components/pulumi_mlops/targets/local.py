@@ -29,6 +29,7 @@ from . import (
     ServiceSpec,
     Volume,
     databases,
+    stack_folder,
 )
 
 
@@ -168,8 +169,7 @@ class LocalTarget:
         return databases.database(self, name, spec, opts)
 
     def logs_dir(self) -> str | None:
-        base = pulumi.Config("mlops").get("dataDir") or sources.find_project() / ".mlops"
-        return str(Path(base).absolute() / pulumi.get_stack() / "logs")
+        return str(stack_folder() / "logs")
 
 
 def _refuse_more_than_there_is(name: str, wanted: Resources) -> None:

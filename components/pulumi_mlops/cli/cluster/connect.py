@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from types import FrameType
 
 from ...provider.errors import ResourceError
 from ...provider.kubernetes.api import ClusterApi
+from ...provider.local.ports import is_free
 from ...provider.local.stackdir import write_private
 from ..selection import ClusterStack, CommandError, UsageError
 from ..terminal import Style
@@ -146,19 +146,9 @@ def port_of(name: str, taken: set[int]) -> int:
     first = zlib.crc32(name.encode()) % _PORTS
     for step in range(_PORTS):
         port = _FIRST_PORT + (first + step) % _PORTS
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise CommandError(f"no port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS} is free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def show(

@@ -46,7 +46,7 @@ def claim(root: StackDir, owner: str, wanted: int | None = None) -> int:
                 (
                     port
                     for port in candidates
-                    if _holder(folder, port) is None and port not in mine.values() and _free(port)
+                    if _holder(folder, port) is None and port not in mine.values() and is_free(port)
                 ),
                 0,
             )
@@ -135,11 +135,12 @@ def _refuse_taken(folder: Path, root: StackDir, port: int, mine: dict[str, int])
     holder = _holder(folder, port)
     if holder not in (None, root.path):
         raise ResourceError(f"port {port} is taken by the stack in {holder}: {fix}")
-    if not _free(port):
+    if not is_free(port):
         raise ResourceError(f"port {port} is taken{_by_whom(port)}: {fix}")
 
 
-def _free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens at this port of the loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +29,10 @@ from .. import (
     Volume,
     databases,
     runtime_folder,
+    stack_folder,
 )
 from . import manifests, names, routes
-from .cluster import Cluster, cluster, fingerprint, images_folder
+from .cluster import Cluster, cluster, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class KubernetesTarget:
                     f"prefix such as registry.example.com/team, or mlops:kubernetes.images.{key}"
                 )
             # What `mlops images` builds it from.
-            made = catalog.prepare(images_folder(), settings.registry, key, recipe)
+            made = catalog.prepare(stack_folder() / "images", settings.registry, key, recipe)
         except ImageError as error:
             raise pulumi.RunError(f"{name}: {error}") from None
         return Image(version=made.version, native=None, reference=made.reference)
@@ -105,7 +105,7 @@ class KubernetesTarget:
             manifests.environment(
                 _refuse_secrets(name, spec.env),
                 list(spec.secrets),
-                _secrets(name),
+                _beside(name, "secrets"),
                 _surroundings(spec, numbers, here.address(name)),
             ),
             numbers=numbers,
@@ -185,26 +185,29 @@ class KubernetesTarget:
         # Addresses and credentials stand beside the Job: another one is no reason to train again.
         private: list[pulumi.Resource]
         private, _ = self._private(name, spec.secrets, {}, labels, opts)
-        sources = [{"secretRef": {"name": made}} for made in ([_secrets(name)] if private else [])]
+        sources = [
+            {"secretRef": {"name": made}}
+            for made in ([_beside(name, "secrets")] if private else [])
+        ]
         if spec.env:
             variables = here.make(
                 "ConfigMap", f"{name}-env", opts, labels=labels,
-                object_name=f"{names.label(name, 55)}-env", data=_refuse_secrets(name, spec.env),
+                object_name=_beside(name, "env"), data=_refuse_secrets(name, spec.env),
             )  # fmt: skip
             private.append(variables)
-            sources.append({"configMapRef": {"name": f"{names.label(name, 55)}-env"}})
+            sources.append({"configMapRef": {"name": _beside(name, "env")}})
         container = manifests.container(
             "main", image, manifests.telling(command),
             [
                 {"name": "MLOPS_OUTPUTS", "value": manifests.OUTPUTS_FILE},
                 {"name": "HOME", "value": manifests.SCRATCH_DIR},
             ],
+            resources=manifests.resources(
+                spec.resources, memory="512Mi", most="4Gi", cpu="500m"
+            ),
         )  # fmt: skip
         container["envFrom"] = sources
         placement = here.settings.training_placement or here.settings.placement
-        container["resources"] = manifests.resources(
-            spec.resources, memory="512Mi", most="4Gi", cpu="500m"
-        )
         manifest = manifests.job(
             manifests.template(
                 labels,
@@ -282,19 +285,21 @@ class KubernetesTarget:
                 "check_path": backend.check_path,
             }
         here = self._cluster
-        environment = self.environment(
-            routes.ENVIRONMENT,
-            EnvironmentSpec(
-                requirements=routes.REQUIREMENTS,
-                code={"pulumi_mlops/runtime": runtime_folder()},
-            ),
-            opts,
-        )
+        if here.router is None:
+            environment = self.environment(
+                routes.ENVIRONMENT,
+                EnvironmentSpec(
+                    requirements=routes.REQUIREMENTS,
+                    code={"pulumi_mlops/runtime": runtime_folder()},
+                ),
+                opts,
+            )
+            here.router = _image(environment)
         waits = pulumi.ResourceOptions(
             depends_on=[backend.service.ready for backend in spec.backends.values()]
         )
         native, table = routes.make(
-            here, name, spec, services, _image(environment),
+            here, name, spec, services, here.router,
             after=pulumi.ResourceOptions.merge(opts, waits), opts=opts,
         )  # fmt: skip
         ready = self._ready(
@@ -323,7 +328,7 @@ class KubernetesTarget:
         native = here.make(
             "PersistentVolumeClaim", name,
             pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(retain_on_delete=retain, protect=None)
+                opts, pulumi.ResourceOptions(retain_on_delete=retain)
             ),
             labels=here.labels(name, "data"),
             spec=manifests.claim(here.settings.volume_size, here.settings.storage_class),
@@ -353,7 +358,7 @@ class KubernetesTarget:
                 made.append(
                     self._cluster.make(
                         "Secret", f"{name}-{kind}", opts, labels=labels,
-                        object_name=f"{names.label(name, 55)}-{kind}",
+                        object_name=_beside(name, kind),
                         string_data={
                             key: pulumi.Output.secret(value) for key, value in content.items()
                         },
@@ -385,7 +390,7 @@ class KubernetesTarget:
                 "generation": metadata.apply(lambda found: _member(found, "generation")),
                 "uid": metadata.apply(lambda found: _member(found, "uid")),
                 "timeoutSeconds": timeout,
-                "table": None if table is None else json.loads(json.dumps(table)),
+                "table": table,
             },
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[native])),
         )
@@ -412,8 +417,9 @@ def _called(services: Sequence[Service]) -> list[tuple[Mapping[str, str], list[i
     return [(each.labels, sorted(each.numbers.values())) for each in found]
 
 
-def _secrets(name: str) -> str:
-    return f"{names.label(name, 55)}-secrets"
+def _beside(name: str, kind: str) -> str:
+    """The object of a workload that has its `secrets`, `files` or `env`."""
+    return f"{names.label(name, 55)}-{kind}"
 
 
 def _component(name: str) -> str:
@@ -437,7 +443,7 @@ def _volumes(
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
         mounts.append({"name": "data", "mountPath": manifests.DATA_DIR})
     if spec.files:
-        secret = f"{names.label(name, 55)}-files"
+        secret = _beside(name, "files")
         volumes.append({"name": "files", "secret": {"secretName": secret, "defaultMode": 0o440}})
         mounts.append({"name": "files", "mountPath": manifests.FILES_DIR, "readOnly": True})
     return volumes, mounts

@@ -7,13 +7,12 @@ import weakref
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pulumi
 from pulumi.runtime import get_root_resource
 
-from ...sources import find_project, from_project
+from ...sources import from_project
 from . import manifests, names, settings
 
 _KINDS = {
@@ -45,6 +44,8 @@ class Cluster:
     def __init__(self) -> None:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
+        self.router: str | None = None
+        """The image of every route's proxies, once one has been asked for."""
         self._taken: set[tuple[str, str]] = set()
         self._provider = _class("Provider", "")(
             "kubernetes",
@@ -122,14 +123,6 @@ class Cluster:
         )
         return pulumi.ResourceOptions.merge(opts, more)
 
-    def after_namespace(self, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
-        """The same options for a resource of another provider that works in the namespace."""
-        if self._namespace is None:
-            return opts
-        return pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=[self._namespace])
-        )
-
     def address(self, name: str) -> str:
         """The DNS name of a Service, for every pod of the cluster."""
         return f"{names.label(name)}.{self.namespace}.svc"
@@ -183,12 +176,6 @@ def cluster() -> Cluster:
     if root not in _clusters:
         _clusters[root] = Cluster()
     return _clusters[root]
-
-
-def images_folder() -> Path:
-    """Where this stack keeps what its images are built from."""
-    base = pulumi.Config("mlops").get("dataDir") or find_project() / ".mlops"
-    return Path(base).absolute() / pulumi.get_stack() / "images"
 
 
 @lru_cache

@@ -11,7 +11,7 @@ import pulumi
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ...images.options import DEFAULT_BASE, DEFAULT_INDEX, BuildOptions, ImageError
-from ...sources import find_project
+from ...sources import from_project
 from ...spec import Spec, problems
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -54,7 +54,7 @@ class BuildSettings(Spec):
         return BuildOptions(
             base=self.base,
             system_packages=self.system_packages,
-            ca=None if self.ca is None else find_project() / self.ca,
+            ca=None if self.ca is None else from_project(self.ca),
             index_url=self.index_url,
             extra_index_urls=self.extra_index_urls,
             network=self.network,
