@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import ssl
 import sys
 import tarfile
@@ -19,6 +20,7 @@ import binaries
 import certificates
 import cgroups
 import components
+import gateway_api
 import image
 import lifecycle
 import packages
@@ -155,7 +157,7 @@ def test_programs_read_only_files_that_are_written(here, pki):
 
 def test_nothing_is_left_to_fill_in_a_manifest():
     for manifest in (Path(lifecycle.__file__).parent / "manifests").glob("*.yaml"):
-        assert "@" not in lifecycle.render(manifest, ADDRESSES)
+        assert "@" not in lifecycle.render(manifest, ADDRESSES, b"certificate")
 
 
 def test_an_image_holds_what_its_digests_say(tmp_path):
@@ -185,7 +187,7 @@ def test_the_version_is_that_of_the_committed_modules():
 
 def test_a_build_with_a_program_missing_is_not_used(tmp_path):
     version = binaries.pinned_version()
-    for name in (*binaries.PROGRAMS, "coredns", "pause"):
+    for name in (*binaries.PROGRAMS, *binaries.OTHERS):
         (tmp_path / name).write_text(
             f"#!/bin/sh\necho Kubernetes {binaries.kubernetes_version()}\n"
         )
@@ -194,6 +196,25 @@ def test_a_build_with_a_program_missing_is_not_used(tmp_path):
     assert binaries.usable(tmp_path, version)
     (tmp_path / "coredns").unlink()
     assert not binaries.usable(tmp_path, version)
+
+
+def test_a_gateway_is_that_of_the_committed_modules_and_whole(tmp_path):
+    assert re.fullmatch(r"v3\.\d+\.\d+-[0-9a-f]{8}", gateway_api.pinned_version())
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for program in gateway_api.PROGRAMS:
+        (folder / program).write_text("#!/bin/sh\n")
+        (folder / program).chmod(0o755)
+    assert not gateway_api.usable(folder, "v3.7.13-00000000"), "its definitions are missing"
+    (tmp_path / "crds").mkdir()
+    for name in ("httproutes", "vap_safeupgrades"):
+        (tmp_path / "crds" / f"gateway.networking.k8s.io_{name}.yaml").touch()
+    assert gateway_api.usable(folder, "v3.7.13-00000000")
+    assert [path.name for path in gateway_api.definitions(folder)] == [
+        "gateway.networking.k8s.io_httproutes.yaml"
+    ]
+    (folder / "echo").unlink()
+    assert not gateway_api.usable(folder, "v3.7.13-00000000")
 
 
 def test_only_root_is_let_in(monkeypatch):

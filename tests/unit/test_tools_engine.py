@@ -217,7 +217,7 @@ def test_a_long_command_says_how_far_it_is_and_ends_at_its_limit(tmp_path, monke
     assert "tools: running for 0." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("version", "taken"), [("go1.26.0", True), ("go1.25.9", False)])
+@pytest.mark.parametrize(("version", "taken"), [("go1.26.4", True), ("go1.26.3", False)])
 def test_an_old_go_is_replaced_by_the_one_of_the_package_index(
     tmp_path, monkeypatch, version, taken
 ):

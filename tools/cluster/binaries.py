@@ -1,4 +1,4 @@
-"""The programs that are built here: Kubernetes, DNS and what holds a sandbox."""
+"""The programs that are built here: Kubernetes, DNS, metrics and what holds a sandbox."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ SOURCES = [
     HERE / "coredns" / "go.mod",
     HERE / "coredns" / "go.sum",
     *sorted((HERE / "coredns").glob("**/*.go")),
+    HERE / "metrics" / "go.mod",
+    HERE / "metrics" / "go.sum",
 ]
 PROGRAMS = [
     *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
     *("node-volumes", "node-policies", "kubectl"),
 ]
+OTHERS = ["coredns", "metrics-server", "pause"]
+METRICS_SERVER = "sigs.k8s.io/metrics-server/cmd/metrics-server"
 VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
@@ -55,7 +59,7 @@ def binaries() -> Path:
 
 def usable(folder: Path, version: str) -> bool:
     """Whether a folder holds every program, and they are of this version."""
-    if not all(os.access(folder / name, os.X_OK) for name in (*PROGRAMS, "coredns", "pause")):
+    if not all(os.access(folder / name, os.X_OK) for name in (*PROGRAMS, *OTHERS)):
         return False
     printed = version_of([str(folder / "kubelet"), "--version"])
     return printed == f"Kubernetes {version.rpartition('-')[0]}"
@@ -80,6 +84,7 @@ def build(folder: Path, version: str) -> None:
     with building(folder, f"kubernetes {kubernetes}", cache) as go:
         go.build(HERE / "kube", "./pause", "pause")
         go.build(HERE / "coredns", ".", "coredns")
+        go.build(HERE / "metrics", METRICS_SERVER, "metrics-server")
         go.build(HERE / "kube", ".", "kube", flags=flags)
         for program in PROGRAMS:
             (go.binaries / program).symlink_to("kube")

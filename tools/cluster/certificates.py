@@ -25,6 +25,7 @@ ROLES = {
     "proxy": ("system:kube-proxy", ""),
     "volumes": ("pulumi-mlops:node-volumes", ""),
     "policies": ("pulumi-mlops:node-policies", ""),
+    "metrics": ("pulumi-mlops:metrics-server", ""),
     "apiserver-to-kubelet": ("kube-apiserver-kubelet-client", "system:masters"),
 }
 
@@ -47,6 +48,8 @@ def write_all(folder: Path, addresses: Addresses) -> None:
         signed(folder, name, cluster, common, group=group)
     signed(folder, "apiserver", cluster, "kube-apiserver", names=api_names(addresses))
     signed(folder, "kubelet-server", cluster, NODE, names=[NODE, addresses.node])
+    metrics = "metrics-server.kube-system.svc"
+    signed(folder, "metrics-server", cluster, "metrics-server", names=[metrics])
     etcd = authority(folder, "etcd-ca", "etcd")
     signed(folder, "etcd", etcd, "etcd", names=["localhost", "127.0.0.1"])
     signed(folder, "apiserver-to-etcd", etcd, "kube-apiserver")

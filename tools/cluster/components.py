@@ -160,6 +160,22 @@ def policies(_place: Place, _addresses: Addresses) -> Flags:
     return {"kubeconfig": f"{ETC}/policies.kubeconfig"}
 
 
+def metrics_server(_place: Place, addresses: Addresses) -> Flags:
+    return {
+        "kubeconfig": f"{ETC}/metrics.kubeconfig",
+        "authentication-kubeconfig": f"{ETC}/metrics.kubeconfig",
+        "authorization-kubeconfig": f"{ETC}/metrics.kubeconfig",
+        "bind-address": addresses.node,
+        "secure-port": "4443",
+        "tls-cert-file": f"{PKI}/metrics-server.crt",
+        "tls-private-key-file": f"{PKI}/metrics-server.key",
+        "kubelet-certificate-authority": f"{PKI}/ca.crt",
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-use-node-status-port": "true",
+        "metric-resolution": "15s",
+    }
+
+
 COMPONENTS = [
     Component("etcd", etcd),
     Component("containerd", containerd),
@@ -170,8 +186,10 @@ COMPONENTS = [
     Component("kube-proxy", proxy),
     Component("node-volumes", volumes),
     Component("node-policies", policies),
+    Component("metrics-server", metrics_server),
 ]
-CLIENTS = ["controller-manager", "scheduler", "kubelet", "proxy", "volumes", "policies"]
+WITH_OWN_ROLES = {"node-volumes", "node-policies", "metrics-server"}
+CLIENTS = ["controller-manager", "scheduler", "kubelet", "proxy", "volumes", "policies", "metrics"]
 
 
 def configure(place: Place, addresses: Addresses) -> None:

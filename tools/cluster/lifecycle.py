@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import time
@@ -18,6 +19,7 @@ from components import (
     CONTAINERD_SOCKET,
     DNS_IMAGE,
     PAUSE_IMAGE,
+    WITH_OWN_ROLES,
     Component,
     configure,
 )
@@ -31,6 +33,7 @@ CTR = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"]
 NAMES = [component.name for component in COMPONENTS]
 SECONDS = 120  # for a program to be ready; on an idle machine it takes a tenth of it
 KUBELET_HEALTH = f"/api/v1/nodes/{NODE}/proxy/healthz"
+METRICS = "/apis/metrics.k8s.io/v1beta1"
 QUIET_SECONDS = 5
 GRACE_SECONDS = 2  # in which a program may not have begun
 LOG_LINES = 15
@@ -67,12 +70,15 @@ class Cluster:
         self.wait("containerd", "containerd", self.containerd_ready)
         self.own_images(folder)
         self.wait("the API server", "kube-apiserver", api.ready)
-        self.start(absent, {name for name in NAMES if not name.startswith("node-")}, addresses)
+        self.start(absent, set(NAMES) - WITH_OWN_ROLES, addresses)
+        authority = (self.place.pki / "ca.crt").read_bytes()
         for manifest in sorted((HERE / "manifests").glob("*.yaml")):
-            api.apply(folder / "kubectl", render(manifest, addresses))
+            api.apply(folder / "kubectl", render(manifest, addresses, authority))
         self.start(absent, set(NAMES), addresses)  # those whose roles were just applied
         self.wait("the node", "kubelet", lambda: api.node_ready(NODE))
         self.wait("DNS", "kubelet", lambda: api.deployment_ready("kube-system", "coredns"))
+        # An API that is announced and does not answer keeps namespaces from being deleted.
+        self.wait("metrics", "metrics-server", lambda: api.text(METRICS) is not None)
         self.wait("every program", "", lambda: not self.dead())
         if absent:
             say(
@@ -215,12 +221,14 @@ class Cluster:
         return "\n".join(f"  {line[:300]}" for line in [f"{file}:", *lines])
 
 
-def render(manifest: Path, addresses: Addresses) -> str:
+def render(manifest: Path, addresses: Addresses, authority: bytes) -> str:
     text = manifest.read_text()
     for name, value in {
         "@DNS_IMAGE@": DNS_IMAGE,
         "@DNS_SERVICE@": addresses.dns_service,
         "@DOMAIN@": DOMAIN,
+        "@NODE_ADDRESS@": addresses.node,
+        "@AUTHORITY@": base64.b64encode(authority).decode(),
     }.items():
         text = text.replace(name, value)
     return text

@@ -14,7 +14,7 @@ from pathlib import Path
 from progress import ToolError, numbers, run, say, version_of
 
 HERE = Path(__file__).resolve().parent
-GO_MINIMUM = (1, 26)
+GO_MINIMUM = (1, 26, 4)
 
 
 def go_environment(base: Mapping[str, str], scratch: Path, modules: Path | None) -> dict[str, str]:
