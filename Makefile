@@ -4,7 +4,7 @@ STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
 ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
-TOOLS := tools/stack.py tools/checkout.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py)
+TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py)
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
 # Images and CI often set it. Without compiled modules every command here takes twice as long.
@@ -28,7 +28,7 @@ preview: $(VENV)/.engine ## show what `make up` would change
 status: $(VENV)/.engine ## show where everything is
 	@$(stack) status
 
-down: $(VENV)/.engine ## delete everything that the environment provisioned
+down: $(VENV)/.engine ## delete what the environment provisioned, and say what is kept
 	@$(stack) down $(if $(ARGS),-- $(ARGS))
 
 env: $(VENV)/.engine ## settings for a shell: eval "$$(make -s env)"
@@ -65,9 +65,11 @@ bench: $(VENV)/.engine ## measure
 	$(TEST_ENV) $(PY) tools/bench/run.py $(ARGS)
 
 clean: ## remove what can be made again; state and passphrase in .mlops are kept
-	@if ls .mlops/state/.pulumi/stacks/*/*.json >/dev/null 2>&1; then \
-		echo "error: a stack is still up and runs from $(VENV); first: make down STACK=..." >&2; \
-		ls .mlops/state/.pulumi/stacks/*/*.json >&2; exit 1; fi
+	@for file in .mlops/state/.pulumi/stacks/*/*.json; do \
+		name=$$(basename "$$file" .json); \
+		if [ -e "$$file" ] && ! grep -q '^ *mlops:target: *kubernetes' "stacks/Pulumi.$$name.yaml" 2>/dev/null; then \
+			echo "error: $$name is still up and runs from $(VENV); first: make down STACK=$$name" >&2; exit 1; \
+		fi; done
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.synced: requirements.lock pyproject.toml tools/venv.sh

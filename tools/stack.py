@@ -39,6 +39,7 @@ from checkout import (
     untouched,
     uses_own_backend,
 )
+from kept import kept, told
 from summary import summary
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -159,38 +160,8 @@ def up(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     checked(["stack", "select", "--create", stack], env)
     release_dead_lock(stack, env)
     command = ["pulumi", "up", "--yes", "-s", stack, *arguments]
-    if not runs_here(config_file(PROJECT, stack)):
-        # The preview writes what the images are made of; pods without an image would wait in vain.
-        code = run(["pulumi", "preview", "-s", stack], env, PROJECT)
-        if code != 0:
-            return code
-        refuse_missing_images(stack, env)
-        command.insert(2, "--skip-preview")
     code = run(command, env, PROJECT)
     return code or status(stack, [], env)
-
-
-def refuse_missing_images(stack: str, env: Mapping[str, str]) -> None:
-    """Stop when the registry says that it has not all of the images."""
-    asked = [sys.executable, "-m", "pulumi_mlops.cli", "images", "--json", "--stack", stack]
-    done = subprocess.run(
-        asked, env=dict(env), cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise StackError(done.stderr.strip().removeprefix("error: "))
-    found = json.loads(done.stdout)
-    missing = [image["name"] for image in found if image["registry"] is False]
-    build = f"mlops images build --push --stack {stack}"
-    if missing:
-        raise StackError(
-            f"the registry has not: {', '.join(missing)}. Nothing was changed. Build and push what "
-            f'is missing, in a shell of `eval "$(make -s env)"`: {build}'
-        )
-    if unknown := [image["name"] for image in found if image["registry"] is None]:
-        say(
-            f"note: no registry told whether it has {', '.join(unknown)}; where the cluster has not"
-            f" got them either, pods will wait for them: {build}"
-        )
 
 
 def preview(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
@@ -200,31 +171,36 @@ def preview(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int
 
 
 def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Delete everything that the environment provisioned, and its stack when nothing is left."""
+    """Delete everything that the environment provisioned but protected data, and its stack when
+    nothing is left."""
     if not exists(stack, env):
         say(f"{stack} is not up: there is nothing to delete")
         return 0
     release_dead_lock(stack, env)
     logs = outputs(stack, env).get("logs_dir")
-    code = run(["pulumi", "destroy", "--yes", "-s", stack, *arguments], env, PROJECT)
+    destroy = ["pulumi", "destroy", "--yes", "--exclude-protected", "-s", stack, *arguments]
+    code = run(destroy, env, PROJECT)
     if code != 0:
         return code
-    left = json.loads(checked(["stack", "export", "-s", stack], env))["deployment"]
-    if left.get("resources"):
-        say(f"{stack}: the stack is kept, {len(left['resources'])} of its resources are left")
+    left = resources(stack, env)
+    if data := kept(left):
+        say(f"{stack} is down. {told(stack, data)}")
+        return 0
+    if left:
+        say(f"{stack}: the stack is kept, {len(left)} of its resources are left")
         return 0
     checked(["stack", "rm", "--yes", "--preserve-config", stack], env)
-    kept = [f"stacks/Pulumi.{stack}.yaml"]
+    stays = [f"stacks/Pulumi.{stack}.yaml"]
     if not runs_here(config_file(PROJECT, stack)):
-        kept.append("volumes with `retain: true`, and the namespace, unless it is to be deleted")
+        stays.append("the namespace, unless it is to be deleted")
     # The data that was to be kept; a stack without any leaves no folder.
     for what, folder in (("data", "volumes"), ("secrets", "secrets")):
         place = Path(str(logs)).parent / folder if logs else None
-        kept += [f"the {what} in {place}"] if place and place.exists() else []
-    kept += (
+        stays += [f"the {what} in {place}"] if place and place.exists() else []
+    stays += (
         [".mlops/passphrase and .mlops/state"] if (PROJECT / ".mlops" / "state").exists() else []
     )
-    say(f"{stack} is down. Kept: {'; '.join(kept)}")
+    say(f"{stack} is down. Kept: {'; '.join(stays)}")
     return 0
 
 
@@ -232,6 +208,13 @@ def exists(stack: str, env: Mapping[str, str]) -> bool:
     """Whether the backend has the stack."""
     names = [item["name"] for item in json.loads(checked(["stack", "ls", "--json"], env))]
     return any(name.rpartition("/")[2] == stack for name in names)
+
+
+def resources(stack: str, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the stack's state has."""
+    exported = json.loads(checked(["stack", "export", "-s", stack], env))
+    found: list[dict[str, Any]] = exported["deployment"].get("resources") or []
+    return found
 
 
 def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
@@ -243,7 +226,11 @@ def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Show where everything of the environment is."""
     here = runs_here(config_file(PROJECT, stack))
-    print(summary(stack, outputs(stack, env) if exists(stack, env) else {}, here=here))
+    there = exists(stack, env)
+    data = kept(resources(stack, env)) if there and not here else []
+    print(summary(stack, outputs(stack, env) if there and not data else {}, here=here))
+    if data:
+        print(told(stack, data))
     return 0
 
 

@@ -9,9 +9,9 @@ import typing
 import pulumi
 from pydantic import Field, field_validator, model_validator
 
-from . import resources
 from .spec import Known, NoBool, Port, ResourceSettings, SecretText, Spec, located
 from .targets import (
+    BucketSpec,
     EnvironmentSpec,
     Health,
     SecretSpec,
@@ -161,47 +161,40 @@ class ArtifactStore(pulumi.ComponentResource):
     ) -> None:
         spec = _ArtifactStoreSpec.of(name, args or {})
         super().__init__("mlops:index:ArtifactStore", name, None, opts)
+        target = resolve(spec.target)
         self.scrape: dict[str, typing.Any] = {}
         self.services: list[Service] = []
         key: pulumi.Input[str] | None
         secret: pulumi.Input[str] | None
         if spec.endpoint_url is None:
-            endpoint, secret = self._provision(name, spec, resolve(spec.target))
+            endpoint, secret = self._provision(name, spec, target)
             key = _ACCESS_KEY_ID
         else:
             endpoint = pulumi.Output.from_input(spec.endpoint_url)
             key, given = spec.access_key_id, spec.secret_access_key
             secret = None if given is None else pulumi.Output.secret(given)
-        lifecycle = spec.lifecycle
-        self.native = resources.Bucket(
+        made = target.bucket(
             f"{name}-bucket",
-            {
-                "bucket": spec.bucket or name,
-                "endpointUrl": endpoint,
-                "region": spec.region,
-                "accessKeyId": key,
-                "secretAccessKey": secret,
-                "versioning": spec.versioning,
-                "lifecycle": {
-                    key: days
-                    for key, days in (
-                        ("expireNoncurrentDays", lifecycle.expire_noncurrent_days),
-                        ("abortIncompleteUploadDays", lifecycle.abort_incomplete_upload_days),
-                    )
-                    if days is not None
-                }
-                if lifecycle
-                else None,
-                "encryption": spec.encryption,
-                "tags": dict(spec.tags) or None,
-                "forceDestroy": not spec.retain,
+            BucketSpec(
+                bucket=spec.bucket or name,
+                endpoint_url=endpoint,
+                region=spec.region,
+                access_key_id=key,
+                secret_access_key=secret,
+                versioning=spec.versioning,
+                lifecycle=_days(lifecycle) if (lifecycle := spec.lifecycle) else None,
+                encryption=spec.encryption,
+                tags=spec.tags,
+                retain=spec.retain,
                 # The one that is provisioned has none to block, and answers this machine alone.
-                "publicAccessBlock": False if spec.endpoint_url is None else None,
-            },
-            pulumi.ResourceOptions(parent=self, retain_on_delete=spec.retain),
+                public_access_block=False if spec.endpoint_url is None else None,
+                calls=self.services,
+            ),
+            pulumi.ResourceOptions(parent=self),
         )
+        self.native = made.native
         self.bucket = pulumi.Output.from_input(spec.bucket or name)
-        self.uri = self.native.output("uri")
+        self.uri = made.uri
         self.endpoint_url = endpoint
         self.env = {
             "AWS_ENDPOINT_URL": endpoint,
@@ -263,6 +256,14 @@ class ArtifactStore(pulumi.ComponentResource):
             "health_url": server.url.apply(lambda url: f"{url}/healthz"),
         }
         return server.url, secret
+
+
+def _days(lifecycle: Lifecycle) -> dict[str, int]:
+    days = {
+        "expireNoncurrentDays": lifecycle.expire_noncurrent_days,
+        "abortIncompleteUploadDays": lifecycle.abort_incomplete_upload_days,
+    }
+    return {key: value for key, value in days.items() if value is not None}
 
 
 _INTERNAL_PORTS = (

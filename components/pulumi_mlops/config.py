@@ -141,9 +141,9 @@ def load(project: str | None = None) -> PlatformConfig:
     """The configuration of the stack that is being brought up.
 
     Its keys are `<project>:<part>`, as in `platform:tracking`. Secrets stay secrets: the engine
-    says of a part only that it has some, so all of `training.env` and both keys of the artifact
-    store are taken for secrets then. Raises pulumi.RunError as `parse` does, and for a part that
-    has a secret but no place for one.
+    says of a part only that it has some, so all of `training.env`, both keys of the artifact store
+    and the tracking server's database are taken for secrets then. Raises pulumi.RunError as `parse`
+    does, and for a part that has a secret but no place for one.
     """
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
@@ -159,7 +159,10 @@ def load(project: str | None = None) -> PlatformConfig:
             if part in _SECRETS:
                 values[part] = _SECRETS[part](values[part])
             elif part in PlatformConfig.model_fields:
-                places = "artifacts.secret_access_key, artifacts.access_key_id and training.env"
+                places = (
+                    "artifacts.secret_access_key, artifacts.access_key_id, tracking.database_url "
+                    "and training.env"
+                )
                 wrong.append(f"{project}.{part}: has a secret: only {places} may have one")
                 del values[part]
     try:
@@ -187,6 +190,10 @@ def _secret_keys(part: typing.Any) -> typing.Any:
     return _hidden(part, {"access_key_id", "secret_access_key"})
 
 
+def _secret_database(part: typing.Any) -> typing.Any:
+    return _hidden(part, {"database_url"})
+
+
 def _secret_env(part: typing.Any) -> typing.Any:
     if isinstance(part, dict) and isinstance(env := part.get("env"), dict):
         return {**part, "env": _hidden(env, env)}
@@ -202,7 +209,7 @@ def _hidden(values: typing.Any, keys: Collection[str]) -> typing.Any:
     }
 
 
-_SECRETS = {"artifacts": _secret_keys, "training": _secret_env}
+_SECRETS = {"artifacts": _secret_keys, "tracking": _secret_database, "training": _secret_env}
 _SETTINGS = {
     "target": {
         "enum": sorted(ADAPTERS),

@@ -49,6 +49,25 @@ class GeneratedSecret(_Resource):
     _outputs = ("value",)
 
 
+class Image(_Resource):
+    """An image that its registry has, built and pushed where it had not."""
+
+    _token = "mlops:index:Image"
+
+
+class NamespaceOwner(_Resource):
+    """Which stack a namespace of a cluster belongs to."""
+
+    _token = "mlops:kubernetes:NamespaceOwner"
+    _outputs = ("status",)
+
+
+class StoredSecret(_Resource):
+    """A Secret that is kept in the state alone, for somebody else to apply."""
+
+    _token = "mlops:kubernetes:StoredSecret"
+
+
 class Ready(_Resource):
     """A workload of a cluster, waited for."""
 

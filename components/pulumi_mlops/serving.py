@@ -6,16 +6,16 @@ import re
 import typing
 
 import pulumi
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from . import resources
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Number, Port, ResourceSettings, Spec, Whole, located
+from .spec import NoBool, Number, Port, ResourceSettings, Spec, Whole, located
 from .targets import (
     Backend,
     EnvironmentSpec,
     Health,
+    ModelVersionSpec,
     RouteSpec,
     ServiceSpec,
     resolve,
@@ -40,6 +40,11 @@ class ServingEndpointSettings(Spec):
         description="What the model needs: a file, from the project's folder, or a list."
     )
     replicas: Whole = Field(1, ge=1, le=64, description="Servers of each version.")
+    max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
+        None,
+        description="How many servers of a version there may be when they are busy, by their use "
+        "of `resources.cpu`; as many as `replicas` always unless told.",
+    )
     port: Port | None = Field(None, description="Port of the endpoint; a free one unless told.")
     prediction_log: bool = Field(
         True, description="Whether requests and answers are kept in the artifact store."
@@ -68,6 +73,14 @@ class ServingEndpointSettings(Spec):
             raise ValueError(f"the shares sum to {total}: they must sum to 100 percent")
         return dict(sorted(traffic.items(), key=lambda item: int(item[0])))
 
+    @model_validator(mode="after")
+    def _no_less_than_least(self) -> typing.Self:
+        most = self.max_replicas
+        if most is not None and most < self.replicas:
+            what = f"is {most}: must be at least as many as `replicas`, {self.replicas}"
+            raise located([(("max_replicas",), what)])
+        return self
+
 
 class ServingEndpointArgs(typing.TypedDict):
     """What a ServingEndpoint takes."""
@@ -86,6 +99,9 @@ class ServingEndpointArgs(typing.TypedDict):
     """Something to wait for first, as the outputs of the pipeline that registers the versions."""
     replicas: typing.NotRequired[int]
     """Servers of each version; 1 unless told."""
+    max_replicas: typing.NotRequired[int]
+    """How many there may be when they are busy: then `replicas` is the least, and their use of
+    `resources.cpu` decides, of which 70 % is aimed at. A fixed number unless told."""
     port: typing.NotRequired[int]
     """Port of the endpoint; a free one unless told."""
     prediction_log: typing.NotRequired[bool]
@@ -156,16 +172,16 @@ class ServingEndpoint(pulumi.ComponentResource):
         env, secrets = _environment(label, spec)
         store = spec.artifact_store
         for version, weight in spec.traffic.items():
-            registered = resources.ModelVersion(
+            registered = target.model_version(
                 f"{name}-v{version}-model",
-                {
-                    "trackingUri": registry["MLFLOW_TRACKING_URI"],
-                    "username": registry.get("MLFLOW_TRACKING_USERNAME"),
-                    "password": registry.get("MLFLOW_TRACKING_PASSWORD"),
-                    "model": spec.model,
-                    "version": version,
-                    "after": spec.after,
-                },
+                ModelVersionSpec(
+                    tracking_uri=registry["MLFLOW_TRACKING_URI"],
+                    username=registry.get("MLFLOW_TRACKING_USERNAME"),
+                    password=registry.get("MLFLOW_TRACKING_PASSWORD"),
+                    model=spec.model,
+                    version=version,
+                    after=spec.after,
+                ),
                 child,
             )
             ready = f"/v2/models/{spec.model}/versions/{version}/ready"
@@ -177,6 +193,7 @@ class ServingEndpoint(pulumi.ComponentResource):
                     env={**env, "MLOPS_MODEL_VERSION": version},
                     secrets=secrets,
                     replicas=spec.replicas,
+                    max_replicas=spec.max_replicas,
                     routed=True,
                     resources=resources_of(spec.resources),
                     calls=[spec.tracking.server, *(store.services if store else ())],
@@ -186,25 +203,29 @@ class ServingEndpoint(pulumi.ComponentResource):
                     stop_seconds=30,
                 ),
                 pulumi.ResourceOptions.merge(
-                    child, pulumi.ResourceOptions(depends_on=[registered])
+                    child,
+                    pulumi.ResourceOptions(
+                        depends_on=[] if registered.ready is None else [registered.ready]
+                    ),
                 ),
             )
             self.scrape[f"{name}-v{version}"] = _replicas_to_scrape(
                 name, spec.model, version, service.addresses
             )
-            examples[version] = registered.output("example")
+            examples[version] = registered.example
             backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready)
         route = target.route(
             f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
         )
-        self.scrape[f"{name}-route"] = route.metrics_url.apply(
-            lambda url: {
-                "job": "route",
-                "instance": f"{name}-route",
-                "url": url,
-                "health_url": None,
-            }
-        )
+        if route.metrics_url is not None:
+            self.scrape[f"{name}-route"] = route.metrics_url.apply(
+                lambda url: {
+                    "job": "route",
+                    "instance": f"{name}-route",
+                    "url": url,
+                    "health_url": None,
+                }
+            )
         most = max(spec.traffic, key=lambda version: spec.traffic[version])
         self.try_it = pulumi.Output.all(route.url, examples[most]).apply(_curl)
         self.url = route.url

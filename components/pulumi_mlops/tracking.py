@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pulumi
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, Port, ResourceSettings, Spec
+from .spec import Known, NoBool, Port, ResourceSettings, SecretText, Spec, located
 from .targets import (
     Database,
     DatabaseSpec,
+    Environment,
     EnvironmentSpec,
     Health,
+    Job,
+    JobSpec,
+    Resources,
     SecretSpec,
     ServiceSpec,
     Target,
@@ -28,6 +32,7 @@ from .targets import (
 _MLFLOW = "3.17.2"  # 3.18.0 does not resolve
 _BOTO3 = "boto3==1.43.36"  # what the server speaks to the store with
 _ADMIN = "admin"
+_POSTGRESQL_URL = re.compile(r"postgresql(\+psycopg2)?://[^@/\s]+@[^@/\s]+/[^/\s]+")
 
 
 class TrackingServerSettings(Spec):
@@ -35,6 +40,11 @@ class TrackingServerSettings(Spec):
 
     database: typing.Literal["sqlite", "postgresql"] = Field(
         "sqlite", description="`sqlite` for one person, `postgresql` for a team."
+    )
+    database_url: SecretText | None = Field(
+        None,
+        description="A PostgreSQL that exists already, `postgresql://user:password@host/database`; "
+        "nothing is provisioned then.",
     )
     workers: Known[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
         1, description="Server processes."
@@ -48,6 +58,22 @@ class TrackingServerSettings(Spec):
     )
     resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _address(cls, url: typing.Any) -> typing.Any:
+        if isinstance(url, str) and not _POSTGRESQL_URL.fullmatch(url):
+            # Without the text, which has a password.
+            raise ValueError("must be as `postgresql://user:password@host:5432/database`")
+        return url
+
+    @model_validator(mode="after")
+    def _one_database(self) -> typing.Self:
+        if self.database_url is not None and "database" in self.model_fields_set:
+            raise located(
+                [(("database",), "is of one that is provisioned: leave it out beside database_url")]
+            )
+        return self
+
 
 class TrackingServerArgs(typing.TypedDict):
     """What a TrackingServer takes."""
@@ -56,6 +82,9 @@ class TrackingServerArgs(typing.TypedDict):
     """Where artifacts go; clients reach them through the server and need no credentials of it."""
     database: typing.NotRequired[typing.Literal["sqlite", "postgresql"]]
     """`sqlite` unless told."""
+    database_url: typing.NotRequired[pulumi.Input[str]]
+    """A PostgreSQL that exists already, as `postgresql://user:password@host:5432/database`, in the
+    place of one that is provisioned. Its user owns the database; nothing deletes what is in it."""
     workers: typing.NotRequired[pulumi.Input[int]]
     """Server processes; 1 unless told."""
     port: typing.NotRequired[int]
@@ -102,23 +131,32 @@ class TrackingServer(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
         database = target.database(
-            f"{name}-database", DatabaseSpec(engine=spec.database, retain=spec.retain), child
+            f"{name}-database",
+            DatabaseSpec(engine=spec.database, url=spec.database_url, retain=spec.retain),
+            child,
         )
         store = spec.artifact_store
         auth = _auth(name, spec, target, database, child) if spec.auth else _NO_AUTH
+        own_programs = spec.auth or database.shared
+        environment = target.environment(
+            f"{name}-environment",
+            EnvironmentSpec(
+                requirements=[f"mlflow{auth.extra}=={_MLFLOW}", _BOTO3, *database.requirements],
+                code={"pulumi_mlops/runtime": runtime_folder()} if own_programs else {},
+            ),
+            child,
+        )
+        first = [] if database.ready is None else [database.ready]
+        if database.shared:
+            migration = _migration(
+                name, target, database, pulumi.ResourceOptions(parent=self, depends_on=first),
+                environment=environment, schemas=auth.schemas,
+            )  # fmt: skip
+            first = [*first, migration.ready]
         self.server = target.service(
             f"{name}-server",
             ServiceSpec(
-                environment=target.environment(
-                    f"{name}-environment",
-                    EnvironmentSpec(
-                        requirements=[
-                            f"mlflow{auth.extra}=={_MLFLOW}", _BOTO3, *database.requirements,
-                        ],
-                        code=auth.code,
-                    ),
-                    child,
-                ),
+                environment=environment,
                 command=[
                     *auth.program, "server", "--host", "$(HOST)", "--port", "$(PORT)",
                     "--workers", pulumi.Output.from_input(spec.workers).apply(str),
@@ -141,14 +179,14 @@ class TrackingServer(pulumi.ComponentResource):
                 },
                 data=database.data,
                 calls=[*store.services, *database.services],
-                calls_outside=not store.services,
+                calls_outside=not store.services or database.outside,
                 public=True,
                 resources=resources_of(spec.resources),
                 ports={"http": spec.port},
                 files=auth.files,
                 health=Health(path="/health", timeout=180),  # asks nobody for a password
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[database.ready]),
+            pulumi.ResourceOptions(parent=self, depends_on=first),
         )  # fmt: skip
         self.url = self.server.url
         self.env = {"MLFLOW_TRACKING_URI": self.url, **auth.client_env}
@@ -170,7 +208,7 @@ class _Auth:
     """What differs in a server that asks for a user."""
 
     extra: str = ""
-    code: Mapping[str, Path] = field(default_factory=dict)
+    schemas: Sequence[str] = ()
     program: Sequence[str] = ("mlflow",)
     arguments: Sequence[str] = ()
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
@@ -181,6 +219,31 @@ class _Auth:
 
 
 _NO_AUTH = _Auth()
+
+
+def _migration(
+    name: str,
+    target: Target,
+    database: Database,
+    opts: pulumi.ResourceOptions,
+    *,
+    environment: Environment,
+    schemas: Sequence[str],
+) -> Job:
+    """Has the tables be those of this MLflow before a server with it starts, once for all servers.
+    The one of before goes on meanwhile, and when it fails."""
+    return target.job(
+        f"{name}-migration",
+        JobSpec(
+            environment=environment,
+            command=["python", "-m", "pulumi_mlops.runtime.tracking_schema", *schemas],
+            env={"MLFLOW_DISABLE_TELEMETRY": "true"},
+            secrets={"MLFLOW_BACKEND_STORE_URI": database.url},
+            calls=database.services,
+            resources=Resources(cpu=0.1),
+        ),
+        opts,
+    )
 
 
 def _auth(
@@ -196,7 +259,7 @@ def _auth(
     session_key = target.secret(f"{name}-session-key", SecretSpec(length=40), child)
     return _Auth(
         extra="[auth]",
-        code={"pulumi_mlops/runtime": runtime_folder()},
+        schemas=("--users",),
         program=("python", "-m", "pulumi_mlops.runtime.tracking_server"),
         arguments=("--app-name", "basic-auth"),
         env={"MLFLOW_AUTH_CONFIG_PATH": "$(FILES_DIR)/auth.ini"},

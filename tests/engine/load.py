@@ -47,7 +47,8 @@ class Load:
     """Clients in a thread of their own.
 
     `pause` is how many seconds a client rests after an answer: it bounds the load. `timeout` is
-    how long an answer may take before it counts as a failure.
+    how long an answer may take before it counts as a failure. `address` is the host to connect to,
+    where the URL's is a name that nothing resolves.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class Load:
         timeout: float = 60.0,
         version_header: str = "x-model-version",
         server_header: str = "x-served-by",
+        address: str | None = None,
     ) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._host, self._port = address or parts.hostname or "127.0.0.1", parts.port or 80
         path = parts.path or "/"
         self._request = (
             f"POST {path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -206,13 +207,13 @@ def test_generated_config_file_has_no_secret(platform: Stack) -> None:
 
 STAGING: dict[str, Any] = {
     "platform:artifacts": {"bucket": "artifacts", "retain": True},
-    "platform:tracking": {"database": "postgresql", "retain": True},
+    "platform:tracking": {"database": "postgresql", "auth": True, "retain": True},
     "platform:monitoring": {"enabled": False},
 }
 
 
 def test_a_second_stack_beside_it_keeps_its_data(
-    platform: Stack, checkout: Project, commands: Commands
+    platform: Stack, checkout: Project, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow  # noqa: PLC0415 - seconds of imports
 
@@ -223,6 +224,11 @@ def test_a_second_stack_beside_it_keeps_its_data(
     staging.up()
     assert not set(platform.ports().values()) & set(staging.ports().values())
     outputs = staging.outputs()
+    tables = staging.root.path / "logs" / "platform-tracking-migration.log"
+    for what in ("runs and models", "users"):
+        assert f"{what}: from nothing to revision " in tables.read_text()
+    for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(key, outputs["client_env"][key])
     client(outputs).put_object(Bucket="artifacts", Key="kept.txt", Body=b"kept")
     registry = mlflow.MlflowClient(outputs["tracking_url"])
     registry.create_registered_model("kept")
@@ -239,6 +245,8 @@ def test_a_second_stack_beside_it_keeps_its_data(
     assert not files_with(kept_secrets, checkout.transcript, staging.state_file())
 
     staging.up()
+    for what in ("runs and models", "users"):
+        assert re.search(f"{what}: at revision .*, as they should be", tables.read_text())
     outputs = staging.outputs()
     kept = client(outputs).get_object(Bucket="artifacts", Key="kept.txt")
     assert kept["Body"].read() == b"kept"

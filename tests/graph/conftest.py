@@ -37,6 +37,7 @@ class Registered:
     inputs: dict[str, Any]
     protect: bool
     retain_on_delete: bool
+    ignore_changes: frozenset[str]
     depends_on: frozenset[str]
     provider: str
 
@@ -146,6 +147,7 @@ class _Recorder(MockMonitor):
                 inputs=_plain(json_format.MessageToDict(request.object)),
                 protect=request.protect,
                 retain_on_delete=request.retainOnDelete,
+                ignore_changes=frozenset(request.ignoreChanges),
                 depends_on=frozenset(request.dependencies),
                 provider=request.provider,
             )

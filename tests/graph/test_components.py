@@ -453,11 +453,15 @@ def test_the_monitor_has_the_stack_and_its_port(provision: Any) -> None:
 # What holds for all of them
 
 
-def test_options_of_a_component_reach_its_children(provision: Any, project: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_options_of_a_component_reach_its_children(
+    database: str, provision: Any, project: Path
+) -> None:
     protected = pulumi.ResourceOptions(protect=True)
 
     def program() -> None:
-        mlops.MlopsPlatform("platform", {"pipelines": {"a": {"source": "train"}}}, protected)
+        parts = {"pipelines": {"a": {"source": "train"}}, "tracking": {"database": database}}
+        mlops.MlopsPlatform("platform", parts, protected)
 
     graph = provision(program)
     assert len(graph.all) > 10

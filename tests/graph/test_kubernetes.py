@@ -82,11 +82,27 @@ def test_one_provider_and_one_namespace_serve_all(graph: Any) -> None:
         "restricted"
     )
     assert namespace.retain_on_delete
+    owner = graph["namespace-owner"]
     for each in of_the_cluster(graph):
         assert each.provider.startswith(provider.urn), each.urn
         if each is not namespace:
             assert each.inputs["metadata"]["namespace"] == "team"
-            assert namespace.urn in each.depends_on, each.urn
+            assert {owner.urn, namespace.urn} <= each.depends_on, each.urn
+
+
+def test_a_namespace_is_taken_before_anything_is_in_it(provision: Any, project: Path) -> None:
+    graph = provision(platform, CONFIG)
+    owner, key = graph["namespace-owner"], graph["namespace-key"]
+    assert owner.inputs["namespace"] == "team"
+    assert owner.inputs["key"] == "generated-namespace-key", "what everybody may read is no secret"
+    assert key.urn in owner.depends_on
+    # A stack that is refused has no namespace in its state, which it would delete in the end.
+    assert owner.urn in graph["namespace"].depends_on
+    there = {"namespace": "team", "create_namespace": False, "registry": "registry.example.com"}
+    graph = provision(platform, {**CONFIG, "mlops:kubernetes": json.dumps(there)})
+    assert graph["namespace-owner"].inputs["createNamespace"] is False
+    for each in of_the_cluster(graph):
+        assert graph["namespace-owner"].urn in each.depends_on, each.urn
 
 
 def test_secrets_are_in_secret_objects_and_nowhere_else_of_the_cluster(graph: Any) -> None:
@@ -226,9 +242,13 @@ def test_addresses_are_those_of_services(provision: Any, project: Path) -> None:
 
 def test_data_is_kept_unless_told_otherwise(provision: Any, project: Path) -> None:
     claims = "kubernetes:core/v1:PersistentVolumeClaim"
-    kept = provision(platform, CONFIG).of(claims)
+    graph = provision(platform, CONFIG)
+    kept = graph.of(claims)
     assert set(kept) == {"platform-artifacts-data", "platform-tracking-database"}
     assert all(claim.retain_on_delete for claim in kept.values())
+    assert {each.urn for each in graph.all.values() if each.protect} == {
+        claim.urn for claim in kept.values()
+    }
 
     def program() -> None:
         parts = {"artifacts": {"retain": False}, "tracking": {"retain": False}}
@@ -236,6 +256,7 @@ def test_data_is_kept_unless_told_otherwise(provision: Any, project: Path) -> No
 
     found = provision(program, CONFIG)
     assert not any(claim.retain_on_delete for claim in found.of(claims).values())
+    assert not any(claim.protect for claim in found.of(claims).values())
 
 
 def test_an_endpoints_port_is_that_of_its_service(provision: Any, project: Path) -> None:

@@ -25,6 +25,7 @@ def platform(name: str) -> None:
     mlops.MlopsPlatform(
         name,
         {
+            "artifacts": {"bucket": "artifacts"},
             "tracking": {"database": "postgresql", "auth": True, "workers": 2},
             "pipelines": {
                 "train": {"source": "train", "schedule": {"cron": "0 3 * * *"}},
@@ -51,13 +52,25 @@ def opened(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+@pytest.fixture(params=["", "clusters/ml"], ids=["applied", "rendered"])
+def render_to(request: Any) -> Any:
+    return request.param
+
+
 @pytest.fixture(params=["platform", LONG], ids=["short", "long"])
-def objects(request: Any, provision: Any, project: Path) -> list[dict[str, Any]]:
+def objects(request: Any, render_to: str, provision: Any, project: Path) -> list[dict[str, Any]]:
     settings = {"registry": "registry.example.com/team", "storage_class": "fast"}
+    if render_to:
+        settings["render_to"] = render_to
     config = {"mlops:target": "kubernetes", "mlops:kubernetes": json.dumps(settings)}
     graph = provision(lambda: platform(request.param), config)
     found = [opened(each.inputs) for each in graph.all.values()
              if each.type.startswith("kubernetes:")]  # fmt: skip
+    for each in graph.of("mlops:kubernetes:StoredSecret").values():
+        stored = opened(each.inputs)
+        metadata = {key: stored[key] for key in ("name", "namespace", "labels")}
+        found.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata,
+                      "stringData": stored["stringData"]})  # fmt: skip
     kinds = {each["kind"] for each in found}
     assert kinds == {
         "ConfigMap", "CronJob", "Deployment", "Job", "Namespace", "NetworkPolicy",
@@ -161,7 +174,8 @@ def test_what_is_named_exists(objects: list[dict[str, Any]]) -> None:
             if "persistentVolumeClaim" in volume:
                 claim = volume["persistentVolumeClaim"]["claimName"]
                 named.add(("PersistentVolumeClaim", claim))
-        for container in template["spec"]["containers"]:
+        pod = template["spec"]
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
             for source in container.get("envFrom", []):
                 for key, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
                     if key in source:

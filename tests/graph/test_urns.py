@@ -92,13 +92,24 @@ KUBERNETES = {
     "mlops:target": "kubernetes",
     "mlops:kubernetes": '{"registry": "registry.example.com"}',
 }
+GATEWAY = {
+    "mlops:target": "kubernetes",
+    "mlops:kubernetes": '{"registry": "registry.example.com", "gateway": {"name": "public", '
+    '"namespace": "gateways", "url": "https://*.models.example.com"}}',
+}
 CASES = [
     pytest.param(program, config, URNS / target / f"{program.__name__}.txt",
                  id=f"{program.__name__}-{target or 'local'}")
     for program in PROGRAMS
     for target, config in (("", {}), ("kubernetes", KUBERNETES))
+] + [
+    pytest.param(serving_endpoint, GATEWAY, URNS / "kubernetes" / "serving_endpoint_gateway.txt",
+                 id="serving_endpoint-gateway")
 ]  # fmt: skip
-SHARED = {"pulumi:providers:kubernetes", "kubernetes:core/v1:Namespace"}
+SHARED = {
+    "pulumi:providers:kubernetes", "kubernetes:core/v1:Namespace",
+    "mlops:kubernetes:NamespaceOwner",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("program", "config", "file"), CASES)
@@ -131,5 +142,5 @@ def test_children_are_named_after_their_component(
     for each in graph.all.values():
         if parent := graph.all.get(each.parent):
             assert each.name.startswith(f"{parent.name}-"), each.urn
-        elif each.type not in SHARED and each.name != "deny-all":
+        elif each.type not in SHARED and each.name not in ("deny-all", "namespace-key"):
             assert each.type.startswith("mlops:index:"), f"{each.urn} has no parent"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +26,7 @@ import base_image
 import debian
 import docker_engine
 import image
+from mlops_project import MlopsProject
 from platform_on_cluster import Platform
 from pulumi_project import Project
 
@@ -94,15 +96,7 @@ def platform(
 ) -> Iterator[Platform]:
     """The platform of this checkout, its images built and in the cluster; not up yet."""
     folder = tmp_path_factory.mktemp("platform")
-    made = Platform(
-        folder / "project",
-        {
-            "ca": str(options.ca) if options.ca else None,
-            "index_url": options.index_url,
-            "network": options.network,
-        },
-        cluster.addresses(),
-    )
+    made = new_platform(folder, cluster, options)
     bring_images(made, cluster, docker, folder)
     yield made
     made.destroy()
@@ -110,17 +104,28 @@ def platform(
     assert made.namespace not in left
 
 
+def new_platform(folder: Path, cluster: Cluster, options: BuildOptions) -> Platform:
+    """A project of its own; nothing of it is provisioned."""
+    build = {
+        "ca": str(options.ca) if options.ca else None,
+        "index_url": options.index_url,
+        "network": options.network,
+    }
+    return Platform(folder / "project", build, cluster.addresses())
+
+
 def bring_images(
     platform: Platform, cluster: Cluster, docker: docker_engine.Docker, folder: Path
 ) -> None:
-    """Build what a preview of the platform names, and have the cluster take it."""
+    """Build what a preview of the platform names and the cluster has not, and have it take that."""
     platform.env |= docker.env
     platform.preview()
-    platform.run("mlops", "images", "--stack", "test", "build")
     there = cluster.images()
-    wanted = [each["reference"] for each in platform.images()]
-    if missing := [reference for reference in wanted if reference not in there]:
-        docker("save", "--output", str(folder / "images.tar"), *missing)
+    if missing := [each for each in platform.images() if each["reference"] not in there]:
+        names = (each["name"] for each in missing)
+        platform.run("mlops", "images", "--stack", "test", "build", *names)
+        references = (each["reference"] for each in missing)
+        docker("save", "--output", str(folder / "images.tar"), *references)
         cluster.load(folder / "images.tar")
         (folder / "images.tar").unlink()
 
@@ -162,6 +167,20 @@ def project(cluster: Cluster, busybox: str, tmp_path: Path) -> Iterator[Callable
 
     def make(program: str) -> Project:
         made.append(Project(tmp_path / str(len(made)), program))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.destroy()
+
+
+@pytest.fixture
+def light(cluster: Cluster, busybox: str, tmp_path: Path) -> Iterator[Callable[..., MlopsProject]]:
+    """Makes small programs of the target for one test; what they provisioned goes after it."""
+    made: list[MlopsProject] = []
+
+    def make(program: str, **settings: Any) -> MlopsProject:
+        made.append(MlopsProject(tmp_path / str(len(made)), program, busybox, **settings))
         return made[-1]
 
     yield make

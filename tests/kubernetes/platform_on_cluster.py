@@ -161,7 +161,8 @@ class Platform:
         return found
 
     def destroy(self) -> str:
-        """Delete all of it."""
+        """Delete all of it, kept data too."""
+        self.run("pulumi", "state", "unprotect", "--all", "--yes")
         return self.run("pulumi", "destroy", "--yes", "--skip-preview")
 
     def _write(self, name: str, content: Any) -> None:

@@ -22,7 +22,8 @@ IMAGE = "mlops.test/busybox:1"  # of the fixture `busybox`
 BUSYBOX = "/busybox"
 SERVE = """
 echo the server starts
-exec /busybox httpd -f -p 8080 -h /
+echo hello > /tmp/index.html
+exec /busybox httpd -f -p 8080 -h /tmp
 """
 SERVER, JOB = "shop-tracking-server", "shop-x-job"
 
@@ -54,7 +55,7 @@ class Shop:
         marks = manifests.labels("shop-prod", SERVER, "service")
         template = manifests.template(marks, pod(script))
         self.apply("apps/v1", "Deployment", SERVER, marks,
-                   manifests.deployment(marks, 1, template, 60))  # fmt: skip
+                   manifests.deployment(marks, 1, template, 60, several=False))  # fmt: skip
         self.apply("v1", "Service", SERVER, marks, manifests.service(marks, {"http": 8080}))
 
     def job(self, script: str) -> None:

@@ -32,6 +32,7 @@ else:
             break
         except OSError:
             time.sleep(0.2)
+    connection.settimeout(None)  # the last worker may come much later
     connection.sendall(str(rank).encode())
     assert connection.recv(16) == b"go"
 """

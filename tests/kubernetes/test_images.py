@@ -25,7 +25,10 @@ from pulumi_mlops.images import catalog
 from pulumi_mlops.images.catalog import Image
 from pulumi_mlops.images.context import Recipe
 from pulumi_mlops.images.options import BuildOptions
+from pulumi_mlops.provider.image import ImageHandler, ImageInputs
 from pulumi_mlops.targets import runtime_folder
+
+from ..unit.provider_fixtures import make_context
 
 pytestmark = pytest.mark.kubernetes
 PASSWORD = "s3cr3t-of-the-index"
@@ -217,6 +220,25 @@ def test_what_was_pushed_is_known(
     engine("rmi", image.reference)
     assert main(["images", "build", "--push"]) == 0
     assert "is in the registry already" in capsys.readouterr().err
+
+
+def test_an_update_builds_and_pushes_what_the_registry_has_not(
+    engine: Any, tmp_path: Path, options: BuildOptions, registry: str
+) -> None:
+    handler = ImageHandler()
+    ctx = make_context(tmp_path, handler.token)
+    image = catalog.prepare(
+        ctx.root.path / "images", registry, "p", Recipe(requirements=[], options=options)
+    )
+    wanted = ImageInputs(image="p", reference=image.reference)
+    handler.preview(ctx, wanted, None)
+    handler.create(ctx, wanted)
+    told = ctx.log.of("info")  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in told] == [image.reference, "builds", "pushed"]
+    engine("rmi", image.reference)
+    handler.create(ctx, wanted)  # nothing to do: the registry has it
+    assert engine("images", "--quiet", image.reference).strip() == ""
+    assert handler.read(ctx, "p", {"reference": image.reference}) == {}
 
 
 def test_a_requirement_that_does_not_exist(

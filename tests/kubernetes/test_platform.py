@@ -194,9 +194,11 @@ def test_the_database_comes_back_with_its_data(live: Platform) -> None:
     live.kubectl("delete", "pod", "platform-tracking-database-server-0")
     live.kubectl("rollout", "status", "statefulset/platform-tracking-database-server",
                  "--timeout", "120s")  # fmt: skip
-    url = live.address(live.outputs()["tracking_url"])
-    found = httpx.get(f"{url}/api/2.0/mlflow/registered-models/get", params={"name": "penguins"},
-                      timeout=60)  # fmt: skip
+    url = live.outputs()["tracking_url"]
+    found = httpx.get(
+        f"{live.address(url)}/api/2.0/mlflow/registered-models/get", params={"name": "penguins"},
+        headers={"host": httpx.URL(url).host}, timeout=60,
+    )  # fmt: skip
     assert found.json()["registered_model"]["name"] == "penguins"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from pulumi_mlops.provider.kubernetes.api import Where
+from pulumi_mlops.provider.kubernetes.api import RefusedError, Where
 from pulumi_mlops.provider.kubernetes.pods import Manifest
 
 NAMESPACE = "team"
@@ -29,6 +29,8 @@ class FakeApi:
         self.deleted: list[tuple[str, str]] = []
         self.denied: set[tuple[str, str]] = set()
         self.tunnels: dict[str, str] = {}
+        self.gateways: list[Manifest] | None = None
+        """None where the cluster has no Gateway API."""
         self.on_create: Callable[[Manifest], None] = lambda manifest: None
 
     def add(self, kind: str, found: Manifest) -> Manifest:
@@ -85,6 +87,10 @@ class FakeApi:
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         if path == "version":
             return httpx.Response(200, json={"gitVersion": "v1.34.4"})
+        if path.endswith("/gateways"):
+            if self.gateways is None:
+                raise RefusedError("the cluster refused: 404 page not found", 404)
+            return httpx.Response(200, json={"items": self.gateways})
         assert path.endswith("selfsubjectaccessreviews")
         asked = options["json"]["spec"]["resourceAttributes"]
         allowed = (asked["resource"], asked["verb"]) not in self.denied

@@ -39,6 +39,7 @@ class FakeCluster:
     previous_logs: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
+    refused: dict[tuple[str, str], Exception] = field(default_factory=dict)
     fails: Exception | None = None
     done: list[tuple[str, str]] = field(default_factory=list)
     applied: list[tuple[Manifest, str]] = field(default_factory=list)
@@ -81,6 +82,16 @@ class FakeCluster:
             if at == kind and (labels or {}).items() <= each["metadata"].get("labels", {}).items()
         ]
 
+    def create(self, kind: str, manifest: Manifest) -> Manifest:
+        name = manifest["metadata"]["name"]
+        if (kind, name) in self.refused:
+            raise self.refused[kind, name]
+        if (kind, name) in self.objects:
+            raise RefusedError("the cluster refused: it is there already", 409)
+        self.done.append(("create", name))
+        self.objects[kind, name] = manifest
+        return manifest
+
     def delete(self, kind: str, name: str) -> None:
         self.done.append(("delete", name))
         del self.objects[kind, name]
@@ -91,6 +102,11 @@ class FakeCluster:
 
     def log(self, pod: str, container: str, lines: int, previous: bool = False) -> str:
         return (self.previous_logs if previous else self.logs).get(pod, "")
+
+    def ask(self, method: str, path: str) -> Answer:
+        if path in self.forbidden:
+            raise RefusedError("the cluster refused: 404 page not found", 404)
+        return Answer({})
 
     def ask_pod(self, pod: str, port: int, path: str) -> Answer:
         assert (port, path) == (8082, "/state")

@@ -41,7 +41,7 @@ def described(state: dict[str, Any]) -> dict[str, Any]:
 def test_both_programs_register_the_same_resources(bench: Any, tmp_path: Path) -> None:
     if shutil.which("pulumi") is None:
         pytest.fail("there is no pulumi on PATH: `make test` puts the engine there")
-    ours, theirs = bench.pair(tmp_path, bench.stubbed_plugin(tmp_path / "plugin"), endpoints=2)
+    ours, theirs = bench.pair(tmp_path, bench.stubbed_plugins(tmp_path / "plugins"), endpoints=2)
     expected = described(ours.state())
     assert {urn.split("::")[2].rsplit("$", 1)[-1] for urn in expected} >= {
         "pulumi:pulumi:Stack", "mlops:index:MlopsPlatform", "mlops:index:ServingEndpoint",
@@ -106,3 +106,26 @@ def test_the_command_that_the_platform_shows_is_understood(
 ) -> None:
     with pytest.raises(OSError):
         bench.predict("""curl -s http://127.0.0.1:9/invocations -H 'a: b' -d '{"a": 1}'""")
+
+
+@pytest.mark.engine
+def test_both_programs_of_a_cluster_register_the_same_resources(bench: Any, tmp_path: Path) -> None:
+    cluster = importlib.import_module("infrastructure_kubernetes")
+    plugins = bench.stubbed_plugins(tmp_path / "plugins")
+    ours, theirs = cluster.pair(tmp_path, plugins, endpoints=2)
+    expected = described(ours.state())
+    assert {urn.split("::")[2].rsplit("$", 1)[-1] for urn in expected} >= {
+        "kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet", "mlops:index:Image",
+        "mlops:kubernetes:Ready", "mlops:index:ServingEndpoint", "pulumi:providers:kubernetes",
+    }  # fmt: skip
+    assert described(theirs.state()) == expected
+    # With one endpoint more by hand, as many resources as ours has.
+    more = cluster.Project(tmp_path / "more", cluster.config_of("cluster", 3), plugins)
+    more.write(
+        "resources.py", cluster.module_of_many(ours.state(), "endpoint-001", ["endpoint-002"])
+    )
+    more.write("__main__.py", cluster.PROGRAM)
+    more.first_preview()
+    same = cluster.Project(tmp_path / "same", cluster.config_of("cluster", 3), plugins)
+    same.first_preview()
+    assert cluster.planned(more) == cluster.planned(same)

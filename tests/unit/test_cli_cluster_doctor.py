@@ -63,6 +63,16 @@ def test_what_is_not_allowed_is_named(api: FakeApi) -> None:
     assert "create_namespace to false" in found["namespace"].fix
 
 
+def test_a_namespace_of_another_stack(api: FakeApi) -> None:
+    owner = api.add("ConfigMap", {"metadata": {"name": "mlops-owner"},
+                                  "data": {"owner": "shop/prod", "key": "k"}})  # fmt: skip
+    assert "owner" not in _found(api)
+    owner["data"]["owner"] = "shop/other"
+    found = _found(api)["owner"]
+    assert (found.verdict, found.message) == ("wrong", "team belongs to another stack, shop/other")
+    assert "mlops:kubernetes.namespace" in found.fix
+
+
 @pytest.mark.parametrize(
     ("settings", "message"), [({}, "no storage class is the default"),
                               ({"storage_class": "gone"}, "no storage class gone: there is slow")],
@@ -72,6 +82,32 @@ def test_storage_that_is_missing(api: FakeApi, settings: dict[str, str], message
     found = _found(api, **settings)["storage"]
     assert found.verdict == "wrong"
     assert message in found.message
+
+
+def test_a_gateway_that_is_asked_for(api: FakeApi) -> None:
+    asked = {"namespace": "gateways", "name": "public", "url": "https://*.example.com"}
+    told = _found(api, gateway=asked)["gateway"]
+    assert told.verdict == "wrong"
+    assert told.message == "the cluster has no Gateway API"
+    assert "gateway" not in _found(api)
+    api.gateways = []
+    assert "gateway" not in _found(api)
+    assert "there is none" in _found(api, gateway=asked)["gateway"].message
+    api.gateways = [{"metadata": {"namespace": "gateways", "name": "public"}}]
+    assert _found(api, gateway=asked)["gateway"].verdict == "ok"
+    found = _found(api)["gateway"]
+    assert found.verdict == "ok"
+    assert "there is gateways/public: mlops:kubernetes.gateway" in found.message
+    other = _found(api, gateway={**asked, "name": "internal"})["gateway"]
+    assert (other.verdict, other.fix) == ("wrong", "correct mlops:kubernetes.gateway")
+    assert "there is no Gateway gateways/internal: there is gateways/public" in other.message
+
+
+def test_routes_of_a_gateway_are_a_right_of_their_own(api: FakeApi) -> None:
+    api.denied.add(("httproutes", "create"))
+    assert _found(api)["rights"].verdict == "ok"
+    told = _found(api, gateway={"namespace": "a", "name": "b"})["rights"]
+    assert "create httproutes.gateway.networking.k8s.io" in told.message
 
 
 def test_a_cluster_that_does_not_answer_is_one_finding(

@@ -470,12 +470,14 @@ def test_secrets_are_secret_at_the_leaf(engine_config: None) -> None:
                 "access_key_id": "me",
                 "secret_access_key": "hush",
             },
+            "app:tracking": {"database_url": "postgresql://me:hush@db/mlflow", "workers": 2},
             "app:training": {"env": {"TOKEN": "hush"}, "timeout": 60},
         },
-        secrets=["app:artifacts", "app:training"],
+        secrets=["app:artifacts", "app:tracking", "app:training"],
     )
     platform = config.load("app")
     assert secret_fields(platform.artifacts) == {"access_key_id", "secret_access_key"}
+    assert secret_fields(platform.tracking) == {"database_url"}
     assert secret_fields(platform.training) == {"env.TOKEN"}
     assert "hush" not in repr(platform)
 
@@ -491,8 +493,8 @@ def test_a_secret_has_to_be_where_one_can_be_kept(engine_config: None) -> None:
     with pytest.raises(pulumi.RunError) as refusal:
         config.load("app")
     assert str(refusal.value) == (
-        "app.pipelines: has a secret: only artifacts.secret_access_key, artifacts.access_key_id "
-        "and training.env may have one"
+        "app.pipelines: has a secret: only artifacts.secret_access_key, artifacts.access_key_id, "
+        "tracking.database_url and training.env may have one"
     )
 
 

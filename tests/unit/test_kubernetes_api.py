@@ -168,6 +168,12 @@ def test_logs_are_there_or_empty(server: Server, api: ClusterApi) -> None:
     [
         (403, {"message": 'User "me" cannot get jobs'},
          'the cluster forbids it: User "me" cannot get jobs: ask for a role that allows it'),
+        (403, {"message": 'User "me" cannot get resource "jobs" in the namespace "team"'},
+         'the cluster forbids it: User "me" cannot get resource "jobs" in the namespace "team": '
+         "ask for the role `admin` in namespace team (`mlops doctor` lists every right that is "
+         "missing)"),
+        (403, {"message": "exceeded quota: quota"},
+         "the cluster forbids it: exceeded quota: quota"),
         (500, {"message": "etcd is away"}, "the cluster refused: etcd is away"),
         (502, "<html>bad gateway</html>", "the cluster refused: <html>bad gateway</html>"),
         (503, "", "the cluster refused: Service Unavailable"),
@@ -261,7 +267,9 @@ def test_a_kubeconfig_that_is_none(text: str, tmp_path: Path) -> None:
 
 
 def test_a_kubeconfig_and_a_context_that_are_not_there(server: Server, tmp_path: Path) -> None:
-    unreachable(Where("team", kubeconfig=str(tmp_path / "none")))
+    missing = str(tmp_path / "none")
+    with pytest.raises(UnreachableError, match=f"^there is no kubeconfig {missing}: correct mlops"):
+        ClusterApi(Where("team", kubeconfig=missing)).get("Job", "a")
     file = kubeconfig(tmp_path, server.url)
     assert "context other" in unreachable(Where("team", "other", str(file)))
 

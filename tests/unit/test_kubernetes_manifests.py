@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -237,3 +238,30 @@ def test_one_that_a_signal_ends_says_so(run: Run) -> None:
     process.stdout.readline()
     threading.Thread(target=process.send_signal, args=(signal.SIGTERM,)).start()
     assert process.wait() == 128 + signal.SIGTERM
+
+
+# What runs before a program
+
+
+def test_a_program_begins_once_something_answers_everywhere() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
+        other.bind(("127.0.0.1", 0))  # as a Service without a pod: it refuses
+        places = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
+        _, *command = manifests.until_all_answer(places)
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        assert told.startswith(f"waits for {places[1]}: ")
+        other.listen()
+        assert process.wait(30) == 0
+        assert process.stdout.read() == "", "the same reason is told once"
+
+
+def test_what_runs_first_has_bounds_and_reads_one_secret() -> None:
+    plain = manifests.preparing("wait", "image", ["true"])
+    assert "envFrom" not in plain
+    assert plain["resources"]["limits"]["memory"]
+    given = manifests.preparing("wait", "image", ["true"], secret="name")
+    assert given == {**plain, "envFrom": [{"secretRef": {"name": "name"}}]}
+    assert "initContainers" not in manifests.pod([plain])
+    assert manifests.pod([plain], first=[given])["initContainers"] == [given]

@@ -62,6 +62,54 @@ def test_when_a_deployment_is_rolled_out(status: Any, done: bool) -> None:
 @pytest.mark.parametrize(
     ("status", "done"),
     [
+        ({"replicas": 5, "updatedReplicas": 5, "availableReplicas": 2}, True),
+        ({"replicas": 5, "updatedReplicas": 5, "availableReplicas": 5}, True),
+        ({"replicas": 5, "updatedReplicas": 4, "availableReplicas": 5}, False),
+        ({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}, False),
+        ({"observedGeneration": 1}, False),
+    ],
+)
+def test_when_a_deployment_is_rolled_out_whose_pods_come_and_go(status: Any, done: bool) -> None:
+    found = rolled_out(generation=2)
+    found["spec"]["replicas"] = status.get("replicas", 2)
+    found["status"] |= status
+    assert is_complete(found, least=2) is done
+
+
+def test_the_least_of_an_autoscaler_is_waited_for(ready: Any) -> None:
+    def scaled() -> None:
+        found = rolled_out()
+        found["spec"]["replicas"] = found["status"]["replicas"] = 4
+        found["status"]["updatedReplicas"] = 4
+        it.cluster.put(found)
+
+    it: Ready = ready(None, scaled)
+    one = workload(replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)
+    one["spec"]["replicas"] = 1
+    it.cluster.put(one, replica_set(), pod(ready=True))
+    assert it.create(replicas=2, content="0f")["status"] == "ready"
+    assert len(it.log.of("status")) == 3
+    assert it.log.of("warning") == []
+    # The two that were added are not ready yet.
+    assert read(it, "Deployment", {"status": "ready", "replicas": 2.0}) == {"status": "ready"}
+    assert read(it, "Deployment", {"status": "ready"}) == {"status": "not ready"}
+
+
+def test_an_autoscaler_that_is_told_nothing_is_warned_of(ready: Any) -> None:
+    it = ready()
+    it.cluster.put(rolled_out())
+    it.cluster.forbidden = {"apis/metrics.k8s.io/v1beta1"}
+    assert it.create(replicas=2)["status"] == "ready"
+    (warning,) = it.log.of("warning")
+    for named in ("tool", "2 of them (max_replicas)", "metrics-server", "404"):
+        assert named in warning
+    it.create()
+    assert len(it.log.of("warning")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [
         ({}, True),
         ({"observedGeneration": 1}, False),
         ({"readyReplicas": 1}, False),

@@ -18,6 +18,7 @@ from standin.api import Api
 from standin.checking import Refused
 from standin.cluster import Cluster, Conflict
 from standin.kubeconfig import Connection
+from standin.managers import without_others
 from standin.resources import InitFailed, Resources
 from standin.settings import Settings
 from standin.wire import UNKNOWN, Secret
@@ -231,3 +232,20 @@ def test_files_instead_of_a_cluster(tmp_path: Path) -> None:
     assert "a: b" in file.read_text() and "warning" in told[0] and "plaintext" in told[0]
     files.delete(urn, "shop/thing", state, inputs, timeout=0)
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("manager", "path", "left"),
+    [
+        ("kube-controller-manager", "spec.replicas", {}),
+        ("ours", "spec.replicas", {"replicas": 2}),
+        ("kube-controller-manager", "spec.paused", {"replicas": 2}),
+    ],
+)
+def test_what_is_ignored_and_somebody_elses_is_not_sent(
+    manager: str, path: str, left: dict[str, int]
+) -> None:
+    fields = {"f:spec": {"f:replicas": {}}}
+    live = {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": fields}]}}
+    sent = without_others({"kind": "Deployment", "spec": {"replicas": 2}}, live, "ours", [path])
+    assert sent == {"kind": "Deployment", "spec": left}

@@ -177,4 +177,8 @@ def test_schema_says_which_inputs_are_secret() -> None:
         for token, resource in resources.items()
         for name, told in resource["inputProperties"].items()
         if told.get("secret")
-    } == {("mlops:mlflow:ModelVersion", "password"), ("mlops:s3:Bucket", "secretAccessKey")}
+    } == {
+        ("mlops:kubernetes:StoredSecret", "stringData"),
+        ("mlops:mlflow:ModelVersion", "password"),
+        ("mlops:s3:Bucket", "secretAccessKey"),
+    }

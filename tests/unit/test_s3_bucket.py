@@ -26,10 +26,10 @@ from moto.server import ThreadedMotoServer
 from pulumi_mlops.provider.errors import ResourceError
 from pulumi_mlops.provider.handler import Context
 from pulumi_mlops.provider.s3_bucket import BucketHandler
-from pulumi_mlops.provider.s3_client import Endpoint
 from pulumi_mlops.provider.s3_inputs import broken_name_rules
-from pulumi_mlops.provider.s3_settings import owner_of
 from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.runtime.s3.client import Endpoint
+from pulumi_mlops.runtime.s3.settings import owner_of
 
 from .provider_fixtures import Log, make_context, problems
 
@@ -528,7 +528,7 @@ def test_data_that_a_listing_does_not_show_is_not_deleted_either(
 def test_force_destroy_takes_all(
     store: Store, ctx: Context, log: Log, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pulumi_mlops.provider.s3_contents._BATCH", 10)
+    monkeypatch.setattr("pulumi_mlops.runtime.s3.contents._BATCH", 10)
     state = create(ctx, store, bucket, versioning=True, forceDestroy=True)
     s3 = store.client()
     for turn in range(2):
@@ -556,7 +556,7 @@ def test_a_failed_create_leaves_nothing(
     def fail(*_: Any) -> None:
         raise RuntimeError("at the last step")
 
-    monkeypatch.setattr("pulumi_mlops.provider.s3_settings._write_encryption", fail)
+    monkeypatch.setattr("pulumi_mlops.runtime.s3.settings._write_encryption", fail)
     with pytest.raises(RuntimeError):
         create(ctx, store, bucket)
     assert bucket not in {each["Name"] for each in store.client().list_buckets()["Buckets"]}

@@ -194,22 +194,6 @@ def test_the_summary_of_a_cluster_says_how_to_reach_it():
     ]
 
 
-@pytest.mark.parametrize(("registry", "refused"), [(False, True), (None, False), (True, False)])
-def test_images_that_a_registry_has_not_are_told_before_anything_is_done(
-    monkeypatch, capsys, registry, refused
-):
-    answer = json.dumps([{"name": "router", "registry": registry}])
-    done = subprocess.CompletedProcess([], 0, answer, "")
-    monkeypatch.setattr(tool.subprocess, "run", lambda *_, **__: done)
-
-    if refused:
-        with pytest.raises(tool.StackError, match=r"router.*mlops images build --push"):
-            tool.refuse_missing_images("cluster", {})
-    else:
-        tool.refuse_missing_images("cluster", {})
-        assert ("router" in capsys.readouterr().err) is (registry is None)
-
-
 def test_a_shell_reads_the_settings_back_as_they_are(capsys):
     wanted = {"PULUMI_BACKEND_URL": 'file:///it\'s a "$HOME"/`x`', "EMPTY": ""}
     tool.print_env("dev", wanted)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 from common import Result, progress
-from infrastructure_project import Cost, Project, dev_config, executable_folder, stubbed_plugin
+from infrastructure_project import Cost, Project, config_of, executable_folder, stubbed_plugins
 from infrastructure_written import PROGRAM, module_of
 
 _QUICK = os.environ.get("MLOPS_BENCH") == "quick"
@@ -47,7 +47,7 @@ def at_most(
 def measure() -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
         folder = Path(name)
-        plugin = stubbed_plugin(folder / "plugin")
+        plugin = stubbed_plugins(folder / "plugins")
         results = [*against_hand_written(folder, plugin), *growth(folder, plugin)]
         return results if _QUICK else [*results, *for_real(folder / "real")]
 
@@ -63,11 +63,11 @@ def against_hand_written(folder: Path, plugin: Path, endpoints: int | None = Non
             first, second = (ours, theirs) if number % 2 == 0 else (theirs, ours)
             found = {first: command(first), second: command(second)}
             costs.append((found[ours], found[theirs]))
-            progress(f"{name} {number + 1} of {_PAIRS}: {_told(found[ours], found[theirs])}")
+            progress(f"{name} {number + 1} of {_PAIRS}: {told(found[ours], found[theirs])}")
         title = f"no-op {name} / hand-written"
         results += [
-            _ratio(title, costs, lambda cost: cost.cpu, 1.10),
-            _ratio(f"{title}, wall time", costs, lambda cost: cost.wall, None),
+            ratio_of(title, costs, lambda cost: cost.cpu, 1.10),
+            ratio_of(f"{title}, wall time", costs, lambda cost: cost.wall, None),
         ]
     return results
 
@@ -75,7 +75,7 @@ def against_hand_written(folder: Path, plugin: Path, endpoints: int | None = Non
 def pair(folder: Path, plugin: Path, endpoints: int | None = None) -> tuple[Project, Project]:
     """The platform of stacks/, and the hand-written program of the same resources, both up."""
     progress("the platform and the same resources by hand …")
-    ours = Project(folder / "components", dev_config(endpoints), plugin)
+    ours = Project(folder / "components", config_of("dev", endpoints), plugin)
     ours.up()
     theirs = hand_written(folder / "hand-written", ours, endpoints, plugin)
     theirs.up()
@@ -84,7 +84,7 @@ def pair(folder: Path, plugin: Path, endpoints: int | None = None) -> tuple[Proj
 
 def hand_written(folder: Path, like: Project, endpoints: int | None, plugin: Path) -> Project:
     """A program, not up yet, that registers the resources of another by hand."""
-    project = Project(folder, dev_config(endpoints), plugin)
+    project = Project(folder, config_of("dev", endpoints), plugin)
     project.write("resources.py", module_of(like.state()))
     project.write("__main__.py", PROGRAM)
     return project
@@ -104,7 +104,7 @@ def growth(folder: Path, plugin: Path) -> list[Result]:
     for count in (0, _FEW, _MANY):
         # What is subtracted from one another is measured more often.
         rounds = 1 if _QUICK else 3 if count == _MANY else 16
-        project = Project(folder / f"endpoints-{count}", dev_config(count), plugin)
+        project = Project(folder / f"endpoints-{count}", config_of("dev", count), plugin)
         creates[count] = [project.up()]
         previews[count] = [project.preview() for _ in range(rounds)]
         ups[count] = [project.up() for _ in range(rounds)]
@@ -115,9 +115,9 @@ def growth(folder: Path, plugin: Path) -> list[Result]:
                 each.destroy()
                 found[count].append(each.up())
         progress(
-            f"{count} endpoints: created with {_least(creates[count]):.1f} s of CPU, by hand"
-            f" {_least(theirs[count]):.1f}; preview {_least(previews[count]):.1f},"
-            f" up {_least(ups[count]):.1f}"
+            f"{count} endpoints: created with {least(creates[count]):.1f} s of CPU, by hand"
+            f" {least(theirs[count]):.1f}; preview {least(previews[count]):.1f},"
+            f" up {least(ups[count]):.1f}"
         )
     return [
         # Together: 10 endpoints add half a second to each, of which the machine's noise is a fifth.
@@ -127,13 +127,13 @@ def growth(folder: Path, plugin: Path) -> list[Result]:
     ]
 
 
-def _least(costs: list[Cost]) -> float:
+def least(costs: list[Cost]) -> float:
     """The least CPU time: what disturbs a run only ever adds to it."""
     return min(cost.cpu for cost in costs)
 
 
 def _grown(name: str, commands: list[dict[int, list[Cost]]], limit: float | None) -> Result:
-    least = {count: sum(_least(costs[count]) for costs in commands) for count in (0, _FEW, _MANY)}
+    least = {count: sum(least(costs[count]) for costs in commands) for count in (0, _FEW, _MANY)}
     few, many = ((least[count] - least[0]) / count for count in (_FEW, _MANY))
     progress(f"{name}: {few * 1000:.0f} ms an endpoint of {_FEW}, {many * 1000:.0f} of {_MANY}")
     title = f"{name}: endpoint {_MANY} / {_FEW}"
@@ -147,7 +147,7 @@ def for_real(folder: Path) -> list[Result]:
     """
     progress("a platform with real servers …")
     started = time.perf_counter()
-    project = Project(folder, dev_config(), executable_folder())
+    project = Project(folder, config_of("dev"), executable_folder())
     try:
         project.pulumi("up", "--yes")
         predict(str(project.outputs()["try_it"]))
@@ -195,7 +195,7 @@ def _memory(processes: Iterable[psutil.Process]) -> Iterable[int]:
             continue
 
 
-def _ratio(
+def ratio_of(
     name: str, costs: list[tuple[Cost, Cost]], of: Callable[[Cost], float], limit: float | None
 ) -> Result:
     # Of the medians, and not the median of the ratios: what disturbs one command of a pair would
@@ -207,7 +207,7 @@ def _ratio(
     return at_most(name, round(figure, 4), limit, "ratio", samples)
 
 
-def _told(ours: Cost, theirs: Cost) -> str:
+def told(ours: Cost, theirs: Cost) -> str:
     return (
         f"CPU {ours.cpu:.1f} / {theirs.cpu:.1f} s = {ours.cpu / theirs.cpu:.2f}, "
         f"wall {ours.wall:.1f} / {theirs.wall:.1f} s = {ours.wall / theirs.wall:.2f}"

@@ -14,6 +14,9 @@ from pulumi_mlops.provider.handler import Context, Handler
 from pulumi_mlops.provider.registry import handlers
 from pulumi_mlops.provider.server import serve
 
+# Their previews ask a cluster and a registry.
+_ASKING = ("mlops:kubernetes:NamespaceOwner", "mlops:index:Image")
+
 
 def stubbed(handler: Handler[Any]) -> Handler[Any]:
     """The same resource type with no effect on anything."""
@@ -35,9 +38,14 @@ def stubbed(handler: Handler[Any]) -> Handler[Any]:
     def drift(_self: Any, _ctx: Context, _id: str, _state: dict[str, Any]) -> dict[str, str]:
         return {}
 
-    methods = {
+    def preview(_self: Any, _ctx: Context, _new: Any, _old: Any) -> dict[str, Any]:
+        return {}
+
+    methods: dict[str, Any] = {
         "create": create, "read": read, "update": update, "delete": delete, "drift": drift,
     }  # fmt: skip
+    if handler.token in _ASKING:
+        methods["preview"] = preview
     stub: Handler[Any] = type(f"Stubbed{type(handler).__name__}", (type(handler),), methods)()
     return stub
 

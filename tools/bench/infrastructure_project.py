@@ -19,7 +19,6 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (REPOSITORY / "stacks" / "__main__.py").read_text()
 STACK = "bench"
-_CONFIG = REPOSITORY / "stacks" / "Pulumi.dev.yaml"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,11 @@ class Project:
         for part in ("stacks", "home", "state"):
             (folder / part).mkdir(parents=True)
         settings = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())
-        settings["plugins"]["providers"] = [{"name": "mlops", "path": str(plugin)}]
+        settings["plugins"]["providers"] = [
+            {"name": name, "path": str(plugin)}
+            for name in ("mlops", "kubernetes")
+            if (plugin / f"pulumi-resource-{name}").exists()
+        ]
         (folder / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
         self.write("__main__.py", PROGRAM)
         self.write(f"Pulumi.{STACK}.yaml", yaml.safe_dump({"config": dict(config)}))
@@ -79,6 +82,10 @@ class Project:
         """A preview, which must find nothing to do."""
         return self.pulumi("preview", "--expect-no-changes")
 
+    def first_preview(self) -> Cost:
+        """A preview of a stack that is not up: everything is new."""
+        return self.pulumi("preview")
+
     def up(self, *arguments: str) -> Cost:
         """An update alone, without the preview before it."""
         return self.pulumi("up", "--yes", "--skip-preview", *arguments)
@@ -102,9 +109,10 @@ class Project:
         return cast("dict[str, Any]", json.loads(done.stdout))
 
 
-def dev_config(endpoints: int | None = None) -> dict[str, Any]:
-    """The committed dev configuration; with so many endpoints like its one, when told."""
-    config = dict(yaml.safe_load(_CONFIG.read_text())["config"])
+def config_of(environment: str, endpoints: int | None = None) -> dict[str, Any]:
+    """A committed configuration; with so many endpoints like its one, when told."""
+    file = REPOSITORY / "stacks" / f"Pulumi.{environment}.yaml"
+    config = dict(yaml.safe_load(file.read_text())["config"])
     if endpoints is not None:
         (like,) = config["platform:endpoints"].values()
         config["platform:endpoints"] = {f"endpoint-{n:03}": like for n in range(endpoints)}
@@ -116,16 +124,20 @@ def executable_folder() -> Path:
     return Path(sys.executable).parent
 
 
-def stubbed_plugin(folder: Path) -> Path:
-    """A folder with the plugin's executable, as infrastructure_plugin.py has it."""
+def stubbed_plugins(folder: Path) -> Path:
+    """A folder with the plugins' executables, as infrastructure_plugin.py and
+    infrastructure_kubernetes_plugin.py have them."""
     folder.mkdir()
-    executable = folder / "pulumi-resource-mlops"
-    executable.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from infrastructure_plugin import main\n"
-        "main([each for each in sys.argv[1:] if not each.startswith('-')][0])\n"
-    )
-    executable.chmod(0o755)
+    modules = {"mlops": "infrastructure_plugin", "kubernetes": "infrastructure_kubernetes_plugin"}
+    for name, module in modules.items():
+        executable = folder / f"pulumi-resource-{name}"
+        executable.write_text(
+            f"#!{sys.executable}\nimport sys\n"
+            f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            f"from {module} import main\n"
+            "main([each for each in sys.argv[1:] if not each.startswith('-')][0])\n"
+        )
+        executable.chmod(0o755)
     return folder
 
 

@@ -2,14 +2,15 @@
 
 What a stack has registered becomes a Python module with one literal registration a resource, of the
 same type, name, parent, dependencies, options and inputs. Nothing is computed in it, and no library
-but Pulumi's is imported: nobody can write a faster program for these resources.
+but Pulumi's is imported, with pulumi_kubernetes for its types: nobody can write a faster program
+for these resources.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 PROGRAM = "import resources  # noqa: F401 - a module, so that Python keeps it compiled\n"
@@ -24,9 +25,44 @@ _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d7
 _BUILT_IN = "pulumi:"
 
 
+_KUBERNETES, _PROVIDER = "kubernetes:", "pulumi:providers:kubernetes"
+
+
 def module_of(state: Mapping[str, Any]) -> str:
     """The module `resources` for what `pulumi stack export --show-secrets` gave."""
-    return _HEAD + "\n".join(_lines(state["deployment"]["resources"])) + "\n"
+    return _written(_lines(state["deployment"]["resources"]))
+
+
+def module_of_many(state: Mapping[str, Any], like: str, names: Sequence[str]) -> str:
+    """The same, with what belongs to the endpoint called `like` once for each of the names too."""
+    variable = like.replace("-", "_")
+    first, own, last = [], [], []
+    later: set[str] = set()
+    for line in _lines(state["deployment"]["resources"]):
+        target, _, value = line.partition(" = ")
+        if line.startswith(f"platform_{variable}_"):
+            own.append(line)
+        elif value and not later.intersection(re.findall(r"\w+", value)) and variable not in value:
+            first.append(line)
+        else:
+            # It needs endpoints, as the monitor does, or is no resource.
+            later.add(target)
+            last.append(line)
+    many = [
+        line.replace(like, name).replace(variable, name.replace("-", "_"))
+        for name in (like, *names)
+        for line in own
+    ]
+    return _written([*first, *many, *last])
+
+
+def _written(lines: Iterable[str]) -> str:
+    body = "\n".join(lines)
+    modules = sorted(set(re.findall(r"\bpulumi_kubernetes\.([a-z0-9.]+)\.[A-Z]", body)))
+    imports = [f"import pulumi_kubernetes.{module}" for module in modules]
+    if "pulumi_kubernetes." in body:
+        imports.insert(0, "import pulumi_kubernetes")
+    return "\n".join([*imports, _HEAD, body, ""])
 
 
 def _lines(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -36,18 +72,42 @@ def _lines(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for each in resources:
         if each["type"] == "pulumi:pulumi:Stack":
             exports = each.get("outputs", {})
-        if each["type"].startswith(_BUILT_IN):
+        ours = each["type"] != _PROVIDER or each["urn"].endswith("::default")
+        if each["type"].startswith(_BUILT_IN) and ours:
             continue
         name = each["urn"].rsplit("::", 1)[-1]
         variable = variables[each["urn"]] = f"{re.sub(r'[^a-z0-9]', '_', name)}_{len(variables)}"
+        options = _options(each, variables)
+        if each["type"].startswith((_KUBERNETES, _PROVIDER)):
+            yield f"{variable} = {_object(each, name)}opts={options})"
+            continue
         arguments = f"{each['type']!r}, {name!r}, {_literal(each.get('inputs', {}))}"
         kind = "CustomResource" if each["custom"] else "ComponentResource"
-        yield f"{variable} = {kind}({arguments}, {_options(each, variables)})"
+        yield f"{variable} = {kind}({arguments}, {options})"
         if not each["custom"]:
             closing.append(f"{variable}.register_outputs({_literal(each.get('outputs', {}))})")
     yield from closing
     for name, value in exports.items():
         yield f"pulumi.export({name!r}, {_literal(value)})"
+
+
+def _object(resource: Mapping[str, Any], name: str) -> str:
+    """The call of a class of pulumi_kubernetes, without its end."""
+    _, group, kind = resource["type"].split(":")
+    path = group.replace(".k8s.io", "").replace(".authorization", "").replace("/", ".")
+    called = "Provider" if resource["type"] == _PROVIDER else f"{path}.{kind}"
+    given = {
+        re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower(): _read(value, resource["type"])
+        for key, value in resource.get("inputs", {}).items()
+        if key not in ("apiVersion", "kind", "version", "__internal")
+    }
+    arguments = "".join(f"{key}={_literal(value)}, " for key, value in given.items())
+    return f"pulumi_kubernetes.{called}({name!r}, {arguments}"
+
+
+def _read(value: Any, kind: str) -> Any:
+    """A provider's inputs are JSON in the state, but for texts."""
+    return json.loads(value) if kind == _PROVIDER and value in ("true", "false") else value
 
 
 def _options(resource: Mapping[str, Any], variables: Mapping[str, str]) -> str:
@@ -56,6 +116,11 @@ def _options(resource: Mapping[str, Any], variables: Mapping[str, str]) -> str:
         options["parent"] = parent
     if dependencies := resource.get("dependencies"):
         options["depends_on"] = f"[{', '.join(variables[urn] for urn in dependencies)}]"
+    given = resource.get("provider", "").rpartition("::")[0]
+    if given in variables:
+        options["provider"] = variables[given]
+    if resource.get("protect"):
+        options["protect"] = "True"
     if resource.get("retainOnDelete"):
         options["retain_on_delete"] = "True"
     return f"ResourceOptions({', '.join(f'{key}={value}' for key, value in options.items())})"

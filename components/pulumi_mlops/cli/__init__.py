@@ -59,6 +59,13 @@ of its name; without NAME all are built. What the engine has already is left as 
 The engine is the one that DOCKER_HOST points at (CONTAINER_HOST for podman).
 Exits with 1 when one of them cannot be built; the others are built all the same.
 """
+_SECRETS = """\
+Print the Secrets of a stack whose manifests are rendered into files (mlops:kubernetes.render_to):
+they are in none of these files, but in the stack's state alone.
+  mlops secrets | kubectl apply -f -
+  mlops secrets | kubeseal --format yaml > clusters/ml/secrets.yaml
+On a terminal only their names and keys are shown, unless --show is given.
+"""
 _DOCTOR = """\
 Check what a platform needs of this machine: the Pulumi engine and its settings, the plugin, Python
 and uv, the package index, HAProxy, disk space, ports, and what killed runs left behind. For a
@@ -152,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     _add_images(add("images", "list and build the images for a cluster", _IMAGES), shared)
+
+    secrets = add("secrets", "the Secrets of rendered manifests", _SECRETS)
+    secrets.add_argument("--json", action="store_true", help="JSON instead of YAML")
+    secrets.add_argument("--show", action="store_true", help="show values on a terminal, too")
 
     add("version", "print the version", "Print the version of pulumi-mlops.")
     return parser

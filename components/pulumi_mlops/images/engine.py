@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .catalog import Image
 from .diagnosis import explain
 from .options import ImageError
 
+Follow = Callable[[str], None]
 PROGRAMS = ("docker", "podman", "nerdctl")
 _ANSWER_SECONDS = 20
 _TAIL = 15
@@ -26,12 +28,16 @@ _NOT_THERE = ("no such manifest", "manifest unknown", "not found", "name unknown
 class Engine:
     """A container engine that answers."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, cancelled: threading.Event | None = None) -> None:
         self.program = program
+        self._cancelled = cancelled or threading.Event()
 
     @classmethod
-    def find(cls, wanted: str | None = None) -> Engine:
-        """The engine `wanted`, or the first one there is. Raises ImageError when none answers."""
+    def find(cls, wanted: str | None = None, cancelled: threading.Event | None = None) -> Engine:
+        """The engine `wanted`, or the first one there is. Raises ImageError when none answers.
+
+        Once `cancelled` is set, what it builds or pushes is ended.
+        """
         programs = [name for name in ([wanted] if wanted else PROGRAMS) if shutil.which(name)]
         if not programs:
             raise ImageError(
@@ -40,7 +46,7 @@ class Engine:
             )
         said = ""
         for program in programs:
-            engine = cls(program)
+            engine = cls(program, cancelled)
             answer = engine._ask("info")
             if answer.returncode == 0:
                 return engine
@@ -84,19 +90,20 @@ class Engine:
                 return ["--insecure"]
         return []
 
-    def build(self, image: Image) -> None:
-        """Build an image, its log beside its context. Raises ImageError saying why not."""
+    def build(self, image: Image, follow: Follow | None = None) -> None:
+        """Build an image, its log beside its context; `follow` gets the log's last line now and
+        then. Raises ImageError saying why not."""
         arguments = ["build", "--tag", image.reference]
         if image.network:
             arguments += ["--network", image.network]
         # By name alone: the values come from the environment, which other users cannot see.
         for key in image.build_args:
             arguments += ["--build-arg", key]
-        self._logged(image, [*arguments, str(image.context)], image.build_args)
+        self._logged(image, [*arguments, str(image.context)], image.build_args, follow)
 
-    def push(self, image: Image) -> None:
-        """Push an image that the engine has. Raises ImageError saying why not."""
-        self._logged(image, ["push", image.reference], {})
+    def push(self, image: Image, follow: Follow | None = None) -> None:
+        """Push an image that the engine has, as `build` does it."""
+        self._logged(image, ["push", image.reference], {}, follow)
 
     def save(self, references: Sequence[str], file: Path) -> None:
         """Save images as one archive, which `docker load` and `ctr images import` take."""
@@ -112,17 +119,22 @@ class Engine:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _logged(self, image: Image, arguments: list[str], more: Mapping[str, str]) -> None:
+    def _logged(
+        self, image: Image, arguments: list[str], more: Mapping[str, str], follow: Follow | None
+    ) -> None:
         with image.log.open("w") as log:
-            ended = subprocess.run(
+            running = subprocess.Popen(
                 [self.program, *arguments],
                 env={**os.environ, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                check=False,
             )
-        if ended.returncode != 0:
+            try:
+                self._wait(running, image, follow)
+            finally:
+                _end(running)
+        if running.returncode != 0:
             text = _ANSI.sub("", image.log.read_text(errors="replace"))
             last = [line for line in text.splitlines() if line.strip()][-_TAIL:]
             raise ImageError(
@@ -134,6 +146,18 @@ class Engine:
                     ]
                 )
             )
+
+    def _wait(self, running: subprocess.Popen[bytes], image: Image, follow: Follow | None) -> None:
+        while True:
+            try:
+                running.wait(0.5)
+            except subprocess.TimeoutExpired:
+                if follow:
+                    follow(_last_line(_ANSI.sub("", image.log.read_text(errors="replace"))))
+            else:
+                return
+            if self._cancelled.is_set():
+                raise ImageError(f"{image.name}: interrupted; its log: {image.log}")
 
     def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A question that is answered soon or not at all."""
@@ -154,6 +178,17 @@ class Engine:
             timeout=timeout,
             check=False,
         )
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    """End a program that still runs: asked first, since its engine is to stop as well."""
+    if running.poll() is None:
+        running.terminate()
+        try:
+            running.wait(10)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
 
 
 def _last_line(text: str) -> str:

@@ -1,9 +1,5 @@
 """The errors of the plugin that are meant for people."""
 
+from ..runtime.errors import ResourceError, UnreachableError
 
-class ResourceError(Exception):
-    """What a user has to know and do; its text is shown as it stands, without a traceback."""
-
-
-class UnreachableError(ResourceError):
-    """Nobody answers there, or nobody who can."""
+__all__ = ["ResourceError", "UnreachableError"]

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import Field
 
+from ..runtime.net import is_http, is_loopback
 from .errors import ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs
-from .net import is_http, is_loopback
 from .values import Known, has_unknown
 
 _API = "/api/2.0/mlflow"

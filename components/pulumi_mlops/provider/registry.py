@@ -6,7 +6,10 @@ from typing import Any
 
 from .generated_secret import GeneratedSecretHandler
 from .handler import Handler
+from .image import ImageHandler
+from .kubernetes.owner import NamespaceOwnerHandler
 from .kubernetes.ready import ReadyHandler
+from .kubernetes.stored_secret import StoredSecretHandler
 from .local.environment import EnvironmentHandler
 from .local.file import FileHandler
 from .local.process import ProcessHandler
@@ -26,10 +29,13 @@ def handlers() -> list[Handler[Any]]:
         EnvironmentHandler(),
         FileHandler(),
         GeneratedSecretHandler(),
+        ImageHandler(),
+        NamespaceOwnerHandler(),
         ProcessHandler(),
         ReadyHandler(),
         RouteHandler(),
         RunHandler(),
         SecretHandler(),
+        StoredSecretHandler(),
         VolumeHandler(),
     ]

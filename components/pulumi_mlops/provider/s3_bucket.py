@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..runtime.s3.bucket import Owner, make, take_over
+from ..runtime.s3.client import DeniedError, Endpoint, code_of, exists
+from ..runtime.s3.contents import contents, empty
+from ..runtime.s3.settings import Settings, new_claim, owner_of, read_settings, write_settings
 from .errors import ResourceError, UnreachableError
 from .handler import Context, Handler
-from .net import is_http
-from .s3_client import DeniedError, Endpoint, code_of, exists
-from .s3_contents import contents, empty
-from .s3_inputs import (
-    BucketInputs,
-    Lifecycle,
-    broken_lifecycle_rules,
-    broken_name_rules,
-    broken_tag_rules,
-)
-from .s3_settings import Settings, new_claim, owner_of, read_settings, write_settings
+from .s3_inputs import BucketInputs, broken_rules
 from .values import Unknown, has_unknown
 
 if TYPE_CHECKING:
@@ -44,19 +38,7 @@ class BucketHandler(Handler[BucketInputs]):
     replace_on = frozenset({"bucket"})
 
     def check(self, ctx: Context, new: BucketInputs) -> list[tuple[str, str]]:
-        problems = []
-        if isinstance(new.bucket, str):
-            problems += [("bucket", rule) for rule in broken_name_rules(new.bucket)]
-        if isinstance(new.endpoint_url, str) and not is_http(new.endpoint_url):
-            problems.append(("endpointUrl", "has to be http://host:port or https://host"))
-        if (new.access_key_id is None) != (new.secret_access_key is None):
-            missing = "accessKeyId" if new.access_key_id is None else "secretAccessKey"
-            problems.append((missing, "accessKeyId and secretAccessKey go together: give both"))
-        if isinstance(new.lifecycle, Lifecycle):
-            problems += [("lifecycle", rule) for rule in broken_lifecycle_rules(new.lifecycle)]
-        if isinstance(new.tags, dict):
-            problems += [("tags", rule) for rule in broken_tag_rules(new.tags)]
-        return problems
+        return broken_rules(new)
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         endpoint = Endpoint.of_state(state, ctx.clusters.reach)
@@ -86,7 +68,7 @@ class BucketHandler(Handler[BucketInputs]):
             with endpoint.errors(new.bucket, "look at"):
                 client = endpoint.client(quick=True)
                 if exists(client, new.bucket) and old is None:
-                    self._take_over(ctx, endpoint, client, new.bucket)
+                    take_over(client, endpoint, new.bucket, _owner(ctx, new.bucket))
         except UnreachableError as error:
             ctx.log(f"not checked at preview: {error}", level="warning")
         except DeniedError as error:
@@ -100,7 +82,7 @@ class BucketHandler(Handler[BucketInputs]):
         endpoint = _endpoint(ctx, new)
         client = endpoint.client()
         with endpoint.errors(new.bucket, "create"):
-            made = self._make(ctx, endpoint, client, new.bucket)
+            made = make(client, endpoint, new.bucket, _owner(ctx, new.bucket))
         try:
             outputs = self._settle(ctx, endpoint, client, new, new_claim())
         except BaseException:
@@ -151,9 +133,9 @@ class BucketHandler(Handler[BucketInputs]):
             moved = old.get("endpointUrl") != new.endpoint_url
             if not exists(client, resource_id):
                 ctx.log(f"no bucket {resource_id} at {endpoint}: made anew, empty", level="warning")
-                self._make(ctx, endpoint, client, resource_id)
+                make(client, endpoint, resource_id, _owner(ctx, resource_id))
             elif moved and read_settings(client, resource_id).claim != claim:
-                self._take_over(ctx, endpoint, client, resource_id)
+                take_over(client, endpoint, resource_id, _owner(ctx, resource_id))
         return self._settle(ctx, endpoint, client, new, claim)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
@@ -173,50 +155,15 @@ class BucketHandler(Handler[BucketInputs]):
                     "forceDestroy: true and run `pulumi up` before it is deleted"
                 )
             if held:
-                empty(ctx, client, resource_id)
+                empty(client, resource_id, ctx.log, ctx.cancelled)
             self._remove(client, resource_id)
-
-    def _make(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> bool:
-        """Create the bucket, or take over what an interrupted create or a kept volume left;
-        whether it was created."""
-        # Asked before: AWS in us-east-1 creates a bucket that one has already without a word.
-        if not exists(client, bucket):
-            place: Any = (
-                {}
-                if endpoint.region == "us-east-1"
-                else {"CreateBucketConfiguration": {"LocationConstraint": endpoint.region}}
-            )
-            try:
-                client.create_bucket(Bucket=bucket, **place)
-            except client.exceptions.ClientError as error:
-                if code_of(error) != "BucketAlreadyOwnedByYou":
-                    raise
-            else:
-                client.get_waiter("bucket_exists").wait(
-                    Bucket=bucket, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-                )
-                return True
-        self._take_over(ctx, endpoint, client, bucket)
-        return False
-
-    def _take_over(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
-        """Refuse a bucket that is somebody else's; tell that ours is taken over."""
-        now, held = read_settings(client, bucket), contents(client, bucket)
-        if now.owner == owner_of(ctx.urn) or (now.owner is None and not held):
-            ctx.log(f"bucket {bucket} is at {endpoint} already and taken over; it holds {held}")
-            return
-        whose = f" and belongs to {now.owner}" if now.owner else f" and holds {held}"
-        raise ResourceError(
-            f"bucket {bucket} exists at {endpoint}{whose}: choose another name (input bucket), or "
-            f"take it over with `pulumi import {self.token} {ctx.name} {bucket}`"
-        )
 
     def _settle(
         self, ctx: Context, endpoint: Endpoint, client: S3Client, new: BucketInputs, claim: str
     ) -> dict[str, Any]:
         with endpoint.errors(new.bucket, "change the settings of"):
             unsupported = write_settings(
-                ctx, client, endpoint, new.bucket, _wanted(new, owner_of(ctx.urn), claim)
+                ctx.log, client, endpoint, new.bucket, _wanted(new, owner_of(ctx.urn), claim)
             )
         return {
             "uri": f"s3://{new.bucket}",
@@ -251,6 +198,11 @@ def _endpoint(ctx: Context, new: BucketInputs) -> Endpoint:
     return Endpoint(
         new.endpoint_url, new.region, new.access_key_id, new.secret_access_key, ctx.clusters.reach
     )
+
+
+def _owner(ctx: Context, bucket: str) -> Owner:
+    imported = f"`pulumi import {BucketHandler.token} {ctx.name} {bucket}`"
+    return Owner(ctx.urn, ctx.log, f", or take it over with {imported}")
 
 
 def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..runtime.net import is_http
 from .handler import Inputs
 from .values import Known
 
@@ -61,6 +62,23 @@ class BucketInputs(Inputs):
     force_destroy: Known[bool] = Field(
         False, description="Let a delete take all objects and their versions with the bucket."
     )
+
+
+def broken_rules(new: BucketInputs) -> list[tuple[str, str]]:
+    """What of the inputs cannot be, as far as it is known: (input, what is wrong and the fix)."""
+    problems = []
+    if isinstance(new.bucket, str):
+        problems += [("bucket", rule) for rule in broken_name_rules(new.bucket)]
+    if isinstance(new.endpoint_url, str) and not is_http(new.endpoint_url):
+        problems.append(("endpointUrl", "has to be http://host:port or https://host"))
+    if (new.access_key_id is None) != (new.secret_access_key is None):
+        missing = "accessKeyId" if new.access_key_id is None else "secretAccessKey"
+        problems.append((missing, "accessKeyId and secretAccessKey go together: give both"))
+    if isinstance(new.lifecycle, Lifecycle):
+        problems += [("lifecycle", rule) for rule in broken_lifecycle_rules(new.lifecycle)]
+    if isinstance(new.tags, dict):
+        problems += [("tags", rule) for rule in broken_tag_rules(new.tags)]
+    return problems
 
 
 def broken_name_rules(name: str) -> list[str]:

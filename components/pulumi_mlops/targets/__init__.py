@@ -82,6 +82,9 @@ class ServiceSpec:
     health: Health = Health()
     resources: Resources = Resources()
     replicas: int = 1
+    max_replicas: int | None = None
+    """How many there may be where their use of `resources.cpu` decides, `replicas` being the least;
+    None is a fixed number."""
     routed: bool = False
     """Whether only a route calls it: it then changes by a second one beside the first."""
     calls: Sequence[Service] = ()
@@ -166,10 +169,10 @@ class RouteSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """What a route became, and where its own metrics are."""
+    """What a route became, and where its own metrics are, if it has any."""
 
     url: pulumi.Output[str]
-    metrics_url: pulumi.Output[str]
+    metrics_url: pulumi.Output[str] | None
     native: pulumi.Resource
     ready: pulumi.Resource
 
@@ -193,9 +196,11 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSpec:
-    """A database: `sqlite` for one program, `postgresql` for many. `retain` keeps its data."""
+    """A database: `sqlite` for one program, `postgresql` for many. `retain` keeps its data. With a
+    `url` it exists already, and nothing is provisioned."""
 
     engine: str = "sqlite"
+    url: pulumi.Input[str] | None = None
     retain: bool = True
 
 
@@ -210,8 +215,68 @@ class Database:
     """What its client has to be given as `data`: a database that is a file."""
     services: Sequence[Service]
     """What its client has to name in `calls`."""
+    shared: bool
+    """Whether several programs may use it at a time: then none of them changes its tables when it
+    starts, but a job before all of them."""
+    native: pulumi.Resource | None = None
+    ready: pulumi.Resource | None = None
+    """None of one that exists already."""
+
+    @property
+    def outside(self) -> bool:
+        """Whether it is not the platform's."""
+        return self.native is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSpec:
+    """A bucket of an S3 store. `lifecycle` has what the store removes by itself, in days."""
+
+    bucket: pulumi.Input[str]
+    endpoint_url: pulumi.Input[str]
+    region: pulumi.Input[str] = "us-east-1"
+    access_key_id: pulumi.Input[str] | None = None
+    """Without one those are taken that boto3 finds by itself."""
+    secret_access_key: pulumi.Input[str] | None = None
+    versioning: bool = False
+    lifecycle: Mapping[str, int] | None = None
+    """`expireNoncurrentDays`, `abortIncompleteUploadDays`."""
+    encryption: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    public_access_block: bool | None = None
+    """Whether every public policy is refused; on where the store can unless told."""
+    retain: bool = True
+    calls: Sequence[Service] = ()
+    """The store, where it is the platform's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """What a bucket became; `uri` is `s3://bucket`, known once it is there."""
+
+    uri: pulumi.Output[str]
     native: pulumi.Resource
-    ready: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersionSpec:
+    """A version that a model registry has; it is looked up when `after` is there."""
+
+    tracking_uri: pulumi.Input[str]
+    model: str
+    version: str
+    username: pulumi.Input[str] | None = None
+    password: pulumi.Input[str] | None = None
+    after: pulumi.Input[Any] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """The version found. `example` is the request that it was logged with, empty without one;
+    `ready` is None where nobody looks before its server does."""
+
+    example: pulumi.Output[str]
+    ready: pulumi.Resource | None
 
 
 class Target(Protocol):
@@ -247,6 +312,14 @@ class Target(Protocol):
     def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
         """A relational database."""
 
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+        """A bucket in a store that exists or was asked for before."""
+
+    def model_version(
+        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+    ) -> ModelVersion:
+        """A registered version of a model."""
+
     def logs_dir(self) -> str | None:
         """Where logs are on this machine, or None where the target has its own way."""
 
@@ -268,7 +341,7 @@ def runtime_folder() -> Path:
 
 
 ADAPTERS = {
-    "kubernetes": "pulumi_mlops.targets.kubernetes:KubernetesTarget",
+    "kubernetes": "pulumi_mlops.targets.kubernetes:target",
     "local": "pulumi_mlops.targets.local:LocalTarget",
 }
 """Where each adapter is, by the target's name."""

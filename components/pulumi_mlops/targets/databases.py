@@ -22,7 +22,15 @@ _POSTGRESQL_CLIENT = ("psycopg2-binary==2.9.11",)
 def database(
     target: Target, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
 ) -> Database:
-    """An SQLite file on a volume, or a PostgreSQL server with one."""
+    """An SQLite file on a volume, a PostgreSQL server with one, or one that exists already."""
+    if spec.url is not None:
+        return Database(
+            url=pulumi.Output.secret(spec.url),
+            requirements=_POSTGRESQL_CLIENT,
+            data=None,
+            services=(),
+            shared=True,
+        )
     volume = target.volume(name, spec.retain, opts)
     if spec.engine == "sqlite":
         return Database(
@@ -30,10 +38,18 @@ def database(
             requirements=(),
             data=volume,
             services=(),
+            shared=False,
             native=volume.native,
             ready=volume.native,
         )
-    inside = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(parent=volume.native))
+    # A child inherits how its parent is kept: the data stays, and its server goes.
+    protect = opts.protect
+    if protect is None and opts.parent is not None:
+        protect = opts.parent._protect
+    inside = pulumi.ResourceOptions.merge(
+        opts,
+        pulumi.ResourceOptions(parent=volume.native, protect=bool(protect), retain_on_delete=False),
+    )
     password = target.secret(f"{name}-password", SecretSpec(retain=spec.retain), inside)
     server = target.service(
         f"{name}-server",
@@ -61,6 +77,7 @@ def database(
         requirements=_POSTGRESQL_CLIENT,
         data=None,
         services=(server,),
+        shared=True,
         native=server.native,
         ready=server.ready,
     )

@@ -14,12 +14,16 @@ import pulumi
 from .. import resources, sources
 from ..crontab import for_apscheduler
 from . import (
+    Bucket,
+    BucketSpec,
     Database,
     DatabaseSpec,
     Environment,
     EnvironmentSpec,
     Job,
     JobSpec,
+    ModelVersion,
+    ModelVersionSpec,
     Resources,
     Route,
     RouteSpec,
@@ -29,6 +33,7 @@ from . import (
     ServiceSpec,
     Volume,
     databases,
+    reached,
     stack_folder,
 )
 
@@ -59,6 +64,11 @@ class LocalTarget:
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> Service:
         _refuse_more_than_there_is(name, spec.resources)
+        if spec.max_replicas is not None:
+            raise pulumi.RunError(
+                f"{name}: max_replicas: the local target runs as many as `replicas` says: leave it "
+                "out, or choose the target kubernetes (mlops:target)"
+            )
         native = resources.Process(
             name,
             {
@@ -167,6 +177,14 @@ class LocalTarget:
 
     def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
         return databases.database(self, name, spec, opts)
+
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+        return reached.bucket(name, spec, opts)
+
+    def model_version(
+        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+    ) -> ModelVersion:
+        return reached.model_version(name, spec, opts)
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")

@@ -14,9 +14,11 @@ from ...images import registry
 from ...images.catalog import images_in
 from ...provider.errors import ResourceError
 from ...provider.kubernetes.api import ClusterApi, RefusedError
+from ...provider.kubernetes.owner import NAME as OWNER
 from ...provider.kubernetes.pods import Manifest
 from ..checks import Check, Checker, guarded, ok, warn, wrong
 from ..selection import ClusterStack, read_yaml
+from .checks_gateway import gateway
 from .inventory import connect
 
 PLACEHOLDER = "registry.example.com"
@@ -32,6 +34,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "apps": {
         "deployments": _CHANGES, "statefulsets": _CHANGES, "replicasets": ("list",),
     },
+    "autoscaling": {"horizontalpodautoscalers": _CHANGES},
     "batch": {"cronjobs": _CHANGES, "jobs": _CHANGES},
     "networking.k8s.io": {"networkpolicies": _CHANGES},
     "policy": {"poddisruptionbudgets": _CHANGES},
@@ -60,7 +63,8 @@ def cluster(stack: ClusterStack) -> list[Check]:
     if found[0].verdict != "ok":
         return found
     asked: dict[str, Callable[[ClusterApi, ClusterStack], list[Check]]] = {
-        "rights": rights, "namespace": namespace, "storage": storage,
+        "rights": rights, "namespace": namespace, "owner": owner, "storage": storage,
+        "gateway": gateway,
     }  # fmt: skip
     for name, check in asked.items():
         found += guarded(name, partial(check, api, stack))
@@ -90,7 +94,7 @@ def rights(api: ClusterApi, stack: ClusterStack) -> list[Check]:
     """Whether everything is allowed that an update, a wait, a log and a tunnel need."""
     asked = [
         (group, resource, verb)
-        for group, resources in _RIGHTS.items()
+        for group, resources in (_RIGHTS | _more_rights(stack)).items()
         for resource, verbs in resources.items()
         for verb in verbs
     ]
@@ -105,6 +109,13 @@ def rights(api: ClusterApi, stack: ClusterStack) -> list[Check]:
     told = "; ".join(f"{'/'.join(verbs)} {what}" for what, verbs in missing.items())
     fix = f"ask for the role `admin` in namespace {api.where.namespace}, and for what it lacks"
     return [wrong("rights", f"not allowed in {api.where.namespace}: {told}", fix)]
+
+
+def _more_rights(stack: ClusterStack) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What the role `admin` has only where whoever brought the Gateway API has added it."""
+    if stack.settings.get("gateway"):
+        return {"gateway.networking.k8s.io": {"httproutes": _CHANGES}}
+    return {}
 
 
 def _may(api: ClusterApi, group: str, resource: str, verb: str, everywhere: bool = False) -> bool:
@@ -144,6 +155,15 @@ def namespace(api: ClusterApi, stack: ClusterStack) -> list[Check]:
     labels = found["metadata"].get("labels") or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "the cluster's default")
     return [ok(name, f"{what}, pod security: {level} (all pods are fit for `restricted`)")]
+
+
+def owner(api: ClusterApi, stack: ClusterStack) -> list[Check]:
+    """Whether the namespace is another stack's."""
+    found = (api.get("ConfigMap", OWNER) or {}).get("data", {}).get("owner")
+    if found in (None, f"{stack.project}/{stack.name}"):
+        return []
+    told = f"{api.where.namespace} belongs to another stack, {found}"
+    return [wrong("owner", told, "choose another one: mlops:kubernetes.namespace")]
 
 
 def storage(api: ClusterApi, stack: ClusterStack) -> list[Check]:

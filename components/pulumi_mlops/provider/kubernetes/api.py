@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ _PATHS = {
     "CronJob": "apis/batch/v1/namespaces/{namespace}/cronjobs",
     "Deployment": "apis/apps/v1/namespaces/{namespace}/deployments",
     "Event": "api/v1/namespaces/{namespace}/events",
+    "Gateway": "apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways",
+    "HTTPRoute": "apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",
     "Job": "apis/batch/v1/namespaces/{namespace}/jobs",
     "Namespace": "api/v1/namespaces",
     "Node": "api/v1/nodes",
@@ -226,6 +229,11 @@ class ClusterApi:
 
     async def _connected(self) -> Any:
         if self._api is None:
+            file = self.where.kubeconfig
+            if file is not None and not Path(file).is_file():
+                raise UnreachableError(
+                    f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
+                )
             import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
 
             login = kr8s.asyncio.api(
@@ -293,7 +301,8 @@ class ClusterApi:
 
     def _look_at(self) -> str:
         named = f"context {self.where.context}" if self.where.context else "its current context"
-        return f"look at the kubeconfig and {named} (mlops:kubernetes), with `kubectl cluster-info`"
+        file = f"the kubeconfig {self.where.kubeconfig or ''}".rstrip()
+        return f"look at {file} and {named} (mlops:kubernetes), with `kubectl cluster-info`"
 
 
 class Clusters:
@@ -347,13 +356,23 @@ def _refused(answer: httpx.Response) -> RefusedError:
     return RefusedError(_why(answer), answer.status_code)
 
 
+def _role(told: str) -> str:
+    """Which role is missing, where it is one: a quota or a policy forbids things, too."""
+    if found := re.search(r"cannot .* in the namespace \"([^\"]+)\"", told):
+        return (
+            f": ask for the role `admin` in namespace {found[1]} "
+            "(`mlops doctor` lists every right that is missing)"
+        )
+    return ": ask for a role that allows it" if " cannot " in told else ""
+
+
 def _why(answer: httpx.Response) -> str:
     try:
         told = str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
         told = answer.text.strip()[:300] or answer.reason_phrase
     if answer.status_code == httpx.codes.FORBIDDEN:
-        return f"the cluster forbids it: {told}: ask for a role that allows it"
+        return f"the cluster forbids it: {told}{_role(told)}"
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return f"the cluster does not know you: {told}: log in anew (`kubectl auth whoami` tells)"
     return f"the cluster refused: {told}"

@@ -19,7 +19,8 @@ _FIXES = {
 }
 _STORAGE = (
     "set mlops:kubernetes.storage_class to one of `kubectl get storageclass`, or make one of them "
-    "the default"
+    "the default. A claim's own class cannot change: `kubectl delete pvc` it, as it is empty, "
+    "and `pulumi refresh`, before you update again"
 )
 _FIXES_BY_MESSAGE = [
     (r"unbound immediate PersistentVolumeClaims|no storage class is set", _STORAGE),

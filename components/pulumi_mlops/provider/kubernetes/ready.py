@@ -9,14 +9,20 @@ from pydantic import Field
 from ..errors import ResourceError, UnreachableError
 from ..handler import Context, Handler, Inputs
 from ..values import Known
+from . import gateways
+from .api import RefusedError
 from .wait import Wait
 from .workloads import is_complete
+
+_METRICS = "apis/metrics.k8s.io/v1beta1"
 
 
 class ReadyInputs(Inputs):
     """What is waited for, and for how long."""
 
-    kind: Known[Literal["Deployment", "StatefulSet", "Job"]] = Field(description="Replaces.")
+    kind: Known[Literal["Deployment", "StatefulSet", "Job", "HTTPRoute"]] = Field(
+        description="Replaces."
+    )
     namespace: Known[str] = Field(description="Where it is. Replaces.")
     name: Known[str] = Field(description="What it is called. Replaces.")
     generation: Known[float | None] = Field(
@@ -24,6 +30,14 @@ class ReadyInputs(Inputs):
     )
     uid: Known[str | None] = Field(
         None, description="Its `metadata.uid`: one that was replaced is waited for anew."
+    )
+    content: Known[str | None] = Field(
+        None,
+        description="What stands for its content in place of the generation, which an autoscaler "
+        "changes: another one is waited for anew.",
+    )
+    replicas: Known[float | None] = Field(
+        None, description="How many pods it has at least, where an autoscaler decides."
     )
     table: Known[Any] = Field(
         None, description="The traffic table that each pod of a route must have taken over."
@@ -36,8 +50,9 @@ class ReadyHandler(Handler[ReadyInputs]):
 
     token = "mlops:kubernetes:Ready"
     description = (
-        "A Deployment or StatefulSet with all its pods ready, or a Job that has completed. What "
-        "does not start is told with its last events and log lines."
+        "A Deployment or StatefulSet with all its pods ready, a Job that has completed, or an "
+        "HTTPRoute that its Gateway has taken. What does not start is told with its last events "
+        "and log lines."
     )
     inputs = ReadyInputs
     outputs: ClassVar[dict[str, str]] = {"outputs": "object", "status": "string"}
@@ -54,13 +69,17 @@ class ReadyHandler(Handler[ReadyInputs]):
 
     def create(self, ctx: Context, new: ReadyInputs) -> tuple[str, dict[str, Any]]:
         wait = Wait(ctx, new.kind, new.namespace, new.name, new.timeout_seconds)
+        outputs: dict[str, Any] = {}
         if new.kind == "Job":
             outputs = wait.for_job()
+        elif new.kind == "HTTPRoute":
+            wait.for_gateway()
         else:
-            wait.for_pods()
+            wait.for_pods(new.replicas)
+            if new.replicas is not None:
+                _warn_without_metrics(ctx, new)
             if new.table is not None:
                 wait.for_table(new.table)
-            outputs = {}
         return f"{new.namespace}/{new.kind}/{new.name}", {"outputs": outputs, "status": "ready"}
 
     def update(
@@ -79,7 +98,25 @@ class ReadyHandler(Handler[ReadyInputs]):
             return {}
         if found is None:
             return None
-        return {} if kind == "Job" else {"status": "ready" if is_complete(found) else "not ready"}
+        if kind == "Job":
+            return {}
+        if kind == "HTTPRoute":
+            complete = gateways.refusals(found) == []
+        else:
+            complete = is_complete(found, state.get("replicas"))
+        return {"status": "ready" if complete else "not ready"}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         """There is nothing of it."""
+
+
+def _warn_without_metrics(ctx: Context, new: ReadyInputs) -> None:
+    """Nothing fails where nobody measures pods, but there are never more than the least."""
+    try:
+        ctx.clusters.at(new.namespace).ask("GET", _METRICS)
+    except RefusedError as error:
+        ctx.log(
+            f"nobody tells the cluster how busy the pods of {new.name} are, so there will be "
+            f"{new.replicas:g} of them (max_replicas): install metrics-server ({error})",
+            level="warning",
+        )

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from ..errors import ResourceError
+from ..errors import ResourceError, UnreachableError
 from ..handler import Context
-from . import explain
-from .api import ClusterApi
+from . import explain, gateways
+from .api import ClusterApi, RefusedError
 from .pods import Manifest, is_ready
 from .workloads import fresh_spec, is_complete, job_end, job_outputs
 
 _STATE_PORT = 8082
 _SETTLED = 3.0  # seconds: a pod that fails at once fails again, and one failure may be passing
+_REFUSED = 15.0  # seconds: its controller may hear of a Service later than of the route
 _GIVE_UP_AFTER = 2  # restarts while it is waited for
 _HOPELESS = {"InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull"}
 _PAUSE = 0.5
+_OUTAGE = 120.0  # seconds: an API server that is restarted or upgraded is away for a while
+_BUSY, _BROKEN = 429, 500  # of HTTP
+T = TypeVar("T")
 
 
 class Wait:
@@ -31,13 +36,15 @@ class Wait:
         self._before: list[Manifest] = []
         self._told = False
         self._restarts: dict[str, int] = {}
+        self._answered = False
+        self._away_since: float | None = None
 
-    def for_pods(self) -> None:
-        """Return once the workload is as its newest generation says."""
+    def for_pods(self, least: float | None = None) -> None:
+        """Return once the workload is as its newest generation says, with `least` pods if told."""
         hopeless_since: float | None = None
         while True:
             found = self._found()
-            if is_complete(found):
+            if is_complete(found, least):
                 self._done()
                 return
             pods = self._pods(found)
@@ -85,6 +92,37 @@ class Wait:
             names = ", ".join(pod["metadata"]["name"] for pod in missing) or "a proxy"
             self._tell(f"waiting until {names} has taken over the traffic table")
 
+    def for_gateway(self) -> None:
+        """Return once its Gateway has taken the newest generation of an HTTPRoute."""
+        refused_since: float | None = None
+        while True:
+            found = self._found()
+            told = gateways.refusals(found)
+            if told == []:
+                self._done()
+                return
+            now = time.monotonic()
+            late = now > self._deadline
+            if told is None:
+                refused_since = None
+                if self._late(_SETTLED):
+                    hopeless, why = self._unserved(found)
+                    if late or hopeless:
+                        raise self._not_taken([why])
+            else:
+                refused_since = now if refused_since is None else refused_since
+                if late or now - refused_since > _REFUSED:
+                    raise self._not_taken(told)
+            self._tell("waiting until its Gateway has taken the route")
+
+    def _unserved(self, route: Manifest) -> tuple[bool, str]:
+        return self._ask(lambda: gateways.unserved(self._ctx.clusters.at, route))
+
+    def _not_taken(self, told: list[str]) -> ResourceError:
+        return ResourceError(
+            "\n".join([f"{self._kind} {self._name} is not taken by its Gateway", *told])
+        )
+
     def _table_of(self, pod: Manifest) -> Any:
         try:
             answer = self._api.ask_pod(pod["metadata"]["name"], _STATE_PORT, "/state")
@@ -93,7 +131,7 @@ class Wait:
             return None
 
     def _found(self) -> Manifest:
-        found = self._api.get(self._kind, self._name)
+        found = self._ask(lambda: self._api.get(self._kind, self._name))
         if found is None:
             raise ResourceError(
                 f"{self._kind} {self._name} is gone: somebody deleted it; `pulumi refresh`"
@@ -104,13 +142,13 @@ class Wait:
         labels = found["spec"]["selector"]["matchLabels"]
         pods = [
             pod
-            for pod in self._api.every("Pod", labels)
+            for pod in self._ask(lambda: self._api.every("Pod", labels))
             if "deletionTimestamp" not in pod["metadata"]
         ]
         if self._kind != "Deployment":
             return pods
         # Those of the newest template: the old ones go on meanwhile.
-        sets = self._api.every("ReplicaSet", labels)
+        sets = self._ask(lambda: self._api.every("ReplicaSet", labels))
         newest = max(
             sets,
             key=lambda each: int(
@@ -126,6 +164,33 @@ class Wait:
             for pod in pods
             if any(each["uid"] == uid for each in pod["metadata"].get("ownerReferences", []))
         ]
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """The cluster's answer, asked for again while an API that did answer is away for a while.
+
+        That time does not count: the deadline is for the workload.
+        """
+        while True:
+            try:
+                answer = question()
+            except (UnreachableError, RefusedError) as error:
+                if not self._answered or not _is_passing(error):
+                    raise
+                now = time.monotonic()
+                self._away_since = self._away_since or now
+                if now - self._away_since > _OUTAGE:
+                    raise ResourceError(
+                        f"nobody knows whether {self._kind} {self._name} has become ready: for "
+                        f"{_OUTAGE:g} s the cluster has not answered. What runs there goes on; "
+                        f"update again once it answers\n{error}"
+                    ) from None
+                self._tell(f"waiting until the cluster answers again: {error}")
+            else:
+                self._answered = True
+                if self._away_since is not None:
+                    self._deadline += time.monotonic() - self._away_since
+                    self._away_since = None
+                return answer
 
     def _again(self) -> None:
         """Replace a failed job by itself."""
@@ -143,7 +208,7 @@ class Wait:
         metadata = {key: value for key, value in found["metadata"].items() if key in wanted}
         self._ctx.log(f"job {self._name} had failed: it runs again")
         self._api.delete("Job", self._name)
-        while self._api.get("Job", self._name) is not None:
+        while self._ask(lambda: self._api.get("Job", self._name)) is not None:
             self._pause([])
         manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
         self._api.apply("Job", manifest, manager)
@@ -196,3 +261,8 @@ class Wait:
     def _done(self) -> None:
         if self._told:
             self._ctx.log("ready", status=True)
+
+
+def _is_passing(error: ResourceError) -> bool:
+    """Whether it says nothing of the workload: an API that is busy, or not well."""
+    return not isinstance(error, RefusedError) or error.status == _BUSY or error.status >= _BROKEN

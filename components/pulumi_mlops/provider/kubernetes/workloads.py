@@ -10,8 +10,12 @@ from ..errors import ResourceError
 from .pods import Manifest
 
 
-def is_complete(workload: Manifest) -> bool:
-    """Whether all pods are of the newest template, and ready (kubectl's `rollout status`)."""
+def is_complete(workload: Manifest, least: float | None = None) -> bool:
+    """Whether all pods are of the newest template, and ready (kubectl's `rollout status`).
+
+    With `least` an autoscaler decides how many there are: so many of the newest template are enough
+    once no older one is left, and what it has just added need not be ready yet.
+    """
     status, spec = workload.get("status", {}), workload["spec"]
     if status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
         return False
@@ -20,6 +24,9 @@ def is_complete(workload: Manifest) -> bool:
     if workload["kind"] == "StatefulSet":
         revisions = status.get("currentRevision"), status.get("updateRevision")
         return bool(ready == wanted and revisions[0] == revisions[1])
+    if least is not None:
+        enough = status.get("availableReplicas", 0) >= least
+        return bool(enough and updated == status.get("replicas", 0))
     return bool(
         updated == wanted == status.get("replicas", 0) == status.get("availableReplicas", 0)
     )

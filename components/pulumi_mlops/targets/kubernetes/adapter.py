@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pulumi
@@ -14,12 +13,16 @@ from ...images import catalog
 from ...images.context import Recipe, version
 from ...images.options import ImageError
 from .. import (
+    Bucket,
+    BucketSpec,
     Database,
     DatabaseSpec,
     Environment,
     EnvironmentSpec,
     Job,
     JobSpec,
+    ModelVersion,
+    ModelVersionSpec,
     Route,
     RouteSpec,
     ScheduleSpec,
@@ -28,42 +31,34 @@ from .. import (
     ServiceSpec,
     Volume,
     databases,
+    reached,
     runtime_folder,
     stack_folder,
 )
-from . import manifests, names, routes
+from . import gateway, manifests, names, routes
 from .cluster import Cluster, cluster, fingerprint
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image(Environment):
-    """An environment as an image."""
-
-    reference: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload(Service):
-    """A service and what else of it a route needs."""
-
-    service_name: str
-    numbers: Mapping[str, int]
-    """Its ports that others call."""
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterJob(Job):
-    """A job and what a schedule makes its runs from."""
-
-    template: Mapping[str, Any]
+from .handles import (
+    ClusterJob,
+    Image,
+    Workload,
+    called,
+    calling,
+    image_of,
+    made_before,
+    member,
+    once,
+    short_digest,
+)
+from .programs import beside, refuse_secret_words, refuse_secrets, surroundings, volumes_of
 
 
 class KubernetesTarget:
     """Answers with objects of a cluster."""
 
-    def __init__(self) -> None:
-        self._cluster: Cluster = cluster()
+    @cached_property
+    def _cluster(self) -> Cluster:
+        # Only now: what is asked of servers alone needs no namespace.
+        return cluster()
 
     def environment(
         self, name: str, spec: EnvironmentSpec, opts: pulumi.ResourceOptions
@@ -88,25 +83,27 @@ class KubernetesTarget:
             made = catalog.prepare(stack_folder() / "images", settings.registry, key, recipe)
         except ImageError as error:
             raise pulumi.RunError(f"{name}: {error}") from None
-        return Image(version=made.version, native=None, reference=made.reference)
+        native = resources.Image(name, {"image": key, "reference": made.reference}, opts)
+        return Image(version=made.version, native=native, reference=made.reference)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> Service:
-        if spec.data is not None and spec.replicas > 1:
-            raise pulumi.RunError(f"{name}: only one pod can have its data, not {spec.replicas}")
+        most = spec.max_replicas or spec.replicas
+        if spec.data is not None and most > 1:
+            raise pulumi.RunError(f"{name}: only one pod can have its data, not {most}")
         here = self._cluster
         labels = here.labels(name, _component(name))
         numbers = manifests.ports(spec.ports)
         private, content = self._private(name, spec.secrets, spec.files, labels, opts)
-        volumes, mounts = _volumes(name, spec)
+        volumes, mounts = volumes_of(name, spec)
         container = manifests.container(
             "main",
-            _image(spec.environment),
-            _refuse_secret_words(name, spec.command),
+            image_of(spec.environment),
+            refuse_secret_words(name, spec.command),
             manifests.environment(
-                _refuse_secrets(name, spec.env),
+                refuse_secrets(name, spec.env),
                 list(spec.secrets),
-                _beside(name, "secrets"),
-                _surroundings(spec, numbers, here.address(name)),
+                beside(name, "secrets"),
+                surroundings(spec, numbers, here.address(name)),
             ),
             numbers=numbers,
             mounts=mounts,
@@ -117,17 +114,21 @@ class KubernetesTarget:
             labels,
             manifests.pod(
                 [manifests.draining(container)],
+                first=self._first(spec),
                 volumes=volumes,
                 placement=here.settings.placement.manifest(),
                 stop_seconds=spec.stop_seconds,
             ),
             content if not spec.rereads_files else None,
-            _calling(spec.calls) | (manifests.WATCHES if spec.watches else {}),
+            calling(spec.calls) | (manifests.WATCHES if spec.watches else {}),
         )
         public = {
             port: number for port, number in numbers.items() if port not in spec.internal_ports
         }
-        below = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=private))
+        below = pulumi.ResourceOptions.merge(
+            opts,
+            pulumi.ResourceOptions(depends_on=[*private, *made_before(spec.environment)]),
+        )
         exposed = here.make(
             "Service", f"{name}-service", opts, labels=labels, object_name=names.label(name),
             spec=manifests.service(labels, public, headless=spec.routed),
@@ -135,8 +136,10 @@ class KubernetesTarget:
         below = pulumi.ResourceOptions.merge(below, pulumi.ResourceOptions(depends_on=[exposed]))
         if spec.data is None:
             native = here.make(
-                "Deployment", name, below, labels=labels,
-                spec=manifests.deployment(labels, spec.replicas, template, spec.health.timeout),
+                "Deployment", name, self._scaled(spec, below), labels=labels,
+                spec=manifests.deployment(
+                    labels, self._replicas(spec), template, spec.health.timeout, several=most > 1
+                ),
             )  # fmt: skip
         else:
             native = here.make(
@@ -154,22 +157,32 @@ class KubernetesTarget:
                     here.settings.allow_from if spec.public else None,
                     routed=spec.routed,
                 ),
-                _called(spec.calls),
+                called(spec.calls),
                 anywhere=spec.calls_outside or spec.watches,
             ),
         )  # fmt: skip
-        if spec.replicas > 1:
+        if most > 1:
             here.make(
                 "PodDisruptionBudget", f"{name}-budget", opts, labels=labels,
                 object_name=names.label(name), spec=manifests.disruption_budget(labels),
             )  # fmt: skip
-        ready = self._ready(name, native, opts, timeout=spec.health.timeout + 60)
+        scaled: dict[str, Any] = {}
+        if spec.data is None and spec.max_replicas is not None:
+            scaler = here.make(
+                "HorizontalPodAutoscaler", f"{name}-scaler",
+                pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[native])),
+                labels=labels, object_name=names.label(name),
+                spec=manifests.autoscaler(names.label(name), spec.replicas, spec.max_replicas),
+            )  # fmt: skip
+            opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[scaler]))
+            scaled = {"replicas": spec.replicas, "content": short_digest(template)}
+        ready = self._ready(name, native, opts, timeout=spec.health.timeout + 60, scaled=scaled)
         host = here.address(name)
         addresses = {port: [f"{host}:{number}"] for port, number in public.items()}
         first = numbers["http"] if "http" in numbers else next(iter(public.values()))
         return Workload(
-            url=_once(ready, f"http://{host}:{first}"),
-            addresses=_once(ready, addresses),
+            url=once(ready, f"http://{host}:{first}"),
+            addresses=once(ready, addresses),
             native=native,
             ready=ready,
             service_name=names.label(name),
@@ -180,22 +193,21 @@ class KubernetesTarget:
     def job(self, name: str, spec: JobSpec, opts: pulumi.ResourceOptions) -> Job:
         here = self._cluster
         labels = here.labels(name, "job")
-        image = _image(spec.environment)
-        command = _refuse_secret_words(name, spec.command)
+        image = image_of(spec.environment)
+        command = refuse_secret_words(name, spec.command)
         # Addresses and credentials stand beside the Job: another one is no reason to train again.
         private: list[pulumi.Resource]
         private, _ = self._private(name, spec.secrets, {}, labels, opts)
         sources = [
-            {"secretRef": {"name": made}}
-            for made in ([_beside(name, "secrets")] if private else [])
+            {"secretRef": {"name": made}} for made in ([beside(name, "secrets")] if private else [])
         ]
         if spec.env:
             variables = here.make(
                 "ConfigMap", f"{name}-env", opts, labels=labels,
-                object_name=_beside(name, "env"), data=_refuse_secrets(name, spec.env),
+                object_name=beside(name, "env"), data=refuse_secrets(name, spec.env),
             )  # fmt: skip
             private.append(variables)
-            sources.append({"configMapRef": {"name": _beside(name, "env")}})
+            sources.append({"configMapRef": {"name": beside(name, "env")}})
         container = manifests.container(
             "main", image, manifests.telling(command),
             [
@@ -211,8 +223,8 @@ class KubernetesTarget:
         manifest = manifests.job(
             manifests.template(
                 labels,
-                manifests.pod([container], placement=placement.manifest()),
-                more_labels=_calling(spec.calls),
+                manifests.pod([container], first=self._first(spec), placement=placement.manifest()),
+                more_labels=calling(spec.calls),
             ),
             spec.timeout,
         )
@@ -228,9 +240,12 @@ class KubernetesTarget:
             )  # fmt: skip
         here.make(
             "NetworkPolicy", f"{name}-policy", opts, labels=labels, object_name=names.label(name),
-            spec=manifests.network_policy(labels, ingress, _called(spec.calls), anywhere=True),
+            spec=manifests.network_policy(labels, ingress, called(spec.calls), anywhere=True),
         )  # fmt: skip
-        after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=private))
+        after = pulumi.ResourceOptions.merge(
+            opts,
+            pulumi.ResourceOptions(depends_on=[*private, *made_before(spec.environment)]),
+        )
         if not spec.run_on_change:
             native = here.make(
                 "CronJob", name, after, labels=labels, object_name=names.label(name, 52),
@@ -242,9 +257,7 @@ class KubernetesTarget:
                 name=name, outputs=nothing, native=native, ready=native, template=manifest
             )
         # A Job cannot change: another one is another Job, and has another name.
-        digest = pulumi.Output.json_dumps([image, spec.workers, *command]).apply(
-            lambda text: hashlib.sha256(text.encode()).hexdigest()[:8]
-        )
+        digest = short_digest(self._run([image, spec.workers, *command], manifest))
         native = here.make(
             "Job", name, after, labels=labels,
             object_name=pulumi.Output.concat(names.label(name, 50), "-", digest),
@@ -253,7 +266,7 @@ class KubernetesTarget:
         ready = self._ready(name, native, opts, timeout=spec.timeout + 60)
         return ClusterJob(
             name=name,
-            outputs=ready.output("outputs"),
+            outputs=self._outputs(ready),
             native=native,
             ready=ready,
             template=manifest,
@@ -274,7 +287,8 @@ class KubernetesTarget:
         return None
 
     def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> Route:
-        services = {}
+        services: dict[str, Any] = {}
+        pods = {}
         for key, backend in spec.backends.items():
             if not isinstance(backend.service, Workload):
                 raise pulumi.RunError(f"{name}: a route of the cluster needs its services there")
@@ -284,23 +298,31 @@ class KubernetesTarget:
                 "weight": backend.weight,
                 "check_path": backend.check_path,
             }
+            pods[key] = backend.service.labels
         here = self._cluster
+        waits = pulumi.ResourceOptions(
+            depends_on=[backend.service.ready for backend in spec.backends.values()]
+        )
+        after = pulumi.ResourceOptions.merge(opts, waits)
+        if (asked := here.settings.gateway) is not None:
+            native, url = gateway.make(
+                here, asked, name, spec, services=services, pods=pods, after=after, opts=opts
+            )
+            ready = self._ready(name, native, opts, timeout=180)
+            return Route(url=once(ready, url), metrics_url=None, native=native, ready=ready)
         if here.router is None:
-            environment = self.environment(
+            here.router = self.environment(
                 routes.ENVIRONMENT,
                 EnvironmentSpec(
                     requirements=routes.REQUIREMENTS,
                     code={"pulumi_mlops/runtime": runtime_folder()},
                 ),
-                opts,
+                # No endpoint's own: the first of them may go.
+                pulumi.ResourceOptions(),
             )
-            here.router = _image(environment)
-        waits = pulumi.ResourceOptions(
-            depends_on=[backend.service.ready for backend in spec.backends.values()]
-        )
         native, table = routes.make(
-            here, name, spec, services, here.router,
-            after=pulumi.ResourceOptions.merge(opts, waits), opts=opts,
+            here, name, spec, services, image_of(here.router),
+            after=after, opts=opts, needs=made_before(here.router),
         )  # fmt: skip
         ready = self._ready(
             name, native,
@@ -309,8 +331,8 @@ class KubernetesTarget:
         )  # fmt: skip
         host, metrics = here.address(name), here.address(routes.metrics_name(name))
         return Route(
-            url=_once(ready, f"http://{host}:{spec.port or routes.PORT}"),
-            metrics_url=_once(ready, f"http://{metrics}:{routes.METRICS_PORT}/metrics"),
+            url=once(ready, f"http://{host}:{spec.port or routes.PORT}"),
+            metrics_url=once(ready, f"http://{metrics}:{routes.METRICS_PORT}/metrics"),
             native=native,
             ready=ready,
         )
@@ -328,7 +350,8 @@ class KubernetesTarget:
         native = here.make(
             "PersistentVolumeClaim", name,
             pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(retain_on_delete=retain)
+                # What would replace or delete it fails in the preview; forced, it keeps the data.
+                opts, pulumi.ResourceOptions(protect=retain, retain_on_delete=retain)
             ),
             labels=here.labels(name, "data"),
             spec=manifests.claim(here.settings.volume_size, here.settings.storage_class),
@@ -339,6 +362,14 @@ class KubernetesTarget:
 
     def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
         return databases.database(self, name, spec, opts)
+
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+        return reached.bucket(name, spec, opts)
+
+    def model_version(
+        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+    ) -> ModelVersion:
+        return reached.model_version(name, spec, opts)
 
     def logs_dir(self) -> str | None:
         return None
@@ -355,21 +386,54 @@ class KubernetesTarget:
         made: list[pulumi.Resource] = []
         for kind, content in (("secrets", secrets), ("files", files)):
             if content:
+                hidden = {key: pulumi.Output.secret(value) for key, value in content.items()}
                 made.append(
-                    self._cluster.make(
-                        "Secret", f"{name}-{kind}", opts, labels=labels,
-                        object_name=_beside(name, kind),
-                        string_data={
-                            key: pulumi.Output.secret(value) for key, value in content.items()
-                        },
-                    )
-                )  # fmt: skip
+                    self._secret_object(f"{name}-{kind}", beside(name, kind), hidden, labels, opts)
+                )
         if not made:
             return [], None
         salt = f"{pulumi.get_project()}/{pulumi.get_stack()}"
         all_of_it = pulumi.Output.json_dumps({"env": dict(secrets), "files": dict(files)})
         digest = all_of_it.apply(lambda text: fingerprint(text, salt))
         return made, pulumi.Output.unsecret(digest)
+
+    def _first(self, spec: ServiceSpec | JobSpec) -> list[manifests.Manifest]:
+        """What runs in a pod before its program: nothing, since what it calls is ready."""
+        return []
+
+    def _run(self, program: Sequence[Any], manifest: manifests.Manifest) -> Any:
+        """What makes a run of a job another one: what is run, and nothing else about its pod."""
+        return program
+
+    def _replicas(self, spec: ServiceSpec) -> int | None:
+        """How many pods its Deployment asks for."""
+        return spec.replicas
+
+    def _scaled(self, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+        """The options of its Deployment: pulumi-kubernetes leaves out of an apply what is ignored
+        and somebody else has set, so that no update takes back what an autoscaler chose."""
+        if spec.max_replicas is None:
+            return opts
+        return pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(ignore_changes=["spec.replicas"])
+        )
+
+    def _secret_object(
+        self,
+        name: str,
+        object_name: str,
+        content: Mapping[str, pulumi.Output[str]],
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
+    ) -> pulumi.Resource:
+        return self._cluster.make(
+            "Secret", name, opts, labels=labels, object_name=object_name, string_data=content
+        )
+
+    def _outputs(self, ready: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
+        """What a job left, once it is `ready`."""
+        found: pulumi.Output[dict[str, Any]] = pulumi.get(ready, "outputs")
+        return found
 
     def _ready(
         self,
@@ -379,16 +443,21 @@ class KubernetesTarget:
         *,
         timeout: float,
         table: Mapping[str, Any] | None = None,
-    ) -> resources.Ready:
+        scaled: Mapping[str, Any] | None = None,
+    ) -> pulumi.Resource:
         metadata: pulumi.Output[Any] = pulumi.get(native, "metadata")
         return resources.Ready(
             f"{name}-ready",
             {
                 "kind": pulumi.get(native, "kind"),
                 "namespace": self._cluster.namespace,
-                "name": metadata.apply(lambda found: _member(found, "name")),
-                "generation": metadata.apply(lambda found: _member(found, "generation")),
-                "uid": metadata.apply(lambda found: _member(found, "uid")),
+                "name": metadata.apply(lambda found: member(found, "name")),
+                # Each time that an autoscaler acts there is another generation.
+                **(
+                    scaled
+                    or {"generation": metadata.apply(lambda found: member(found, "generation"))}
+                ),
+                "uid": metadata.apply(lambda found: member(found, "uid")),
                 "timeoutSeconds": timeout,
                 "table": table,
             },
@@ -396,109 +465,5 @@ class KubernetesTarget:
         )
 
 
-def _member(found: Any, name: str) -> Any:
-    """A member of an object's metadata; None where there was no cluster to ask."""
-    return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
-
-
-def _once(ready: pulumi.Resource, value: Any) -> pulumi.Output[Any]:
-    """`value`, known in the preview too; what uses it waits until `ready` is made."""
-    return ready.urn.apply(lambda _: value)
-
-
-def _calling(services: Sequence[Service]) -> dict[str, str]:
-    """The labels of a pod that calls these."""
-    found = [each for each in services if isinstance(each, Workload)]
-    return {manifests.calls_label(each.service_name): "true" for each in found}
-
-
-def _called(services: Sequence[Service]) -> list[tuple[Mapping[str, str], list[int]]]:
-    found = [each for each in services if isinstance(each, Workload)]
-    return [(each.labels, sorted(each.numbers.values())) for each in found]
-
-
-def _beside(name: str, kind: str) -> str:
-    """The object of a workload that has its `secrets`, `files` or `env`."""
-    return f"{names.label(name, 55)}-{kind}"
-
-
 def _component(name: str) -> str:
     return "database" if "-database" in name else "service"
-
-
-def _image(environment: Environment) -> str:
-    if not isinstance(environment, Image):
-        raise pulumi.RunError("a pod needs an environment of the kubernetes target")
-    return environment.reference
-
-
-def _volumes(
-    name: str, spec: ServiceSpec
-) -> tuple[list[manifests.Manifest], list[manifests.Manifest]]:
-    volumes: list[manifests.Manifest] = []
-    mounts: list[manifests.Manifest] = []
-    if spec.data is not None:
-        metadata: pulumi.Output[Any] = pulumi.get(spec.data.native, "metadata")
-        claim = metadata.apply(lambda found: _member(found, "name"))
-        volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
-        mounts.append({"name": "data", "mountPath": manifests.DATA_DIR})
-    if spec.files:
-        secret = _beside(name, "files")
-        volumes.append({"name": "files", "secret": {"secretName": secret, "defaultMode": 0o440}})
-        mounts.append({"name": "files", "mountPath": manifests.FILES_DIR, "readOnly": True})
-    return volumes, mounts
-
-
-def _surroundings(
-    spec: ServiceSpec, numbers: Mapping[str, int], address: str
-) -> list[manifests.Manifest]:
-    """What the service is told of where it is, as far as it wants to know."""
-    found = manifests.service_variables(numbers, spec.data is not None, bool(spec.files))
-    if any("$(HOST_NAMES)" in value for value in spec.env.values() if isinstance(value, str)):
-        found.append({"name": "HOST_NAMES", "value": _host_names(address)})
-    return found
-
-
-def _host_names(address: str) -> str:
-    """What clients may call it by: each name alone and with a port."""
-    name, namespace, _ = address.split(".")
-    hosts: Sequence[str] = (
-        name, f"{name}.{namespace}", address, f"{address}.cluster.local", "localhost", "127.0.0.1",
-    )  # fmt: skip
-    return ",".join(text for host in hosts for text in (host, f"{host}:*"))
-
-
-def _refuse_secrets(
-    name: str, env: Mapping[str, pulumi.Input[str]]
-) -> dict[str, pulumi.Input[str]]:
-    """The same variables, none of which may be a secret: a manifest is no place for one."""
-
-    return {
-        key: _open(value, f"{name}: the variable {key} is a secret: give it in `secrets`")
-        for key, value in env.items()
-    }
-
-
-def _refuse_secret_words(
-    name: str, command: Sequence[pulumi.Input[str]]
-) -> list[pulumi.Input[str]]:
-    """The same command, no word of which may be a secret."""
-    return [
-        _open(word, f"{name}: a word of its command is a secret, which all may read: hand it over "
-              "in an environment variable, by `secrets`")
-        for word in command
-    ]  # fmt: skip
-
-
-def _open(value: pulumi.Input[str], refusal: str) -> pulumi.Input[str]:
-    """`value`; raises pulumi.RunError with this text when it turns out to be a secret."""
-    if not isinstance(value, pulumi.Output):
-        return value
-
-    async def checked() -> str:
-        if await value.is_secret():
-            raise pulumi.RunError(refusal)
-        return ""
-
-    # An Output of both: the value, its dependencies, and the check.
-    return pulumi.Output.concat(value, checked())

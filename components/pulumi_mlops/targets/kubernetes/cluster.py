@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import weakref
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
 import pulumi
 from pulumi.runtime import get_root_resource
 
+from ... import resources
 from ...sources import from_project
+from .. import Environment
 from . import manifests, names, settings
 
 _KINDS = {
     "ConfigMap": "core.v1",
     "CronJob": "batch.v1",
     "Deployment": "apps.v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "HorizontalPodAutoscaler": "autoscaling.v2",
     "Job": "batch.v1",
     "LimitRange": "core.v1",
     "Namespace": "core.v1",
@@ -35,7 +40,16 @@ _KINDS = {
 }
 # `mlops:kubernetes:Ready` waits for them, and tells why they are not. A Service would wait for the
 # pods that it is made for, and a volume, with many storage classes, for one that uses it.
-_NOT_WAITED_FOR = {"Deployment", "Job", "PersistentVolumeClaim", "Service", "StatefulSet"}
+_NOT_WAITED_FOR = {
+    "Deployment", "HTTPRoute", "Job", "PersistentVolumeClaim", "Service", "StatefulSet",
+}  # fmt: skip
+
+# docs of Argo CD, "Sync Options" (No Prune Resources, No Resource Deletion); of Flux,
+# "Kustomization" (Prune).
+_KEPT = {
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
 
 
 class Cluster:
@@ -44,14 +58,18 @@ class Cluster:
     def __init__(self) -> None:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
-        self.router: str | None = None
-        """The image of every route's proxies, once one has been asked for."""
+        self.router: Environment | None = None
+        """What every route's proxies run in, once one has been asked for."""
+        self.buckets: list[tuple[frozenset[str], manifests.Manifest]] = []
+        """Of each bucket that is made within the cluster: the services that have it, none for a
+        store elsewhere, and a container that waits for it."""
         self._taken: set[tuple[str, str]] = set()
+        self.rendered = self.settings.render_to is not None
+        """Whether objects become files, and no cluster is asked."""
         self._provider = _class("Provider", "")(
             "kubernetes",
             namespace=self.namespace,
-            context=self.settings.context,
-            kubeconfig=self._kubeconfig(),
+            **self._place(),
             # Names are fixed, so that an object that had to be replaced would be gone for a while.
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
@@ -60,7 +78,7 @@ class Cluster:
             # What was kept when the stack was destroyed is found again.
             upsert_existing_objects=True,
         )
-        self._namespace = self._make_namespace() if self.settings.create_namespace else None
+        self._before_all = self._take_namespace()
         self.make(
             "NetworkPolicy", "deny-all", pulumi.ResourceOptions(),
             labels=self.labels("deny-all", "network"), spec=manifests.deny_all(),
@@ -98,11 +116,12 @@ class Cluster:
         It is called the same in the cluster: a diff shows no random names, and others find it.
         """
         given: dict[str, str] = {}
-        if kind in _NOT_WAITED_FOR:
+        if kind in _NOT_WAITED_FOR and not self.rendered:
             given["pulumi.com/skipAwait"] = "true"
+        given |= self._kept(bool(opts.retain_on_delete))
         if object_name is None:
             object_name = names.label(name)
-        self._refuse_namesake(kind, object_name if isinstance(object_name, str) else name)
+        self.refuse_namesake(kind, object_name if isinstance(object_name, str) else name)
         metadata: dict[str, Any] = {
             "name": object_name,
             "namespace": self.namespace,
@@ -117,10 +136,7 @@ class Cluster:
 
     def inside(self, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
         """The same options for something in the namespace."""
-        more = pulumi.ResourceOptions(
-            provider=self._provider,
-            depends_on=[self._namespace] if self._namespace is not None else [],
-        )
+        more = pulumi.ResourceOptions(provider=self._provider, depends_on=self._before_all)
         return pulumi.ResourceOptions.merge(opts, more)
 
     def address(self, name: str) -> str:
@@ -135,7 +151,7 @@ class Cluster:
                 "delete it with the namespace: set one of them to false"
             )
 
-    def _refuse_namesake(self, kind: str, name: str) -> None:
+    def refuse_namesake(self, kind: str, name: str) -> None:
         """Raise pulumi.RunError for a second object that would take the first one's place."""
         if (kind, name) in self._taken:
             raise pulumi.RunError(
@@ -144,8 +160,31 @@ class Cluster:
             )
         self._taken.add((kind, name))
 
-    def _make_namespace(self) -> pulumi.CustomResource:
+    def _take_namespace(self) -> list[pulumi.Resource]:
+        """Take the namespace for this stack; what everything in it has to wait for.
+
+        First of all: a stack that is refused must not have in its state, and delete with it, a
+        namespace that is another one's.
+        """
+        if self.rendered:
+            return [self._make_namespace(None)] if self.settings.create_namespace else []
+        key = resources.GeneratedSecret("namespace-key", {"length": 16})
+        owner = resources.NamespaceOwner(
+            "namespace-owner",
+            {
+                "namespace": self.namespace,
+                # Everybody may read it in the cluster: it opens nothing.
+                "key": pulumi.Output.unsecret(key.output("value")),
+                "createNamespace": self.settings.create_namespace,
+            },
+        )
+        if not self.settings.create_namespace:
+            return [owner]
+        return [owner, self._make_namespace(owner)]
+
+    def _make_namespace(self, owner: pulumi.Resource | None) -> pulumi.CustomResource:
         levels = ("enforce", "warn")
+        retain = not self.settings.delete_namespace
         made: pulumi.CustomResource = _class("Namespace", "core.v1")(
             "namespace",
             metadata={
@@ -154,17 +193,32 @@ class Cluster:
                     "app.kubernetes.io/managed-by": "pulumi-mlops",
                     **{f"pod-security.kubernetes.io/{level}": "restricted" for level in levels},
                 },
+                **({"annotations": kept} if (kept := self._kept(retain)) else {}),
             },
             opts=pulumi.ResourceOptions(
                 provider=self._provider,
-                retain_on_delete=not self.settings.delete_namespace,
+                depends_on=[owner] if owner is not None else [],
+                retain_on_delete=retain,
             ),
         )
         return made
 
-    def _kubeconfig(self) -> str | None:
+    def _kept(self, retain: bool) -> dict[str, str]:
+        """The annotations of what the tool that applies rendered files is to keep."""
+        return dict(_KEPT) if retain and self.rendered else {}
+
+    def _place(self) -> dict[str, str | None]:
+        """Where the provider finds the cluster, or the folder that takes its place."""
+        if self.settings.render_to is not None:
+            # From the program's folder, where the plugin works too: another folder would be
+            # another provider and all objects replaced, and each checkout has one of its own.
+            folder = os.path.relpath(from_project(self.settings.render_to))
+            return {"render_yaml_to_directory": folder}
         path = self.settings.kubeconfig
-        return None if path is None else str(from_project(path))
+        return {
+            "context": self.settings.context,
+            "kubeconfig": None if path is None else str(from_project(path)),
+        }
 
 
 _clusters: weakref.WeakKeyDictionary[Any, Cluster] = weakref.WeakKeyDictionary()
@@ -180,6 +234,8 @@ def cluster() -> Cluster:
 
 @lru_cache
 def _class(kind: str, group: str) -> Any:
+    if "/" in group:  # no kind of Kubernetes' own
+        return partial(_class("CustomResource", "apiextensions"), api_version=group, kind=kind)
     try:
         module = import_module(".".join(filter(None, ("pulumi_kubernetes", group))))
     except ImportError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -32,6 +32,7 @@ def make(
     *,
     after: pulumi.ResourceOptions,
     opts: pulumi.ResourceOptions,
+    needs: Sequence[pulumi.Resource],
 ) -> tuple[pulumi.CustomResource, pulumi.CustomResource]:
     """The proxies' Deployment, and the table that they follow.
 
@@ -95,9 +96,9 @@ def make(
     native = cluster.make(
         "Deployment", name,
         pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=[account, role, binding, table])
+            opts, pulumi.ResourceOptions(depends_on=[account, role, binding, table, *needs])
         ),
-        labels=labels, spec=manifests.deployment(labels, _REPLICAS, template, deadline=120),
+        labels=labels, spec=manifests.deployment(labels, _REPLICAS, template, 120, several=True),
     )  # fmt: skip
     cluster.make(
         "NetworkPolicy", f"{name}-policy", opts, labels=labels, object_name=object_name,

@@ -6,19 +6,26 @@ import ipaddress
 import json
 import re
 import typing
+from urllib.parse import urlsplit
 
 import pulumi
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ...images.options import DEFAULT_BASE, DEFAULT_INDEX, BuildOptions, ImageError
 from ...sources import from_project
-from ...spec import Spec, problems
+from ...spec import Spec, located, problems
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?")
 _REFERENCE = re.compile(r"(?!.*//)[a-z0-9][\w./:-]*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _QUANTITY = re.compile(r"(?=[0-9.]*[1-9])[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LAST_PORT = 65535
+# With the longest name of an endpoint it is a host name still.
+_ENDPOINTS = re.compile(
+    r"https?://\*(?=[^:]{2,190}(:|$))(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+"
+    r"(:(?P<port>[1-9][0-9]{0,4}))?"
+)
 
 
 class BuildSettings(Spec):
@@ -121,6 +128,60 @@ class Quota(Spec):
         return {key: value for key, value in named.items() if value is not None}
 
 
+class GatewaySettings(Spec):
+    """A Gateway that is there already (gateway-api.sigs.k8s.io); whose it is decides on its
+    listeners, certificates and DNS."""
+
+    name: str = Field(description="What it is called.")
+    namespace: str = Field(
+        description="Where it is. Who calls endpoints from there is let in; where its proxies run "
+        "in another one, name that in `allow_from`."
+    )
+    url: str = Field(
+        description="Where it is reached, with `*` for an endpoint's name, as in "
+        "`https://*.models.example.com`. Stacks that share a Gateway each need another one."
+    )
+    section_name: str | None = Field(
+        None, description="Its listener; all that take the host name unless told."
+    )
+
+    @field_validator("name", "section_name")
+    @classmethod
+    def _object(cls, name: str | None) -> str | None:
+        if name is not None and not _SUBDOMAIN.fullmatch(name):
+            raise ValueError(
+                "must be small letters, digits, hyphens and dots: `kubectl get gateways -A` lists "
+                "Gateways, `kubectl describe gateway` a Gateway's listeners"
+            )
+        return name
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, name: str) -> str:
+        if not _LABEL.fullmatch(name):
+            raise ValueError("must be a namespace: `kubectl get gateways -A` tells it")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _pattern(cls, url: str) -> str:
+        found = _ENDPOINTS.fullmatch(url)
+        if found is None or int(found["port"] or 1) > _LAST_PORT:
+            raise ValueError(
+                "must be http:// or https://, `*` for the name of an endpoint, and a domain in "
+                "small letters, as in `https://*.models.example.com`"
+            )
+        return url
+
+    def hostname(self, endpoint: str) -> str:
+        """The host name of an endpoint."""
+        return urlsplit(self.endpoint_url(endpoint)).hostname or ""
+
+    def endpoint_url(self, endpoint: str) -> str:
+        """The URL of an endpoint."""
+        return self.url.replace("*", endpoint)
+
+
 class KubernetesSettings(Spec):
     """Where on which cluster the platform runs, and what it is made from."""
 
@@ -141,6 +202,11 @@ class KubernetesSettings(Spec):
         "beside the pods of the platform's namespace: namespaces, as an ingress controller's, and "
         "ranges of addresses, as `10.1.0.0/16`.",
     )
+    gateway: GatewaySettings | None = Field(
+        None,
+        description="The Gateway that endpoints are reached through; by proxies of their own, "
+        "within the cluster, unless told.",
+    )
     context: str | None = Field(
         None, min_length=1, description="Context of the kubeconfig; its current one unless told."
     )
@@ -148,6 +214,13 @@ class KubernetesSettings(Spec):
         None,
         min_length=1,
         description="Path of a kubeconfig; KUBECONFIG or ~/.kube/config unless told.",
+    )
+    render_to: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder, from the project's, that the manifests are written into for Argo CD "
+        "or Flux. No cluster is asked or changed then; `mlops secrets` has the Secrets. A stack "
+        "does one or the other from its beginning.",
     )
     registry: str | None = Field(
         None,
@@ -170,6 +243,14 @@ class KubernetesSettings(Spec):
         None, description="Where pipelines run; as services unless told."
     )
     quota: Quota = Field(Quota(), description="What the namespace may take.")
+
+    @model_validator(mode="after")
+    def _waited_for(self) -> typing.Self:
+        if self.gateway is not None and self.render_to is not None:
+            what = "cannot be had with render_to, since nobody would wait with the traffic until "
+            what += "the pods of a new version are ready, as our own proxies do: leave out one"
+            raise located([(("gateway",), what)])
+        return self
 
     @field_validator("namespace")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, Final
 from .api import Api, ApiError, UnknownKind
 from .awaiting import NotReady, Tell, delete_timeout, timeout_of, until_gone, until_ready
 from .diff import merge_patch
-from .managers import takeover
+from .managers import takeover, without_others
 from .objects import PATCH_FORCE, PROPAGATION, SKIP_AWAIT, annotated, annotation, name_of
 from .settings import Settings
 from .wire import Object
@@ -33,6 +33,8 @@ class Operation:
     cancelled: threading.Event
     tell: Tell
     warn: Callable[[str], None]
+    ignored: tuple[str, ...] = ()
+    """Paths whose changes the program ignores."""
 
 
 class Cluster:
@@ -63,7 +65,8 @@ class Cluster:
                 self.api.json_patch(live, patch)
             # What would be taken over is no conflict in a preview either.
             force = self._force(inputs) or (dry and bool(patch))
-            live, warnings = self._applied(inputs, op, force=force, dry=dry)
+            sent = without_others(inputs, live, op.manager, op.ignored)
+            live, warnings = self._applied(sent, op, force=force, dry=dry)
         for warning in warnings:
             op.warn(warning)
         return live if dry else self._awaited(live, inputs, op)

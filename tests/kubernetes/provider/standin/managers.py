@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .wire import Object
@@ -57,6 +57,39 @@ def takeover(live: Mapping[str, Any], manager: str) -> list[Object]:
             "value": meta["resourceVersion"],
         },
     ]
+
+
+def without_others(
+    inputs: Object, live: Mapping[str, Any], manager: str, ignored: Iterable[str]
+) -> Object:
+    """`inputs` without what the program ignores and somebody else has written, as an autoscaler."""
+    others = [
+        each.get("fieldsV1") or {}
+        for each in live["metadata"].get("managedFields") or []
+        if each.get("manager") != manager
+    ]
+    for path in ignored:
+        steps = path.split(".")
+        if any(_has(fields, steps) for fields in others):
+            inputs = _without(inputs, steps)
+    return inputs
+
+
+def _has(fields: Mapping[str, Any], steps: Sequence[str]) -> bool:
+    for step in steps:
+        if f"f:{step}" not in fields:
+            return False
+        fields = fields[f"f:{step}"]
+    return True
+
+
+def _without(obj: Object, steps: Sequence[str]) -> Object:
+    first, *rest = steps
+    if first not in obj:
+        return obj
+    if not rest:
+        return {key: value for key, value in obj.items() if key != first}
+    return {**obj, first: _without(obj[first], rest)}
 
 
 def _is(entry: Mapping[str, Any], manager: str, operation: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from .api import Api, ApiError, UnknownKind, Unreachable
@@ -148,6 +148,7 @@ class Resources:
         *,
         timeout: float,
         preview: bool,
+        ignore_changes: tuple[str, ...] = (),
     ) -> Object:
         """The state of the object changed."""
         obj = plain(inputs)
@@ -156,7 +157,7 @@ class Resources:
             return self._rendered(urn, inputs, manager, preview=preview)
         if preview and has_unknown(obj):
             return inputs
-        operation = self._operation(urn, manager, timeout)
+        operation = replace(self._operation(urn, manager, timeout), ignored=ignore_changes)
         try:
             live = self.cluster().update(plain(old_inputs), obj, operation, dry=preview)
         except NotReady as error:

@@ -170,6 +170,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             decode(request.news),
             timeout=request.timeout,
             preview=request.preview,
+            ignore_changes=tuple(request.ignoreChanges),
         )
         return provider_pb2.UpdateResponse(properties=encode(state))
 

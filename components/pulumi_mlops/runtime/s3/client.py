@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import ResourceError, UnreachableError
-from .net import is_loopback
+from pulumi_mlops.runtime.errors import ResourceError, UnreachableError
+from pulumi_mlops.runtime.net import is_loopback
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError

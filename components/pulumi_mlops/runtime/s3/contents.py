@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .errors import ResourceError
-from .handler import Context
+from pulumi_mlops.runtime.errors import ResourceError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -67,13 +67,15 @@ def contents(client: S3Client, bucket: str) -> Contents:
     return Contents(objects, older, markers, uploads, first, more)
 
 
-def empty(ctx: Context, client: S3Client, bucket: str) -> None:
-    """Delete every object, version and marker, and abort every upload."""
+def empty(
+    client: S3Client, bucket: str, log: Callable[..., None], cancelled: threading.Event
+) -> None:
+    """Delete every object, version and marker, and abort every upload, unless `cancelled`."""
     gone = 0
     before: list[tuple[str, str, str]] = []
     # Always the first entries anew: a listing that goes on while its entries go may skip some.
     while entries := list(islice(_entries(client, bucket), _BATCH)):
-        if ctx.cancelled.is_set():
+        if cancelled.is_set():
             raise ResourceError(
                 f"interrupted while bucket {bucket} was being emptied: {gone} objects and versions "
                 "are gone, the rest is untouched; run it again to finish"
@@ -93,7 +95,7 @@ def empty(ctx: Context, client: S3Client, bucket: str) -> None:
         if versions := [(key, version) for kind, key, version in now if kind != "Uploads"]:
             _delete(client, bucket, versions)
             gone += len(versions)
-            ctx.log(f"bucket {bucket}: {gone} objects and versions deleted", status=True)
+            log(f"bucket {bucket}: {gone} objects and versions deleted", status=True)
 
 
 def _delete(client: S3Client, bucket: str, versions: list[tuple[str, str]]) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import ResourceError
-from .handler import Context
-from .s3_client import Endpoint, code_of, is_unsupported
+from pulumi_mlops.runtime.errors import ResourceError
+from pulumi_mlops.runtime.s3.client import Endpoint, code_of, is_unsupported
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -109,7 +108,7 @@ def read_settings(client: S3Client, bucket: str) -> Settings:
 
 
 def write_settings(
-    ctx: Context,
+    log: Callable[..., None],
     client: S3Client,
     endpoint: Endpoint,
     bucket: str,
@@ -149,7 +148,7 @@ def write_settings(
     _write_encryption(client, endpoint, bucket, wanted.encryption, now.encryption)
     if now.public_access_block is None:
         if wanted.public_access_block is None:
-            ctx.log(
+            log(
                 f"{endpoint} has no public access block: who may read {bucket} is what the store's "
                 "own users and policies say (publicAccessBlock: false says that this is known)",
                 level="warning",

@@ -1,0 +1,90 @@
+"""Makes a bucket what it is to be: `python -m pulumi_mlops.runtime.s3 [--wait] SETTINGS`.
+
+SETTINGS are JSON: bucket, endpointUrl, region, and the settings of `mlops:s3:Bucket` by their names
+there; urn says whose bucket it is. Credentials are those that boto3 finds. It may run as often as
+one likes. With --wait it only waits until the bucket is there.
+
+A store that does not answer yet, or does not know the credentials yet, is asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pulumi_mlops.runtime.errors import ResourceError, UnreachableError
+from pulumi_mlops.runtime.s3.bucket import Owner, make
+from pulumi_mlops.runtime.s3.client import DeniedError, Endpoint, exists
+from pulumi_mlops.runtime.s3.settings import (
+    Settings,
+    new_claim,
+    owner_of,
+    read_settings,
+    write_settings,
+)
+
+_PAUSE = 2.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; 1 with a reason for a bucket that cannot be."""
+    *options, text = arguments
+    given = json.loads(text)
+    endpoint = Endpoint(given["endpointUrl"], given.get("region") or "us-east-1", None, None)
+    bucket = given["bucket"]
+    try:
+        if "--wait" in options:
+            _until(lambda: _is_there(endpoint, bucket))
+        else:
+            _until(lambda: settle(endpoint, bucket, given))
+    except ResourceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _tell(f"bucket {bucket} is there")
+    return 0
+
+
+def settle(endpoint: Endpoint, bucket: str, given: dict[str, Any]) -> None:
+    """Make the bucket if it is not there, and its settings what was `given`."""
+    client = endpoint.client()
+    with endpoint.errors(bucket, "create"):
+        make(client, endpoint, bucket, Owner(given["urn"], _tell))
+    with endpoint.errors(bucket, "change the settings of"):
+        wanted = Settings(
+            versioning=bool(given.get("versioning")),
+            lifecycle=given.get("lifecycle"),
+            encryption=given.get("encryption"),
+            public_access_block=given.get("publicAccessBlock"),
+            tags=given.get("tags") or {},
+            owner=owner_of(given["urn"]),
+            claim=read_settings(client, bucket).claim or new_claim(),
+        )
+        write_settings(_tell, client, endpoint, bucket, wanted)
+
+
+def _is_there(endpoint: Endpoint, bucket: str) -> None:
+    with endpoint.errors(bucket, "look at"):
+        if not exists(endpoint.client(quick=True), bucket):
+            raise UnreachableError(f"there is no bucket {bucket} at {endpoint} yet")
+
+
+def _until(work: Callable[[], None]) -> None:
+    told = ""
+    while True:
+        try:
+            return work()
+        except (UnreachableError, DeniedError) as error:
+            if str(error) != told:
+                _tell(told := str(error))
+        time.sleep(_PAUSE)
+
+
+def _tell(message: str, **_: object) -> None:
+    print(message, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
