@@ -20,6 +20,11 @@ REGISTRY = "mlops.test/dev"
 ENDPOINT = "platform-penguins-endpoint"
 
 
+def little() -> dict[str, Any]:
+    """What each part asks for, so that two platforms find room on a node of two cores."""
+    return {"resources": {"cpu": 0.05}}
+
+
 class Platform:
     """A project folder with state of its own; `config` is what its stack is asked for."""
 
@@ -68,8 +73,10 @@ class Platform:
                 # This machine is none of the cluster's pods.
                 "allow_from": [addresses],
             },
-            "platform:artifacts": {"bucket": "artifacts", "retain": False},
-            "platform:tracking": {"database": "postgresql", "retain": False},
+            "platform:artifacts": {"bucket": "artifacts", "retain": False, **little()},
+            "platform:tracking": {"database": "postgresql", "retain": False, **little()},
+            "platform:training": little(),
+            "platform:monitoring": little(),
             "platform:pipelines": {
                 "penguins": {
                     "source": "pipelines/penguins_mlflow",
@@ -83,6 +90,7 @@ class Platform:
                     "requirements": "pipelines/penguins_mlflow/requirements.txt",
                     "replicas": 2,
                     "traffic": {"1": 100},
+                    **little(),
                 }
             },
         }

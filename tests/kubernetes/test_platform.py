@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from load import Load
-from platform_on_cluster import ENDPOINT, Platform
+from platform_on_cluster import ENDPOINT, Platform, little
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_scheduled_is_told(live: Platform) -> None:
     with Load(*live.request()) as load:
         told = live.up(fails=True)
         load.wait(100)
-    live.route({"1": 100}, resources={})
+    live.route({"1": 100}, **little())
     assert not load.result().failures
     assert f"Deployment {ENDPOINT}-v" in told
     assert "Insufficient nvidia.com/gpu" in told
