@@ -211,11 +211,11 @@ def test_the_kubelet_may_be_restarted(live: Platform, cluster: object) -> None:
 
 
 def test_what_cannot_be_scheduled_is_told(live: Platform) -> None:
-    live.route({"1": 100}, resources={"gpu": 1})
+    live.route({"1": 100}, resources={"gpu": 1}, startup_timeout=20)
     with Load(*live.request()) as load:
         told = live.up(fails=True)
         load.wait(100)
-    live.route({"1": 100}, **little())
+    live.route({"1": 100}, startup_timeout=180, **little())
     assert not load.result().failures
     assert f"Deployment {ENDPOINT}-v" in told
     assert "Insufficient nvidia.com/gpu" in told
