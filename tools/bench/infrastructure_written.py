@@ -67,6 +67,7 @@ def _written(lines: Iterable[str]) -> str:
 
 def _lines(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     variables: dict[str, str] = {}
+    by_urn = {each["urn"]: each for each in resources}
     exports: Mapping[str, Any] = {}
     closing = []
     for each in resources:
@@ -75,9 +76,10 @@ def _lines(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         ours = each["type"] != _PROVIDER or each["urn"].endswith("::default")
         if each["type"].startswith(_BUILT_IN) and ours:
             continue
+        parent = by_urn.get(each.get("parent", ""), {})
         name = each["urn"].rsplit("::", 1)[-1]
         variable = variables[each["urn"]] = f"{re.sub(r'[^a-z0-9]', '_', name)}_{len(variables)}"
-        options = _options(each, variables)
+        options = _options(each, parent, variables)
         if each["type"].startswith((_KUBERNETES, _PROVIDER)):
             yield f"{variable} = {_object(each, name)}opts={options})"
             continue
@@ -110,19 +112,21 @@ def _read(value: Any, kind: str) -> Any:
     return json.loads(value) if kind == _PROVIDER and value in ("true", "false") else value
 
 
-def _options(resource: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+def _options(
+    resource: Mapping[str, Any], parent: Mapping[str, Any], variables: Mapping[str, str]
+) -> str:
     options = {}
-    if (parent := variables.get(resource.get("parent", ""))) is not None:
-        options["parent"] = parent
+    if (above := variables.get(resource.get("parent", ""))) is not None:
+        options["parent"] = above
     if dependencies := resource.get("dependencies"):
         options["depends_on"] = f"[{', '.join(variables[urn] for urn in dependencies)}]"
     given = resource.get("provider", "").rpartition("::")[0]
     if given in variables:
         options["provider"] = variables[given]
-    if resource.get("protect"):
-        options["protect"] = "True"
-    if resource.get("retainOnDelete"):
-        options["retain_on_delete"] = "True"
+    for key, option in (("protect", "protect"), ("retainOnDelete", "retain_on_delete")):
+        # A child inherits both, so that it must say when it has not what its parent has.
+        if (own := bool(resource.get(key))) or parent.get(key):
+            options[option] = str(own)
     return f"ResourceOptions({', '.join(f'{key}={value}' for key, value in options.items())})"
 
 
