@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +22,10 @@ from pulumi_mlops.provider.kubernetes.api import (
     RefusedError,
     Where,
 )
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cluster"))
+import certificates
 
 TOKEN = "s3cr3t-t0ken"
 
@@ -63,6 +71,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
+
+    def asks_for_certificates(self, pki: Path) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki / "ca.crt"))
+        context.load_cert_chain(pki / "server.crt", pki / "server.key")
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def end(self) -> None:
         self.ended.set()
@@ -214,6 +229,94 @@ def test_a_login_that_has_run_out_is_renewed(
     file = tmp_path / "kubeconfig"
     file.write_text(file.read_text().replace(TOKEN, "another"))
     assert api.get("Job", "a") == {}
+
+
+def data(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Path:
+    """Certificates of a cluster that asks its clients for one."""
+    folder = tmp_path / "pki"
+    folder.mkdir()
+    authority = certificates.authority(folder, "ca", "cluster")
+    certificates.signed(folder, "server", authority, "server", names=["127.0.0.1"])
+    certificates.signed(folder, "client", authority, "client")
+    return folder
+
+
+@pytest.fixture
+def secure(server: Server, pki: Path) -> Server:
+    server.asks_for_certificates(pki)
+    return server
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def with_certificates(pki: Path, file: Path) -> None:
+    found = json.loads(file.read_text())
+    found["clusters"][0]["cluster"]["certificate-authority-data"] = data(pki / "ca.crt")
+    found["users"][0]["user"] |= {
+        "client-certificate-data": data(pki / "client.crt"),
+        "client-key-data": data(pki / "client.key"),
+    }
+    file.write_text(json.dumps(found))
+
+
+def test_no_private_key_stays_on_the_disk(
+    secure: Server, pki: Path, tmp_path: Path, temporary: Path
+) -> None:
+    file = kubeconfig(tmp_path, secure.url)
+    with_certificates(pki, file)
+    secure.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, {})
+    api = ClusterApi(Where("team", kubeconfig=str(file)))
+    assert api.get("Job", "a") == {}
+    assert list(temporary.iterdir()) == []
+    # Nor where a login has run out and another one is made, or is refused.
+    secure.good = "Bearer another"
+    with pytest.raises(RefusedError):
+        api.get("Job", "a")
+    assert list(temporary.iterdir()) == []
+    file.write_text(file.read_text().replace(TOKEN, "another"))
+    assert api.get("Job", "a") == {}
+    assert list(temporary.iterdir()) == []
+
+
+def test_no_private_key_stays_where_no_cluster_answers(
+    server: Server, pki: Path, tmp_path: Path, temporary: Path
+) -> None:
+    file = kubeconfig(tmp_path, "https://127.0.0.1:9")
+    with_certificates(pki, file)
+    unreachable(Where("team", kubeconfig=str(file)))
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_files_that_a_kubeconfig_names_are_kept(
+    secure: Server, pki: Path, tmp_path: Path
+) -> None:
+    file = kubeconfig(tmp_path, secure.url)
+    found = json.loads(file.read_text())
+    found["clusters"][0]["cluster"]["certificate-authority"] = str(pki / "ca.crt")
+    found["users"][0]["user"] |= {
+        "client-certificate": str(pki / "client.crt"),
+        "client-key": "pki/client.key",
+    }
+    file.write_text(json.dumps(found))
+    before = sorted(pki.iterdir())
+    secure.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, {})
+    api = ClusterApi(Where("team", kubeconfig=str(file)))
+    assert api.get("Job", "a") == {}
+    secure.good = "Bearer another"
+    with pytest.raises(RefusedError):
+        api.get("Job", "a")
+    assert sorted(pki.iterdir()) == before
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", "null"])

@@ -236,6 +236,9 @@ class ClusterApi:
                 )
             import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
 
+            from . import login as logins  # noqa: PLC0415 - it imports kr8s, too
+
+            logins.use()
             login = kr8s.asyncio.api(
                 kubeconfig=self.where.kubeconfig,
                 context=self.where.context,
