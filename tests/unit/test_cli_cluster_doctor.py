@@ -121,6 +121,24 @@ def test_a_cluster_that_does_not_answer_is_one_finding(
     assert (found.verdict, "KUBECONFIG" in found.fix) == ("wrong", True)
 
 
+def test_who_renders_needs_no_cluster_and_no_rights(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.denied = {("secrets", "create")}
+    assert set(_found(api, render_to="manifests")) == {"cluster"}
+
+    def ask(*_: object, **__: object) -> None:
+        raise UnreachableError("no cluster answers")
+
+    monkeypatch.setattr(api, "ask", ask)
+    (found,) = checks.cluster(_stack(render_to="manifests"))
+    assert found.verdict == "warn"
+    assert found.message == (
+        "no cluster answers; an update needs none, since it renders: mlops:kubernetes.render_to"
+    )
+    assert found.fix.startswith("for status, logs and connect, correct KUBECONFIG")
+
+
 def test_where_the_plugin_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

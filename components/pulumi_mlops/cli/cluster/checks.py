@@ -60,6 +60,8 @@ def cluster(stack: ClusterStack) -> list[Check]:
         return []
     api = connect(stack)
     found = answer(api)
+    if stack.settings.get("render_to"):
+        return found if found[0].verdict == "ok" else [_not_needed(found[0])]
     if found[0].verdict != "ok":
         return found
     asked: dict[str, Callable[[ClusterApi, ClusterStack], list[Check]]] = {
@@ -88,6 +90,12 @@ def answer(api: ClusterApi) -> list[Check]:
         return [wrong("cluster", str(error), fix)]
     where = f"context {api.where.context}" if api.where.context else "the current context"
     return [ok("cluster", f"Kubernetes {found['gitVersion']} ({where})")]
+
+
+def _not_needed(found: Check) -> Check:
+    """Whoever applies what is rendered has the rights, and reaches the cluster."""
+    told = f"{found.message}; an update needs none, since it renders: mlops:kubernetes.render_to"
+    return warn(found.name, told, f"for status, logs and connect, {found.fix}")
 
 
 def rights(api: ClusterApi, stack: ClusterStack) -> list[Check]:
