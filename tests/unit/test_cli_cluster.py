@@ -86,6 +86,47 @@ def test_what_is_not_says_why(
     assert "no such image" in shown
 
 
+def _conditions(**status: str) -> list[dict[str, object]]:
+    reasons = {"False": "NoMatchingListenerHostname"}
+    return [{"type": kind, "status": value, "reason": reasons.get(value, ""), "message": "no host",
+             "observedGeneration": 1} for kind, value in status.items()]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "why"),
+    [
+        (_conditions(Accepted="True", ResolvedRefs="True"), "taken", "All is healthy."),
+        (_conditions(Accepted="False", ResolvedRefs="True"), "refused",
+         "shop-x-route is refused: not Accepted: NoMatchingListenerHostname: no host - no"),
+        ([], "waiting", "shop-x-route is waiting: no controller has looked at it: `mlops doctor`"),
+    ],
+)  # fmt: skip
+def test_the_routes_of_a_gateway(
+    api: FakeApi, capsys: pytest.CaptureFixture[str],
+    told: list[dict[str, object]], state: str, why: str,
+) -> None:  # fmt: skip
+    gateway = {"name": "public", "namespace": "gateways", "url": "http://*.example.com"}
+    made_project(Path.cwd(), gateway=gateway)
+    deployment(api, "shop-x-v1")
+    parent = {"name": "public", "namespace": "gateways"}
+    backends = [{"name": "shop-x-v1", "port": 8080, "weight": 90},
+                {"name": "shop-x-v2", "port": 8080, "weight": 10}]  # fmt: skip
+    api.add("HTTPRoute", {
+        "metadata": metadata("shop-x-route", labels("shop-x-route", "route")),
+        "spec": {"parentRefs": [parent], "hostnames": ["x.example.com"],
+                 "rules": [{"backendRefs": backends}]},
+        "status": {"parents": [{"parentRef": parent, "conditions": told}]},
+    })  # fmt: skip
+    code, found = _status(capsys)
+    assert (code, found["routes"][0]["state"]) == (0 if state == "taken" else 1, state)
+    assert found["routes"][0]["traffic"] == {"shop-x-v1": 90, "shop-x-v2": 10}
+    main(["status"])
+    shown = capsys.readouterr().out
+    assert why in shown
+    assert "90 shop-x-v1, 10 shop-x-v2" in shown
+    assert "x.example.com" in shown
+
+
 def test_what_is_being_deleted_says_so(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     going = deployment(api, "shop-y", ready=0)
     for each in (going, api.objects["Pod"][0]):

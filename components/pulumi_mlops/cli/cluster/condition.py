@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...provider.errors import ResourceError
-from ...provider.kubernetes import explain
+from ...provider.kubernetes import explain, gateways
 from ...provider.kubernetes.api import ClusterApi
 from ...provider.kubernetes.pods import Manifest, is_ready
 from ...provider.kubernetes.workloads import is_complete, job_end, job_outputs
@@ -72,10 +72,25 @@ class VolumeCondition:
 
 
 @dataclass(frozen=True)
+class RouteCondition:
+    """An endpoint's HTTPRoute, and what its Gateway says of it."""
+
+    name: str
+    healthy: bool
+    state: str
+    """`taken`, `refused`, or `waiting` (no controller has looked at it)."""
+    reason: str
+    host: str
+    traffic: dict[str, int]
+    """Weights, by the Service of a version."""
+
+
+@dataclass(frozen=True)
 class Condition:
     """All of a stack."""
 
     programs: list[WorkloadCondition] = field(default_factory=list)
+    routes: list[RouteCondition] = field(default_factory=list)
     jobs: list[JobCondition] = field(default_factory=list)
     schedules: list[ScheduleCondition] = field(default_factory=list)
     volumes: list[VolumeCondition] = field(default_factory=list)
@@ -86,9 +101,10 @@ class Condition:
         return not self.ill
 
     @property
-    def ill(self) -> list[WorkloadCondition | JobCondition]:
+    def ill(self) -> list[WorkloadCondition | RouteCondition | JobCondition]:
         """What is not healthy."""
-        parts: list[WorkloadCondition | JobCondition] = [*self.programs, *self.jobs]
+        parts: list[WorkloadCondition | RouteCondition | JobCondition]
+        parts = [*self.programs, *self.routes, *self.jobs]
         return [part for part in parts if not part.healthy]
 
 
@@ -97,6 +113,7 @@ def examine(api: ClusterApi, found: Inventory) -> Condition:
     waiting = {name_of(each): each for each in found.of("CronJob") if component(each) == "job"}
     return Condition(
         programs=[_workload(api, found, each) for each in found.of("Deployment", "StatefulSet")],
+        routes=[_route(each) for each in found.of("HTTPRoute")],
         jobs=[_job(found, name, waiting.get(name)) for name in found.job_names()],
         schedules=[
             ScheduleCondition(
@@ -230,3 +247,18 @@ def _image(template: Manifest) -> str:
     if "@" in reference:
         return reference.partition("@")[2].removeprefix("sha256:")[:12]
     return reference.rpartition("/")[2].partition(":")[2][:12]
+
+
+def _route(found: Manifest) -> RouteCondition:
+    told = gateways.refusals(found)
+    state = "waiting" if told is None else "refused" if told else "taken"
+    unseen = "no controller has looked at it: `mlops doctor` looks for its Gateway"
+    backends = [each for rule in found["spec"]["rules"] for each in rule["backendRefs"]]
+    return RouteCondition(
+        name=name_of(found),
+        healthy=state == "taken",
+        state=state,
+        reason=unseen if told is None else "; ".join(told),
+        host=next(iter(found["spec"].get("hostnames", [])), ""),
+        traffic={each["name"]: each.get("weight", 1) for each in backends},
+    )

@@ -15,7 +15,7 @@ from ..selection import ClusterStack, CommandError
 NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
-_KINDS = (
+KINDS = (
     "Deployment", "StatefulSet", "Job", "CronJob", "Pod", "Service", "PersistentVolumeClaim",
 )  # fmt: skip
 
@@ -82,7 +82,7 @@ def instance(stack: ClusterStack) -> str:
     return label(f"{stack.project}-{stack.name}")
 
 
-def take(api: ClusterApi, stack: ClusterStack, kinds: Iterable[str] = _KINDS) -> Inventory:
+def take(api: ClusterApi, stack: ClusterStack, kinds: Iterable[str] = KINDS) -> Inventory:
     """Ask for all kinds at the same time."""
     ours = instance(stack)
 

@@ -13,14 +13,15 @@ from ...provider.kubernetes.api import ClusterApi
 from ..selection import ClusterStack
 from ..status import ago, marked
 from ..terminal import Style, duration, table
-from .condition import Condition, JobCondition, WorkloadCondition, examine
-from .inventory import Inventory, connect, take
+from .condition import Condition, JobCondition, RouteCondition, WorkloadCondition, examine
+from .inventory import KINDS, Inventory, connect, take
 
 
 def run(stack: ClusterStack, options: argparse.Namespace) -> int:
     """Show how everything of a stack is; 1 when something is not healthy."""
     api = connect(stack)
-    taken = take(api, stack)
+    # Clusters without the Gateway API have no such kind.
+    taken = take(api, stack, (*KINDS, "HTTPRoute") if stack.settings.get("gateway") else KINDS)
     found = examine(api, taken)
     if options.json:
         print(json.dumps(as_json(stack, api, found), indent=1))
@@ -39,6 +40,7 @@ def as_json(stack: ClusterStack, api: ClusterApi, found: Condition) -> dict[str,
         "context": api.where.context,
         "healthy": found.healthy,
         "programs": [asdict(part) for part in found.programs],
+        "routes": [asdict(part) for part in found.routes],
         "jobs": [asdict(part) for part in found.jobs],
         "schedules": [asdict(part) for part in found.schedules],
         "volumes": [asdict(part) for part in found.volumes],
@@ -52,6 +54,8 @@ def render(stack: ClusterStack, api: ClusterApi, found: Condition, style: Style)
     lines = [f"{style.title(stack.name)}  {style.quiet(where)}"]
     if found.programs:
         lines += ["", *_programs(found.programs, style)]
+    if found.routes:
+        lines += ["", *_routes(found.routes, style)]
     if found.jobs:
         lines += ["", *_jobs(found.jobs, style)]
     if found.schedules:
@@ -75,6 +79,9 @@ def ill(api: ClusterApi, taken: Inventory, found: Condition, style: Style) -> li
         return ["", style.good(told), style.quiet(addresses)]
     lines = [""]
     for part in found.ill:
+        if isinstance(part, RouteCondition):
+            lines.append(f"{style.bad(part.name)} is {part.state}: {part.reason}")
+            continue
         pods = [pod for pod in taken.pods(part.name) if "deletionTimestamp" not in pod["metadata"]]
         is_ = f"is {part.state}"
         if isinstance(part, JobCondition):
@@ -103,6 +110,16 @@ def _programs(programs: list[WorkloadCondition], style: Style) -> list[str]:
     ]
     heads = ["PROGRAM", "STATE", "READY", "RESTARTS", "AGE", "IMAGE", "URL IN THE CLUSTER"]
     return marked(table(heads, rows, style), [part.healthy for part in programs], style)
+
+
+def _routes(found: list[RouteCondition], style: Style) -> list[str]:
+    rows = [
+        [part.name, part.state, part.host,
+         ", ".join(f"{weight} {service}" for service, weight in part.traffic.items())]
+        for part in found
+    ]  # fmt: skip
+    lines = table(["ROUTE", "STATE", "HOST", "WEIGHTS"], rows, style)
+    return marked(lines, [part.healthy for part in found], style)
 
 
 def _jobs(found: list[JobCondition], style: Style) -> list[str]:
