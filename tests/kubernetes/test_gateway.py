@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -93,10 +96,22 @@ def weights(live: MlopsProject) -> dict[str, int]:
     return {each["name"]: each["weight"] for each in rule["backendRefs"]}
 
 
+def status(live: MlopsProject) -> dict[str, Any]:
+    """What `mlops status` says of the one route."""
+    command = [sys.executable, "-m", "pulumi_mlops.cli", "status", "--stack", "dev", "--json"]
+    told = subprocess.run(
+        command, cwd=live.folder, env=live.env, capture_output=True, text=True, timeout=120,
+        check=False,
+    ).stdout  # fmt: skip
+    (route,) = json.loads(told)["routes"]
+    return dict(route)
+
+
 def test_a_canary_a_switch_a_rollback_and_a_removal_lose_no_request(
     live: MlopsProject, load: Load
 ) -> None:
     settled(load, "1")
+    assert (status(live)["state"], status(live)["host"]) == ("taken", "live.open.test")
     live.write(program(("1", 90), ("2", 10)))
     live.up()
     settled(load, "1", "2")
@@ -159,6 +174,9 @@ def test_a_gateway_that_does_not_let_it_in_is_told(live: MlopsProject, gateway: 
     assert "HTTPRoute live-route is not taken by its Gateway" in told
     assert "not Accepted: NotAllowedByListeners" in told
     assert "allowedRoutes.namespaces" in told
+    refused = status(live)
+    assert (refused["healthy"], refused["state"]) == (False, "refused")
+    assert "NotAllowedByListeners" in refused["reason"]
     live.settings["gateway"] = {**gateway.settings(), "name": "none"}
     told = live.up(fails=True)
     assert f"there is no Gateway none in namespace {gateway.namespace}" in told
