@@ -182,3 +182,31 @@ def test_schema_says_which_inputs_are_secret() -> None:
         ("mlops:mlflow:ModelVersion", "password"),
         ("mlops:s3:Bucket", "secretAccessKey"),
     }
+
+
+def checked(plugin: Plugin, old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str]]:
+    before, now = ({key: to_property(value) for key, value in each.items()} for each in (old, new))
+    request = api.CheckRequest(
+        "urn:pulumi:dev::p::pulumi:providers:mlops::default", before, now, b""
+    )
+    answer = asyncio.run(plugin.provider.check_config(request))
+    assert dict(answer.inputs or {}) == now
+    return [(each.property, each.reason) for each in answer.failures or []]
+
+
+def test_a_stack_is_on_a_cluster_or_rendered_and_stays_so(plugin: Plugin) -> None:
+    applied = {"target": "kubernetes", "kubernetes": '{"namespace":"a"}'}
+    rendered = {"target": "kubernetes", "kubernetes": '{"namespace":"a","render_to":"x"}'}
+    other = {"target": "kubernetes", "kubernetes": '{"namespace":"b","render_to":"y"}'}
+    ((where, told),) = checked(plugin, applied, rendered)
+    assert (where, told.split(":")[0]) == (
+        "kubernetes", "render_to cannot be set for a stack that is on a cluster"
+    )  # fmt: skip
+    ((_, told),) = checked(plugin, rendered, {"target": "kubernetes"})
+    assert told.startswith("render_to cannot be taken out of a stack that renders: the update")
+    for old, new in (
+        ({}, rendered), ({}, applied), (rendered, other), (applied, applied),
+        ({"target": "local"}, rendered), (rendered, {"target": "local"}),
+        (applied, {"target": "kubernetes", "kubernetes": "no JSON"}),
+    ):  # fmt: skip
+        assert checked(plugin, old, new) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,17 @@ _REPLACING = {
 }
 
 
+_TURNED = {
+    True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
+    "that it has there. Make another stack for the manifests (`pulumi stack init`), or run "
+    "`pulumi destroy` first",
+    False: "render_to cannot be taken out of a stack that renders: the update would delete its "
+    "manifests, and whoever applies them what they made. Make another stack (`pulumi stack init`), "
+    "or run `pulumi destroy` first",
+}
+"""By whether the stack is to render now."""
+
+
 class MlopsProvider(api.Provider):
     """Dispatches what the engine asks to the handler of the resource's type."""
 
@@ -53,6 +65,13 @@ class MlopsProvider(api.Provider):
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
+
+    async def check_config(self, request: api.CheckRequest) -> api.CheckResponse:
+        before, now = (_rendered(each) for each in (request.old_inputs, request.new_inputs))
+        failures = []
+        if None not in (before, now) and before != now:
+            failures.append(api.CheckFailure("kubernetes", _TURNED[bool(now)]))
+        return api.CheckResponse(inputs=dict(request.new_inputs), failures=failures)
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
         if (data_dir := request.args.get("dataDir")) is not None:
@@ -244,6 +263,17 @@ class _Hidden:
 def _all(request: Any) -> list[Properties]:
     """Every property map of a request."""
     return [value for value in vars(request).values() if isinstance(value, Mapping)]
+
+
+def _rendered(config: Properties) -> bool | None:
+    """Whether the stack's manifests go into a folder; None where it is not on Kubernetes."""
+    plain = _plain(config)
+    if plain.get("target") != "kubernetes":
+        return None
+    try:
+        return json.loads(plain.get("kubernetes", "{}")).get("render_to") is not None
+    except (ValueError, TypeError, AttributeError):  # the program refuses it, and says why
+        return None
 
 
 def _plain(properties: Properties) -> dict[str, Any]:
