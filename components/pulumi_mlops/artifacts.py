@@ -9,7 +9,7 @@ import typing
 import pulumi
 from pydantic import Field, field_validator, model_validator
 
-from .spec import Known, NoBool, Port, ResourceSettings, SecretText, Spec, located
+from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
 from .targets import (
     BucketSpec,
     EnvironmentSpec,
@@ -20,6 +20,7 @@ from .targets import (
     Target,
     resolve,
     resources_of,
+    text_of,
 )
 
 # Apache-2.0; `mini` is its all-in-one mode: ready in a second, stops in two, runs lifecycle rules.
@@ -104,9 +105,9 @@ class ArtifactStoreArgs(typing.TypedDict, total=False):
     """The bucket's name; the component's unless told."""
     endpoint_url: pulumi.Input[str]
     """An S3 store that exists already; without it a SeaweedFS is provisioned."""
-    access_key_id: pulumi.Input[str]
+    access_key_id: SecretInput
     """Key of the existing store; boto3's own search for credentials unless told."""
-    secret_access_key: pulumi.Input[str]
+    secret_access_key: SecretInput
     """Its secret."""
     region: pulumi.Input[str]
     """`us-east-1` unless told."""
@@ -171,7 +172,8 @@ class ArtifactStore(pulumi.ComponentResource):
             key = _ACCESS_KEY_ID
         else:
             endpoint = pulumi.Output.from_input(spec.endpoint_url)
-            key, given = spec.access_key_id, spec.secret_access_key
+            key = text_of(target, spec.access_key_id)
+            given = text_of(target, spec.secret_access_key)
             secret = None if given is None else pulumi.Output.secret(given)
         made = target.bucket(
             f"{name}-bucket",

@@ -62,6 +62,13 @@ class NamespaceOwner(_Resource):
     _outputs = ("status",)
 
 
+class ExistingSecret(_Resource):
+    """A value out of a Secret of a cluster that somebody else keeps."""
+
+    _token = "mlops:kubernetes:ExistingSecret"
+    _outputs = ("value",)
+
+
 class StoredSecret(_Resource):
     """A Secret that is kept in the state alone, for somebody else to apply."""
 

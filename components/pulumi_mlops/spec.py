@@ -46,26 +46,8 @@ Whole = typing.Annotated[int, NoBool]
 Number = typing.Annotated[float, NoBool]
 Port = typing.Annotated[int, Field(ge=1, le=65535), NoBool]
 
-SecretText = typing.Annotated[
-    Known[str],
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "description": "As `pulumi config set --secret` writes it.",
-                    "type": "object",
-                    "properties": {"secure": {"type": "string"}},
-                    "required": ["secure"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
-]
-"""Text that a stack's configuration may hold encrypted."""
-
-
+_SECRET_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_SECRET_KEY = r"^[A-Za-z0-9._-]{1,253}$"
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
@@ -228,3 +210,69 @@ class ResourceSettings(Spec):
         None, description="Memory that it may take, as in `2Gi`; the target's default."
     )
     gpu: typing.Annotated[int, Field(ge=0, le=64), NoBool] = Field(0, description="Its GPUs.")
+
+
+class SecretKeyRef(Spec):
+    """Which value of which Secret, as Kubernetes has it in `secretKeyRef`."""
+
+    name: typing.Annotated[str, Field(pattern=_SECRET_NAME), must_be("a name of Kubernetes")] = (
+        Field(description="Name of the Secret, in the stack's namespace.")
+    )
+    key: typing.Annotated[
+        str, Field(pattern=_SECRET_KEY), must_be("letters, digits, `-`, `_` and `.`")
+    ] = Field(description="Which of its values.")
+
+
+class FromSecret(Spec):
+    """Text that a Secret of the cluster has, which somebody else keeps."""
+
+    secret_key_ref: SecretKeyRef = Field(description="Where it is read from.")
+
+
+def _text_or_reference(
+    value: typing.Any, validate: Callable[[typing.Any], typing.Any]
+) -> typing.Any:
+    if isinstance(value, FromSecret):
+        return value
+    return FromSecret.model_validate(value) if isinstance(value, Mapping) else validate(value)
+
+
+SecretText = typing.Annotated[
+    Known[str],
+    WrapValidator(_text_or_reference),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "description": "As `pulumi config set --secret` writes it.",
+                    "type": "object",
+                    "properties": {"secure": {"type": "string"}},
+                    "required": ["secure"],
+                    "additionalProperties": False,
+                },
+                {
+                    "description": "A value of a Secret that exists already, on Kubernetes.",
+                    "type": "object",
+                    "properties": {
+                        "secret_key_ref": {
+                            "type": "object",
+                            "properties": {
+                                "name": {"type": "string", "pattern": _SECRET_NAME},
+                                "key": {"type": "string", "pattern": _SECRET_KEY},
+                            },
+                            "required": ["name", "key"],
+                            "additionalProperties": False,
+                        }
+                    },
+                    "required": ["secret_key_ref"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+"""Text that a stack's configuration may hold encrypted, or a FromSecret: `text_of` (targets/) has
+the text of either."""
+SecretInput = pulumi.Input[str] | Mapping[str, Mapping[str, str]]
+"""The same as an input of a component: text, or `{"secret_key_ref": {"name": …, "key": …}}`."""

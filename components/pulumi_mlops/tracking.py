@@ -11,7 +11,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, Port, ResourceSettings, SecretText, Spec, located
+from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
 from .targets import (
     Database,
     DatabaseSpec,
@@ -27,6 +27,7 @@ from .targets import (
     resolve,
     resources_of,
     runtime_folder,
+    text_of,
 )
 
 _MLFLOW = "3.17.2"  # 3.18.0 does not resolve
@@ -82,7 +83,7 @@ class TrackingServerArgs(typing.TypedDict):
     """Where artifacts go; clients reach them through the server and need no credentials of it."""
     database: typing.NotRequired[typing.Literal["sqlite", "postgresql"]]
     """`sqlite` unless told."""
-    database_url: typing.NotRequired[pulumi.Input[str]]
+    database_url: typing.NotRequired[SecretInput]
     """A PostgreSQL that exists already, as `postgresql://user:password@host:5432/database`, in the
     place of one that is provisioned. Its user owns the database; nothing deletes what is in it."""
     workers: typing.NotRequired[pulumi.Input[int]]
@@ -132,7 +133,9 @@ class TrackingServer(pulumi.ComponentResource):
         target = resolve(spec.target)
         database = target.database(
             f"{name}-database",
-            DatabaseSpec(engine=spec.database, url=spec.database_url, retain=spec.retain),
+            DatabaseSpec(
+                engine=spec.database, url=text_of(target, spec.database_url), retain=spec.retain
+            ),
             child,
         )
         store = spec.artifact_store

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 from . import crontab
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Number, ResourceSettings, SecretText, Spec, Whole, must_be
-from .targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of
+from .spec import Number, ResourceSettings, SecretInput, SecretText, Spec, Whole, must_be
+from .targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of, text_of
 from .tracking import TrackingServer
 
 Parameter = str | int | float | bool
@@ -49,7 +49,7 @@ class TrainingRunnerArgs(typing.TypedDict):
     """Python version of pipelines; the one of this program unless told."""
     timeout: typing.NotRequired[float]
     """Seconds that a run may take; 3600 unless told."""
-    env: typing.NotRequired[typing.Mapping[str, pulumi.Input[str]]]
+    env: typing.NotRequired[typing.Mapping[str, SecretInput]]
     """Environment variables of every run."""
     resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
     """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
@@ -88,7 +88,8 @@ class TrainingRunner(pulumi.ComponentResource):
             self.calls += store.services
             self.env |= store.env
             self.secrets |= store.secrets
-        for variable, value in self.spec.env.items():
+        for variable, given_value in self.spec.env.items():
+            value = text_of(self.target, given_value)
             # What is given as an Output may be a secret.
             given, other = self.env, self.secrets
             if isinstance(value, pulumi.Output):

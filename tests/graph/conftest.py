@@ -113,6 +113,8 @@ class _Engine(Mocks):
                 return {"path": f"/volumes/{name}"}
             case "mlops:index:GeneratedSecret":
                 return {"value": f"generated-{name}"}
+            case "mlops:kubernetes:ExistingSecret":
+                return {"value": f"postgresql://me:hush@db/{inputs['key']}"}
             case "mlops:kubernetes:Ready":
                 outputs = {"version": "1"} if inputs["kind"] == "Job" else {}
                 return {"outputs": outputs, "status": "ready"}

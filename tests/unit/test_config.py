@@ -154,6 +154,7 @@ def test_the_schema_knows_encrypted_values_where_they_may_be() -> None:
     good = {
         "platform:artifacts": {"secret_access_key": secret, "access_key_id": secret},
         "platform:training": {"env": {"TOKEN": secret}},
+        "platform:tracking": {"database_url": {"secret_key_ref": {"name": "db", "key": "url"}}},
     }
     assert schema_errors({"config": good, "encryptionsalt": "v1:x"}) == []
     assert schema_errors({"config": {"platform:artifacts": {"bucket": secret}}}) != []
@@ -485,6 +486,15 @@ def test_secrets_are_secret_at_the_leaf(engine_config: None) -> None:
 def test_without_a_secret_nothing_becomes_one(engine_config: None) -> None:
     hand_over({"app:training": {"env": {"TOKEN": "known"}}})
     assert config.load("app").training.env == {"TOKEN": "known"}
+
+
+def test_a_reference_to_a_secret_is_one_beside_secrets(engine_config: None) -> None:
+    there = {"secret_key_ref": {"name": "db", "key": "url"}}
+    values = {"env": {"TOKEN": "hush", "OTHER": there}}
+    hand_over({"app:training": values}, secrets=["app:training"])
+    env: dict[str, Any] = dict(config.load("app").training.env)
+    assert env["OTHER"].secret_key_ref.name == "db"
+    assert isinstance(env["TOKEN"], pulumi.Output)
 
 
 def test_a_secret_has_to_be_where_one_can_be_kept(engine_config: None) -> None:

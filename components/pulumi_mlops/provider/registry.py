@@ -7,6 +7,7 @@ from typing import Any
 from .generated_secret import GeneratedSecretHandler
 from .handler import Handler
 from .image import ImageHandler
+from .kubernetes.existing_secret import ExistingSecretHandler
 from .kubernetes.owner import NamespaceOwnerHandler
 from .kubernetes.ready import ReadyHandler
 from .kubernetes.stored_secret import StoredSecretHandler
@@ -27,6 +28,7 @@ def handlers() -> list[Handler[Any]]:
         BucketHandler(),
         ModelVersionHandler(),
         EnvironmentHandler(),
+        ExistingSecretHandler(),
         FileHandler(),
         GeneratedSecretHandler(),
         ImageHandler(),

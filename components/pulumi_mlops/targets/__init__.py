@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import pulumi
 
 from ..sources import find_project
-from ..spec import ResourceSettings
+from ..spec import FromSecret, ResourceSettings, SecretKeyRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +306,9 @@ class Target(Protocol):
     ) -> pulumi.Output[str]:
         """A generated secret's value."""
 
+    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
+        """A value out of a Secret that somebody else keeps."""
+
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> Volume:
         """A place for data."""
 
@@ -327,6 +330,11 @@ class Target(Protocol):
 def resources_of(settings: ResourceSettings) -> Resources:
     """The same as a value of the port."""
     return Resources(cpu=settings.cpu, memory=settings.memory, gpu=settings.gpu)
+
+
+def text_of(target: Target, value: Any) -> Any:
+    """The text of a SecretText; what is no reference to a Secret is left as it is."""
+    return target.existing_secret(value.secret_key_ref) if isinstance(value, FromSecret) else value
 
 
 def stack_folder() -> Path:

@@ -13,6 +13,7 @@ import pulumi
 
 from .. import resources, sources
 from ..crontab import for_apscheduler
+from ..spec import SecretKeyRef
 from . import (
     Bucket,
     BucketSpec,
@@ -170,6 +171,12 @@ class LocalTarget:
     ) -> pulumi.Output[str]:
         native = resources.Secret(name, {"length": spec.length, "retain": spec.retain}, opts)
         return pulumi.Output.secret(native.output("value"))
+
+    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
+        raise pulumi.RunError(
+            f"Secret {of.name}: secret_key_ref is for stacks on Kubernetes: give the value, "
+            "encrypted by `pulumi config set --secret --path`"
+        )
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> Volume:
         native = resources.Volume(name, {"retain": retain}, opts)

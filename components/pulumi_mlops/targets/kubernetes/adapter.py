@@ -12,6 +12,7 @@ from ... import resources
 from ...images import catalog
 from ...images.context import Recipe, version
 from ...images.options import ImageError
+from ...spec import SecretKeyRef
 from .. import (
     Bucket,
     BucketSpec,
@@ -342,6 +343,9 @@ class KubernetesTarget:
     ) -> pulumi.Output[str]:
         made = resources.GeneratedSecret(name, {"length": spec.length}, opts)
         return pulumi.Output.secret(made.output("value"))
+
+    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
+        return self._cluster.existing_secret(of)
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> Volume:
         here = self._cluster

@@ -15,6 +15,7 @@ from pulumi.runtime import get_root_resource
 
 from ... import resources
 from ...sources import from_project
+from ...spec import SecretKeyRef
 from .. import Environment
 from . import manifests, names, settings
 
@@ -64,6 +65,7 @@ class Cluster:
         """Of each bucket that is made within the cluster: the services that have it, none for a
         store elsewhere, and a container that waits for it."""
         self._taken: set[tuple[str, str]] = set()
+        self._read: dict[tuple[str, str], pulumi.Output[str]] = {}
         self.rendered = self.settings.render_to is not None
         """Whether objects become files, and no cluster is asked."""
         self._provider = _class("Provider", "")(
@@ -118,6 +120,9 @@ class Cluster:
         given: dict[str, str] = {}
         if kind in _NOT_WAITED_FOR and not self.rendered:
             given["pulumi.com/skipAwait"] = "true"
+            # Gone at once, its pods after it. Otherwise it would stay until they have ended, with
+            # nobody waiting: what is made anew under its name meanwhile would end with it.
+            given["pulumi.com/deletionPropagationPolicy"] = "background"
         given |= self._kept(bool(opts.retain_on_delete))
         if object_name is None:
             object_name = names.label(name)
@@ -142,6 +147,18 @@ class Cluster:
     def address(self, name: str) -> str:
         """The DNS name of a Service, for every pod of the cluster."""
         return f"{names.label(name)}.{self.namespace}.svc"
+
+    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
+        """A value of a Secret in the namespace. Who asks twice reads once."""
+        if (of.name, of.key) not in self._read:
+            made = resources.ExistingSecret(
+                # No Secret is called like this, so that no two of them are.
+                f"{of.name}/{of.key}",
+                {"namespace": self.namespace, "name": of.name, "key": of.key},
+                pulumi.ResourceOptions(depends_on=self._before_all),
+            )
+            self._read[of.name, of.key] = pulumi.Output.secret(made.output("value"))
+        return self._read[of.name, of.key]
 
     def refuse_deletion(self, name: str) -> None:
         """Raise pulumi.RunError when data that is kept would go with its namespace."""

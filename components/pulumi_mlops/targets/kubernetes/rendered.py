@@ -13,6 +13,7 @@ import pulumi
 from pulumi.resource import create_urn
 
 from ... import resources
+from ...spec import SecretKeyRef
 from .. import (
     Bucket,
     BucketSpec,
@@ -34,6 +35,14 @@ _STORE_CLIENT = ("boto3==1.44.5",)
 
 class RenderedTarget(KubernetesTarget):
     """The same objects, in a folder."""
+
+    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
+        """Refused: nobody asks a cluster."""
+        raise pulumi.RunError(
+            f"Secret {of.name}: secret_key_ref reads it from the cluster, and with "
+            "mlops:kubernetes.render_to none is asked: give the value, encrypted by "
+            "`pulumi config set --secret --path`"
+        )
 
     def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
         """A Job makes it and what it is set to; nothing deletes it."""
