@@ -30,7 +30,9 @@ def keep(project: MlopsProject, key: str, value: str) -> None:
 def given(project: MlopsProject) -> str:
     """What the running pod has."""
     project.kubectl("rollout", "status", "deployment/user", "--timeout", "60s")
-    told: str = project.kubectl("exec", "deployment/user", "--", "/busybox", "printenv", "TOKEN")
+    told: str = project.kubectl(
+        "exec", "deployment/user", "--", "/busybox", "sh", "-c", "echo $TOKEN"
+    )
     return told.strip()
 
 
