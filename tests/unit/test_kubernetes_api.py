@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,19 @@ def test_no_private_key_stays_on_the_disk(
     assert list(temporary.iterdir()) == []
     file.write_text(file.read_text().replace(TOKEN, "another"))
     assert api.get("Job", "a") == {}
+    assert list(temporary.iterdir()) == []
+
+
+def test_many_first_requests_share_a_login(
+    secure: Server, pki: Path, tmp_path: Path, temporary: Path
+) -> None:
+    file = kubeconfig(tmp_path, secure.url)
+    with_certificates(pki, file)
+    secure.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, {})
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(5):
+            api = ClusterApi(Where("team", kubeconfig=str(file)))
+            assert list(pool.map(lambda _, api=api: api.get("Job", "a"), range(16))) == [{}] * 16
     assert list(temporary.iterdir()) == []
 
 

@@ -96,6 +96,7 @@ class ClusterApi:
         self._loop.set_exception_handler(lambda _loop, context: _log.debug("%s", context))
         threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True).start()
         self._api: Any = None
+        self._one_login = asyncio.Lock()
         self._tunnels: list[Any] = []
 
     def get(self, kind: str, name: str) -> Manifest | None:
@@ -228,34 +229,38 @@ class ClusterApi:
         return _PATHS[kind].format(namespace=self.where.namespace)
 
     async def _connected(self) -> Any:
-        if self._api is None:
-            file = self.where.kubeconfig
-            if file is not None and not Path(file).is_file():
-                raise UnreachableError(
-                    f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
-                )
-            import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
+        async with self._one_login:
+            if self._api is None:
+                self._api = await self._logged_in()
+            return self._api
 
-            from . import login as logins  # noqa: PLC0415 - it imports kr8s, too
-
-            logins.use()
-            login = kr8s.asyncio.api(
-                kubeconfig=self.where.kubeconfig,
-                context=self.where.context,
-                namespace=self.where.namespace,
+    async def _logged_in(self) -> Any:
+        file = self.where.kubeconfig
+        if file is not None and not Path(file).is_file():
+            raise UnreachableError(
+                f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
             )
-            try:
-                self._api = await asyncio.wait_for(login, _SECONDS)
-            except kr8s.ServerError as error:
-                raise _refused(_answer_of(error)) from None
-            except (httpx.HTTPError, OSError, ValueError):
-                raise
-            # A file of whatever content raises of every kind, and YAML's errors quote it.
-            except Exception as error:
-                raise UnreachableError(
-                    f"the kubeconfig cannot be used ({type(error).__name__}): {self._look_at()}"
-                ) from None
-        return self._api
+        import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
+
+        from . import login as logins  # noqa: PLC0415 - it imports kr8s, too
+
+        logins.use()
+        login = kr8s.asyncio.api(
+            kubeconfig=self.where.kubeconfig,
+            context=self.where.context,
+            namespace=self.where.namespace,
+        )
+        try:
+            return await asyncio.wait_for(login, _SECONDS)
+        except kr8s.ServerError as error:
+            raise _refused(_answer_of(error)) from None
+        except (httpx.HTTPError, OSError, ValueError):
+            raise
+        # A file of whatever content raises of every kind, and YAML's errors quote it.
+        except Exception as error:
+            raise UnreachableError(
+                f"the kubeconfig cannot be used ({type(error).__name__}): {self._look_at()}"
+            ) from None
 
     async def _ask(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
         answer = await self._once(method, path, options, renew=False)

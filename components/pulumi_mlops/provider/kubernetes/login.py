@@ -6,6 +6,7 @@ files. It keeps them for ever, and the plugin logs in at every preview and updat
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 from pathlib import Path
@@ -23,30 +24,29 @@ _FILES = {
 class Login(KubeAuth):
     """Its files are gone as soon as ssl has read them, or could not."""
 
-    _fresh = False
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        # Requests begin together, and each may be the one that finds the login to have run out.
+        self._one_at_a_time = asyncio.Lock()
+        self._read: Any = None
 
     async def reauthenticate(self) -> None:
         """Read the kubeconfig, and run what it says for a login."""
-        self._forget()
-        try:
-            await super().reauthenticate()
-        except BaseException:
-            self._forget()
-            raise
-        self._fresh = True
+        async with self._one_at_a_time:
+            try:
+                await super().reauthenticate()
+                self._read = await super().ssl_context()  # type: ignore[no-untyped-call]
+            finally:
+                self._forget()
 
     async def ssl_context(self) -> Any:
-        """For new connections."""
-        if not self._fresh:
+        """For new connections, as the last login has it."""
+        if self._read is None:
             await self.reauthenticate()
-        try:
-            return await super().ssl_context()  # type: ignore[no-untyped-call]
-        finally:
-            self._forget()
+        return self._read
 
     def _forget(self) -> None:
         """Delete what was written out of the kubeconfig. The files that it names are the user's."""
-        self._fresh = False
         for entry, attribute in _FILES.items():
             file = getattr(self, attribute)
             setattr(self, attribute, None)
