@@ -303,6 +303,26 @@ def test_many_first_requests_share_a_login(
     assert list(temporary.iterdir()) == []
 
 
+def test_a_cluster_that_is_silent_is_asked_once_for_all(
+    server: Server, api: ClusterApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other, each until its time is over."""
+    monkeypatch.setattr(api_module, "_SECONDS", 2)
+    server.silent.set()
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> str:
+        together.wait()
+        with pytest.raises(UnreachableError) as refusal:
+            api.get("Job", "a")
+        return str(refusal.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        told = set(pool.map(ask, range(8)))
+    assert len(told) == 1
+    assert [path for path, *_ in server.asked] == ["GET /version/"]
+
+
 def test_no_private_key_stays_where_no_cluster_answers(
     server: Server, pki: Path, tmp_path: Path, temporary: Path
 ) -> None:

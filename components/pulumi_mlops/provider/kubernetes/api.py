@@ -96,7 +96,7 @@ class ClusterApi:
         self._loop.set_exception_handler(lambda _loop, context: _log.debug("%s", context))
         threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True).start()
         self._api: Any = None
-        self._one_login = asyncio.Lock()
+        self._login: asyncio.Future[Any] | None = None
         self._tunnels: list[Any] = []
 
     def get(self, kind: str, name: str) -> Manifest | None:
@@ -229,10 +229,17 @@ class ClusterApi:
         return _PATHS[kind].format(namespace=self.where.namespace)
 
     async def _connected(self) -> Any:
-        async with self._one_login:
-            if self._api is None:
-                self._api = await self._logged_in()
-            return self._api
+        """kr8s, logged in. Who asks meanwhile waits for the same attempt, and shares its end."""
+        if self._api is None:
+            if self._login is None:
+                self._login = asyncio.ensure_future(self._logged_in())
+                self._login.add_done_callback(self._tried)
+            # Whoever gives up waiting does not take it from the others.
+            self._api = await asyncio.shield(self._login)
+        return self._api
+
+    def _tried(self, login: asyncio.Future[Any]) -> None:
+        self._login = None
 
     async def _logged_in(self) -> Any:
         file = self.where.kubeconfig
