@@ -271,13 +271,17 @@ def with_certificates(pki: Path, file: Path) -> None:
     file.write_text(json.dumps(found))
 
 
-def test_no_private_key_stays_on_the_disk(
-    secure: Server, pki: Path, tmp_path: Path, temporary: Path
-) -> None:
+@pytest.fixture
+def holding(secure: Server, pki: Path, tmp_path: Path) -> Path:
+    """A kubeconfig that has the certificates, of a cluster that answers."""
     file = kubeconfig(tmp_path, secure.url)
     with_certificates(pki, file)
     secure.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, {})
-    api = ClusterApi(Where("team", kubeconfig=str(file)))
+    return file
+
+
+def test_no_private_key_stays_on_the_disk(secure: Server, holding: Path, temporary: Path) -> None:
+    api = ClusterApi(Where("team", kubeconfig=str(holding)))
     assert api.get("Job", "a") == {}
     assert list(temporary.iterdir()) == []
     # Nor where a login has run out and another one is made, or is refused.
@@ -285,20 +289,15 @@ def test_no_private_key_stays_on_the_disk(
     with pytest.raises(RefusedError):
         api.get("Job", "a")
     assert list(temporary.iterdir()) == []
-    file.write_text(file.read_text().replace(TOKEN, "another"))
+    holding.write_text(holding.read_text().replace(TOKEN, "another"))
     assert api.get("Job", "a") == {}
     assert list(temporary.iterdir()) == []
 
 
-def test_many_first_requests_share_a_login(
-    secure: Server, pki: Path, tmp_path: Path, temporary: Path
-) -> None:
-    file = kubeconfig(tmp_path, secure.url)
-    with_certificates(pki, file)
-    secure.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, {})
+def test_many_first_requests_share_a_login(holding: Path, temporary: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         for _ in range(5):
-            api = ClusterApi(Where("team", kubeconfig=str(file)))
+            api = ClusterApi(Where("team", kubeconfig=str(holding)))
             assert list(pool.map(lambda _, api=api: api.get("Job", "a"), range(16))) == [{}] * 16
     assert list(temporary.iterdir()) == []
 

@@ -32,7 +32,7 @@ class ExistingSecretHandler(Handler[ExistingSecretInputs]):
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         try:
-            found = _found(ctx, ExistingSecretInputs.model_validate(_inputs(state)))
+            found = _found(ctx, _recorded(state))
         except (UnreachableError, RefusedError) as error:
             ctx.log(f"previewed without the cluster: {error}", level="warning")
             return {}
@@ -61,7 +61,7 @@ class ExistingSecretHandler(Handler[ExistingSecretInputs]):
         if not state:
             raise ResourceError("nothing is imported: an update reads the Secret")
         try:
-            return {"value": _found(ctx, ExistingSecretInputs.model_validate(_inputs(state)))}
+            return {"value": _found(ctx, _recorded(state))}
         except (UnreachableError, RefusedError) as error:
             ctx.log(f"left as recorded: {error}", level="warning")
             return {}
@@ -72,8 +72,8 @@ class ExistingSecretHandler(Handler[ExistingSecretInputs]):
         """It is somebody else's."""
 
 
-def _inputs(state: dict[str, Any]) -> dict[str, Any]:
-    return {key: state[key] for key in ExistingSecretInputs.model_fields}
+def _recorded(state: dict[str, Any]) -> ExistingSecretInputs:
+    return ExistingSecretInputs(**{key: state[key] for key in ExistingSecretInputs.model_fields})
 
 
 def _found(ctx: Context, of: ExistingSecretInputs) -> str:

@@ -47,10 +47,10 @@ class Login(KubeAuth):
 
     def _forget(self) -> None:
         """Delete what was written out of the kubeconfig. The files that it names are the user's."""
+        found = {**self._user, **self._cluster}
         for entry, attribute in _FILES.items():
             file = getattr(self, attribute)
             setattr(self, attribute, None)
-            found = {**self._user, **self._cluster}
             theirs = found.get(entry) and Path(found[entry]).name
             if file and f"{entry}-data" in found and Path(file).name != theirs:
                 # What cannot be deleted is no reason to have no cluster.
