@@ -31,7 +31,7 @@ class Checkout:
     def run(self, *commands: str) -> str:
         """The output of the commands in one shell. AssertionError if one of them fails."""
         if commands not in self.outputs:
-            script = "\n".join(["set -eo pipefail", *map(self._ended, commands)])
+            script = "\n".join(["set -eo pipefail", *map(self._unattended, commands)])
             done = subprocess.run(
                 ["bash", "-c", script], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -40,10 +40,13 @@ class Checkout:
             self.outputs[commands] = done.stdout
         return self.outputs[commands]
 
-    def _ended(self, command: str) -> str:
-        if command not in INTERRUPTED:
-            return command
-        return f"timeout --preserve-status --signal INT {_FOLLOW_SECONDS} {command}"
+    def _unattended(self, command: str) -> str:
+        """The command, with what the reader would type into it."""
+        if command == "pulumi up":
+            return f"PULUMI_SKIP_CONFIRMATIONS=true {command}"
+        if command in INTERRUPTED:
+            return f"timeout --preserve-status --signal INT {_FOLLOW_SECONDS} {command}"
+        return command
 
 
 def copy_checkout(folder: Path) -> None:
@@ -66,7 +69,7 @@ def copy_checkout(folder: Path) -> None:
 def reader_environment(home: Path) -> dict[str, str]:
     """This process' variables without those of a platform, an engine or make."""
     env = {key: value for key, value in os.environ.items() if not _NOT_THE_READERS.match(key)}
-    env |= {"PULUMI_HOME": str(home), "PULUMI_SKIP_CONFIRMATIONS": "true", "NO_COLOR": "1"}
+    env |= {"PULUMI_HOME": str(home), "NO_COLOR": "1"}
     # uv does not read pip's setting of the package index.
     if (index := env.get("PIP_INDEX_URL")) and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & set(env):
         env["UV_DEFAULT_INDEX"] = index
