@@ -127,12 +127,13 @@ _IN_PLACE = frozenset({"same", "create", "update", "refresh", "read"})
 class Allowed:
     """A type whose resources an upgrade may replace, the new one first, and why.
 
-    Only for changes of the properties in `causes`.
+    Only for changes of properties in or below `causes`. All of `needed` have to be among them.
     """
 
     type: str
     causes: frozenset[str]
     why: str
+    needed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.type in DATA or self.type.startswith("pulumi:"):
@@ -142,10 +143,15 @@ class Allowed:
         """Whether it allows these steps of one resource."""
         return (
             type_of(urn) == self.type
-            and set(causes) <= self.causes
+            and all(_below(each, self.causes) for each in causes)
+            and self.needed <= set(causes)
             # In this order the old one serves until the new one does.
             and list(ops) == ["create-replacement", "replace", "delete-replaced"]
         )
+
+
+def _below(path: str, parents: Collection[str]) -> bool:
+    return any(path == each or path.startswith((f"{each}.", f"{each}[")) for each in parents)
 
 
 def type_of(urn: str) -> str:

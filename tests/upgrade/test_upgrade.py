@@ -35,6 +35,13 @@ ALLOWED = (
         "Other pinned packages are installed into a new folder beside the old one, which is "
         "deleted when nothing runs from it. It has no data.",
     ),
+    Allowed(
+        "kubernetes:batch/v1:Job",
+        frozenset({"metadata.name", "spec"}),
+        "A job that runs other code is another Job with another name, so that the deletion of the "
+        "old one does not meet the new one. It has no data.",
+        needed=frozenset({"metadata.name"}),
+    ),
 )
 
 
@@ -228,6 +235,20 @@ def test_what_is_allowed_has_bounds(
     plan += doctored(server)
     assert (violations(recorded, plan, ALLOWED) == []) is passes
     assert violations(recorded, plan) != []
+
+
+@pytest.mark.parametrize(
+    ("causes", "passes"),
+    [
+        (("metadata.name", "spec.template.spec.containers[0].image"), True),
+        (("spec.template.spec.containers[0].image",), False),
+        (("metadata.name", "metadata.namespace"), False),
+    ],
+)
+def test_a_job_is_replaced_by_one_of_another_name(causes: tuple[str, ...], passes: bool) -> None:
+    urn = "urn:pulumi:prod::platform::kubernetes:batch/v1:Job::platform-job"
+    steps = replaced({"urn": urn, "oldState": {}, "newState": {}}, *causes)
+    assert (violations([], steps, ALLOWED) == []) is passes
 
 
 @pytest.mark.parametrize("type_", ["mlops:local:Volume", "pulumi:providers:kubernetes"])
