@@ -13,11 +13,11 @@ from typing import Any
 import pulumi
 from pulumi.runtime import get_root_resource
 
-from ... import resources
+from ...plugin import sdk as plugin_sdk
 from ...sources import from_project
 from ...spec import SecretKeyRef
-from .. import Environment
-from . import manifests, names, settings
+from ..port import Environment
+from . import manifests, names, sdk, settings
 
 _KINDS = {
     "ConfigMap": "core.v1",
@@ -151,7 +151,7 @@ class Cluster:
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
         """A value of a Secret in the namespace. Who asks twice reads once."""
         if (of.name, of.key) not in self._read:
-            made = resources.ExistingSecret(
+            made = sdk.ExistingSecret(
                 # No Secret is called like this, so that no two of them are.
                 f"{of.name}/{of.key}",
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
@@ -185,8 +185,8 @@ class Cluster:
         """
         if self.rendered:
             return [self._make_namespace(None)] if self.settings.create_namespace else []
-        key = resources.GeneratedSecret("namespace-key", {"length": 16})
-        owner = resources.NamespaceOwner(
+        key = plugin_sdk.GeneratedSecret("namespace-key", {"length": 16})
+        owner = sdk.NamespaceOwner(
             "namespace-owner",
             {
                 "namespace": self.namespace,
