@@ -80,10 +80,11 @@ INTERRUPTED = {"mlops logs penguins-endpoint -f"}
 SUITE = {
     "make check": "pytest",
     "make test": "pytest",
-    "make test ARGS='tests/unit -k drift'": "pytest tests/unit -k drift",
-    "make test ARGS='-m \"not engine\"'": 'pytest -m "not engine"',
+    "make test ARGS='tests/unit -k drift'": "tests/unit -k drift",
+    "make test ARGS='-m \"not engine\"'": '-m "not engine"',
     "make test-kubernetes": "pytest -m kubernetes",
     "make bench": "tools/bench/run.py",
+    "make bench ARGS=--smoke": "tools/bench/run.py --smoke",
 }
 """By command."""
 
