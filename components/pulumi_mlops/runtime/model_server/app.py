@@ -154,7 +154,7 @@ class App:
             self._keep(inference, answer, arrived, latency)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:
-        """Count and log a prediction after the response. A failure here must not reach the client."""
+        """Count and log a prediction after the response. A failure must not reach the client."""
         try:
             self._metrics.count_classes(inference.classes(answer))
             if self._log is not None:

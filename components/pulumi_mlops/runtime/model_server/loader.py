@@ -119,7 +119,9 @@ def _not_registered(client: Any, name: str, version: str) -> str:
     versions = sorted((str(item.version) for item in found), key=int)
     if not versions:
         return f"model '{name}' has no registered versions; version {version} was requested"
-    return f"version {version} of model '{name}' is not registered; registered versions: {', '.join(versions)}"
+    return (
+        f"version {version} of model '{name}' is not registered; registered: {', '.join(versions)}"
+    )
 
 
 def load(settings: Settings, path: str) -> Inference:
