@@ -55,11 +55,24 @@ class Image(_Resource):
     _token = "mlops:index:Image"
 
 
+class ClusterIdentity(_Resource):
+    """Which cluster a stack is on."""
+
+    _token = "mlops:kubernetes:ClusterIdentity"
+    _outputs = ("identifier", "facts")
+
+
 class NamespaceOwner(_Resource):
     """Which stack a namespace of a cluster belongs to."""
 
     _token = "mlops:kubernetes:NamespaceOwner"
     _outputs = ("status",)
+
+
+class VolumeGuard(_Resource):
+    """Refuses an update that would replace a volume."""
+
+    _token = "mlops:kubernetes:VolumeGuard"
 
 
 class ExistingSecret(_Resource):

@@ -10,7 +10,7 @@ from typing import Any
 
 from pulumi_mlops.provider.handler import Context
 from pulumi_mlops.provider.kubernetes import wait
-from pulumi_mlops.provider.kubernetes.api import RefusedError
+from pulumi_mlops.provider.kubernetes.api import RefusedError, Where
 from pulumi_mlops.provider.kubernetes.ready import ReadyHandler, ReadyInputs
 
 from .provider_fixtures import Log, make_context
@@ -38,11 +38,15 @@ class FakeCluster:
     logs: dict[str, str] = field(default_factory=dict)
     previous_logs: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, Manifest] = field(default_factory=dict)
+    address: str = "https://cluster:6443"
     forbidden: set[str] = field(default_factory=set)
     refused: dict[tuple[str, str], Exception] = field(default_factory=dict)
     fails: Exception | None = None
     done: list[tuple[str, str]] = field(default_factory=list)
     applied: list[tuple[Manifest, str]] = field(default_factory=list)
+
+    where: Where = field(default_factory=Where)
 
     def at(self, namespace: str) -> FakeCluster:
         assert namespace == "team"
@@ -91,6 +95,19 @@ class FakeCluster:
         self.done.append(("create", name))
         self.objects[kind, name] = manifest
         return manifest
+
+    def read(self, path: str) -> Manifest:
+        """The object at a path."""
+        if self.fails is not None:
+            raise self.fails
+        if path in self.forbidden:
+            raise RefusedError("the cluster forbids it", 403)
+        if path not in self.paths:
+            raise RefusedError("the cluster refused: not found", 404)
+        return self.paths[path]
+
+    def server(self) -> str:
+        return self.address
 
     def delete(self, kind: str, name: str) -> None:
         self.done.append(("delete", name))

@@ -61,7 +61,7 @@ class MlopsProvider(api.Provider):
         self._data_dir: str | None = None
         self._clusters = Clusters(None)
         self._known_ids: set[str] = set()
-        self._made: dict[tuple[str, str], str] = {}
+        self._made: set[tuple[str, str]] = set()
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
@@ -111,7 +111,9 @@ class MlopsProvider(api.Provider):
             )
         )
         inputs = handler.inputs.model_validate(new)
-        replaces = handler.replaces({_top(path) for path, _ in found}, old, inputs)
+        changed = {_top(path) for path, _ in found}
+        await self._run(handler.refuse_change, ctx, changed, old, inputs)
+        replaces = handler.replaces(changed, old, inputs)
         detailed = {
             path: api.PropertyDiff(
                 _REPLACING[kind] if _top(path) in replaces else kind, input_diff=True
@@ -143,7 +145,7 @@ class MlopsProvider(api.Provider):
             )
         resource_id, outputs = await self._run(handler.create, ctx, new)
         self._known_ids.add(resource_id)
-        self._made[handler.token, resource_id] = request.urn
+        self._made.add((handler.token, resource_id))
         return api.CreateResponse(resource_id, _state(handler, request.properties, outputs))
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
@@ -184,9 +186,9 @@ class MlopsProvider(api.Provider):
     async def delete(self, request: api.DeleteRequest) -> None:
         handler = self._handler(request.urn)
         ctx = self._context(request.urn, _all(request), request.timeout)
-        if self._made.get((handler.token, request.resource_id), request.urn) != request.urn:
-            # It moved to another place of the program without an alias: what this update made
-            # there a moment ago is the same thing, and it stays.
+        if (handler.token, request.resource_id) in self._made:
+            # This update created the same object a moment ago: the resource was replaced under a
+            # fixed name (`pulumi up --replace`), or moved to another URN without an alias.
             return
         await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
 

@@ -8,9 +8,11 @@ from .generated_secret import GeneratedSecretHandler
 from .handler import Handler
 from .image import ImageHandler
 from .kubernetes.existing_secret import ExistingSecretHandler
+from .kubernetes.identity import ClusterIdentityHandler
 from .kubernetes.owner import NamespaceOwnerHandler
 from .kubernetes.ready import ReadyHandler
 from .kubernetes.stored_secret import StoredSecretHandler
+from .kubernetes.volume_guard import VolumeGuardHandler
 from .local.environment import EnvironmentHandler
 from .local.file import FileHandler
 from .local.process import ProcessHandler
@@ -27,6 +29,7 @@ def handlers() -> list[Handler[Any]]:
     return [
         BucketHandler(),
         ModelVersionHandler(),
+        ClusterIdentityHandler(),
         EnvironmentHandler(),
         ExistingSecretHandler(),
         FileHandler(),
@@ -39,5 +42,6 @@ def handlers() -> list[Handler[Any]]:
         RunHandler(),
         SecretHandler(),
         StoredSecretHandler(),
+        VolumeGuardHandler(),
         VolumeHandler(),
     ]

@@ -216,6 +216,18 @@ class ClusterApi:
         """The answer to one request."""
         return self._wait(self._ask(method, path, options))
 
+    def read(self, path: str) -> Manifest:
+        """The object at a path; raises RefusedError when there is none."""
+        return self._objects("GET", path)
+
+    def server(self) -> str:
+        """The address of the API server, as the kubeconfig has it."""
+
+        async def address() -> str:
+            return str((await self._connected()).auth.server)
+
+        return self._wait(address())
+
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
             found = self.ask(method, path, **options).json()
