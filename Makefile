@@ -65,11 +65,7 @@ bench: $(VENV)/.engine ## measure
 	$(TEST_ENV) $(PY) tools/bench/run.py $(ARGS)
 
 clean: ## remove what can be made again; state and passphrase in .mlops are kept
-	@for file in .mlops/state/.pulumi/stacks/*/*.json; do \
-		name=$$(basename "$$file" .json); \
-		if [ -e "$$file" ] && ! grep -q '^ *mlops:target: *kubernetes' "stacks/Pulumi.$$name.yaml" 2>/dev/null; then \
-			echo "error: $$name is still up and runs from $(VENV); first: make down STACK=$$name" >&2; exit 1; \
-		fi; done
+	@[ ! -x $(PY) ] || $(stack) clean
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.synced: requirements.lock pyproject.toml tools/venv.sh

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import yaml
 
 from pulumi_mlops.cli.checks import without_credentials
+from pulumi_mlops.targets import registry
 
 SALT = re.compile(r"^encryptionsalt:.*\n?", re.MULTILINE)
 
@@ -135,27 +136,32 @@ def config_file(project: Path, stack: str) -> Path:
     return folder / f"Pulumi.{stack}.yaml"
 
 
-def runs_here(file: Path) -> bool:
-    """Whether an environment's target is this machine."""
-    try:
+def target_of(file: Path) -> registry.TargetPackage:
+    """The target of an environment; the default one when its file cannot be read."""
+    name = registry.DEFAULT
+    # The engine and the program say what is wrong with the file.
+    with contextlib.suppress(yaml.YAMLError, AttributeError, OSError):
         config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
-    except (yaml.YAMLError, AttributeError):
-        return True  # the engine says what is wrong with it
-    return str(config.get("mlops:target", "local")) == "local"
+        name = str(config.get("mlops:target", name))
+    try:
+        return registry.load(name)
+    except registry.UnknownTargetError:
+        return registry.load(registry.DEFAULT)
 
 
 def fetching(project: Path, file: Path, base: Mapping[str, str]) -> dict[str, str]:
     """Whether the engine may fetch plugins, as the environment's target needs it.
 
-    On this machine nothing has to be fetched, and looking for the plugin of an SDK that is only
+    Where a target needs no further plugin, looking for the plugin of an SDK that is only
     installed takes seconds in a closed network.
     """
     key = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
-    if runs_here(file):
+    if not target_of(file).plugins:
         return {} if key in base else {key: "true"}
     # A shell of `make env` has it from an environment of this machine: the user did not set it.
     shell = project / "stacks" / f"Pulumi.{base.get('PULUMI_STACK', '')}.yaml"
-    return {key: "false"} if base.get(key) == "true" and shell.exists() and runs_here(shell) else {}
+    inherited = base.get(key) == "true" and shell.exists() and not target_of(shell).plugins
+    return {key: "false"} if inherited else {}
 
 
 def without_salt(text: str) -> str:

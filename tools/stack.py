@@ -33,9 +33,9 @@ from checkout import (
     fetching,
     prepare,
     refuse_two_states,
-    runs_here,
     say,
     settings,
+    target_of,
     untouched,
     uses_own_backend,
 )
@@ -191,7 +191,7 @@ def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
         return 0
     checked(["stack", "rm", "--yes", "--preserve-config", stack], env)
     stays = [f"stacks/Pulumi.{stack}.yaml"]
-    if not runs_here(config_file(PROJECT, stack)):
+    if not target_of(config_file(PROJECT, stack)).on_this_machine:
         stays.append("the namespace, unless it is to be deleted")
     # The data that was to be kept; a stack without any leaves no folder.
     for what, folder in (("data", "volumes"), ("secrets", "secrets")):
@@ -225,12 +225,23 @@ def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
 
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Show where everything of the environment is."""
-    here = runs_here(config_file(PROJECT, stack))
+    here = target_of(config_file(PROJECT, stack)).on_this_machine
     there = exists(stack, env)
     data = kept(resources(stack, env)) if there and not here else []
     print(summary(stack, outputs(stack, env) if there and not data else {}, here=here))
     if data:
         print(told(stack, data))
+    return 0
+
+
+def refuse_clean() -> int:
+    """Refuse to remove `.venv` while it runs programs of an environment on this machine."""
+    states = (PROJECT / ".mlops" / "state" / ".pulumi" / "stacks").glob("*/*.json")
+    for name in sorted(file.stem for file in states):
+        # A state without its stack file may be of any target: the safe answer is this machine.
+        if target_of(PROJECT / "stacks" / f"Pulumi.{name}.yaml").on_this_machine:
+            say(f"error: {name} is still up and runs from .venv; first: make down STACK={name}")
+            return 1
     return 0
 
 
@@ -254,8 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.__doc__)
     commands.add_parser("env", help=print_env.__doc__)
+    commands.add_parser("clean", help=refuse_clean.__doc__)
     commands.add_parser("run", help="Run the command after -- with the settings.")
     options = parser.parse_args(given[:cut])
+    if options.command == "clean":
+        return refuse_clean()
     try:
         found = settings(PROJECT, os.environ)
         env = {**os.environ, **found}

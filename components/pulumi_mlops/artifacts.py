@@ -10,7 +10,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
-from .targets import (
+from .targets.port import (
     BucketSpec,
     EnvironmentSpec,
     Health,

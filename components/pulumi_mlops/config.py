@@ -17,9 +17,8 @@ from .monitoring import MonitoringStackSettings
 from .serving import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
-from .targets import ADAPTERS
-from .targets.kubernetes.settings import KubernetesSettings
-from .targets.kubernetes.settings import load as kubernetes
+from .targets import registry
+from .targets.port import stack_settings
 from .tracking import TrackingServerSettings
 from .training import PipelineSettings, TrainingRunnerSettings, requirements_of, source_folder
 
@@ -151,7 +150,7 @@ def load(project: str | None = None) -> PlatformConfig:
     for key, text in pulumi.runtime.config.CONFIG.get().items():
         namespace, _, part = key.partition(":")
         if namespace == "mlops" and part not in _SETTINGS:
-            wrong.append(f"mlops.{part}: {no_such('setting', part, _SETTINGS)}")
+            wrong += _target_problems(part)
         if namespace != project:
             continue
         values[part] = _value(text)
@@ -166,16 +165,28 @@ def load(project: str | None = None) -> PlatformConfig:
                 wrong.append(f"{project}.{part}: has a secret: only {places} may have one")
                 del values[part]
     try:
-        kubernetes()
-    except pulumi.RunError as error:
-        wrong.append(str(error))
-    try:
         config = parse(values, project)
     except pulumi.RunError as error:
         wrong.append(str(error))
     if wrong:
         raise pulumi.RunError("\n".join(wrong))
     return config
+
+
+def _target_problems(name: str) -> list[str]:
+    """What is wrong with `mlops:<name>`, the settings of a target."""
+    try:
+        model = registry.load(name).settings()
+    except registry.UnknownTargetError:
+        model = None
+    if model is None:
+        known = [*_SETTINGS, *(each for each in registry.names() if registry.load(each).settings())]
+        return [f"mlops.{name}: {no_such('setting', name, known)}"]
+    try:
+        stack_settings(name, model)
+    except pulumi.RunError as error:
+        return [str(error)]
+    return []
 
 
 def _value(text: str) -> typing.Any:
@@ -212,11 +223,10 @@ def _hidden(values: typing.Any, keys: Collection[str]) -> typing.Any:
 _SECRETS = {"artifacts": _secret_keys, "tracking": _secret_database, "training": _secret_env}
 _SETTINGS = {
     "target": {
-        "enum": sorted(ADAPTERS),
+        "anyOf": [{"enum": registry.names("pulumi-mlops")}, {"type": "string"}],
         "description": "Where the platform runs.",
-        "default": "local",
+        "default": registry.DEFAULT,
     },
-    "kubernetes": {"$ref": "#/$defs/KubernetesSettings"},
     "dataDir": {
         "type": "string",
         "description": "Where local resources keep their files; `.mlops` beside Pulumi.yaml "
@@ -247,11 +257,14 @@ def json_schema(project: str = "platform") -> dict[str, typing.Any]:
     `python -m pulumi_mlops.config > stacks/schema.json` writes it.
     """
     schema = PlatformConfig.model_json_schema(schema_generator=_Schema)
-    cluster = KubernetesSettings.model_json_schema(schema_generator=_Schema)
-    schema["$defs"]["KubernetesSettings"] = cluster
+    targets = {}
+    for name in registry.names("pulumi-mlops"):
+        if (model := registry.load(name).settings()) is not None:
+            targets[f"mlops:{name}"] = {"$ref": f"#/$defs/{model.__name__}"}
+            schema["$defs"][model.__name__] = model.model_json_schema(schema_generator=_Schema)
     definitions = schema.pop("$defs")
     properties = {f"{project}:{key}": value for key, value in schema["properties"].items()}
-    properties |= {f"mlops:{key}": value for key, value in _SETTINGS.items()}
+    properties |= {f"mlops:{key}": value for key, value in _SETTINGS.items()} | targets
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Stack configuration of a pulumi-mlops platform",

@@ -9,7 +9,14 @@ import pulumi
 from pydantic import Field
 
 from .spec import Number, Port, ResourceSettings, Spec
-from .targets import EnvironmentSpec, Health, ServiceSpec, resolve, resources_of, runtime_folder
+from .targets.port import (
+    EnvironmentSpec,
+    Health,
+    ServiceSpec,
+    resolve,
+    resources_of,
+    runtime_folder,
+)
 from .training import requirements_of
 
 

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 
 import pulumi
 
-from . import resources
 from .artifacts import ArtifactStore
 from .config import PlatformConfig, check_files, parse
 from .monitoring import MonitoringStack
 from .serving import ServingEndpoint
 from .spec import Checked, Spec
-from .targets import resolve
+from .targets.port import resolve
 from .tracking import TrackingServer
 from .training import Pipeline, TrainingRunner
 
@@ -92,12 +91,9 @@ class MlopsPlatform(pulumi.ComponentResource):
                 lambda both: {**both[0], **both[1]}
             )
         )
-        self.client_file = resources.File(
-            f"{name}-client-env",
-            {"fileName": "client.env", "content": self.client_env.apply(_sourced)},
-            child,
-        )
-        self.logs_dir = resolve().logs_dir()
+        target = resolve()
+        self.client_settings = target.client_settings(f"{name}-client-env", self.client_env, child)
+        self.logs_dir = target.logs_dir()
         self.register_outputs({"tracking_url": self.tracking.url})
 
     def export(self) -> None:
@@ -121,7 +117,7 @@ class MlopsPlatform(pulumi.ComponentResource):
             pulumi.export("try_it", next(iter(self.endpoints.values())).try_it)
         pulumi.export("dashboard_url", self.monitoring.url if self.monitoring else None)
         pulumi.export("client_env", self.client_env)
-        pulumi.export("client_env_file", self.client_file.output("path"))
+        pulumi.export("client_env_file", self.client_settings.path)
         pulumi.export("logs_dir", self.logs_dir)
 
     async def registered(self) -> None:
@@ -137,11 +133,3 @@ def _args(part: Spec, *, leave_out: str = "", **wiring: typing.Any) -> typing.An
     """A component's args: the settings that were set, and what connects it to the others."""
     settings = {name: getattr(part, name) for name in part.model_fields_set if name != leave_out}
     return Checked({**settings, **wiring})
-
-
-def _sourced(env: Mapping[str, str]) -> str:
-    lines = ["# Made by pulumi-mlops; `source` it to work with the platform."]
-    for key, value in sorted(env.items()):
-        quoted = value.replace("'", "'\\''")
-        lines.append(f"export {key}='{quoted}'")
-    return "\n".join(lines) + "\n"

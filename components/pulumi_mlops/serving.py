@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from .artifacts import ArtifactStore
 from .sources import find_project
 from .spec import NoBool, Number, Port, ResourceSettings, Spec, Whole, located
-from .targets import (
+from .targets.port import (
     Backend,
     EnvironmentSpec,
     Health,

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
 from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
-from .targets import (
+from .targets.port import (
     Database,
     DatabaseSpec,
     Environment,

@@ -13,7 +13,7 @@ from . import crontab
 from .artifacts import ArtifactStore
 from .sources import find_project
 from .spec import Number, ResourceSettings, SecretInput, SecretText, Spec, Whole, must_be
-from .targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of, text_of
+from .targets.port import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of, text_of
 from .tracking import TrackingServer
 
 Parameter = str | int | float | bool

@@ -31,8 +31,9 @@ import boto3
 import psutil
 import yaml
 
-from pulumi_mlops.provider.local import ports
-from pulumi_mlops.provider.local.stackdir import StackDir, read_json
+from pulumi_mlops.files import read_json
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLATFORM = (REPOSITORY / "stacks" / "__main__.py").read_text()

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from uv import find_uv_bin
 
-from pulumi_mlops.provider.local.stackdir import StackDir
+from pulumi_mlops.stackdir import StackDir
 
 sys.path.insert(0, str(Path(__file__).parent))
 from platform_project import belonging_to, claims
@@ -76,7 +76,7 @@ def test_the_wheel_says_what_it_needs_and_brings(wheel: Path) -> None:
     assert any(line.startswith("pulumi<4,>=") for line in needed)
     # What only tests and sample pipelines use is nothing that a user has to install.
     assert not [line for line in needed if line.startswith(("mlflow", "pytest", "scikit-learn"))]
-    assert "pulumi-resource-mlops = pulumi_mlops.provider.__main__:main" in entries
+    assert "pulumi-resource-mlops = pulumi_mlops.plugin.__main__:main" in entries
 
 
 @dataclass

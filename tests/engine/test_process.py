@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.local import supervisord
-from pulumi_mlops.provider.local.process import ProcessHandler, ProcessInputs
-from pulumi_mlops.provider.local.stackdir import StackDir, remove_tree
-from pulumi_mlops.provider.local.supervisor import Supervisor
+from pulumi_mlops.files import remove_tree
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import supervisord
+from pulumi_mlops.targets.local.host.supervisor import Supervisor
+from pulumi_mlops.targets.local.resources.process import ProcessHandler, ProcessInputs
 
 pytestmark = pytest.mark.engine
 

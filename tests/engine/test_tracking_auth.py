@@ -15,10 +15,10 @@ import httpx
 import pytest
 from platform_project import Commands, Project, Stack, exposed, files_with
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.local.stackdir import StackDir
-from pulumi_mlops.provider.model_version import ModelVersionHandler
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.plugin.model_version import ModelVersionHandler
+from pulumi_mlops.stackdir import StackDir
 
 pytestmark = pytest.mark.engine
 

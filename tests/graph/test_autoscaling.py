@@ -13,7 +13,7 @@ import pulumi
 import pytest
 
 import pulumi_mlops as mlops
-from pulumi_mlops.targets import EnvironmentSpec, ServiceSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, ServiceSpec, resolve
 
 CONFIG = {
     "mlops:target": "kubernetes",

@@ -314,7 +314,7 @@ def test_a_schedule_makes_a_scheduler(provision: Any, project: Path) -> None:
     assert graph["train-job"].inputs["runOnChange"] is False
     scheduler = graph["train-schedule"]
     assert scheduler.inputs["command"][2:] == [
-        "pulumi_mlops.provider.local.scheduler", "--job", "train-job",
+        "pulumi_mlops.targets.local.host.scheduler", "--job", "train-job",
         "--cron", "0 3 * * mon,tue,wed,thu,fri", "--timezone", "Europe/Berlin",
     ]  # fmt: skip
     assert graph["train-job"].urn in scheduler.depends_on

@@ -11,7 +11,7 @@ import pytest
 
 import pulumi_mlops as mlops
 from pulumi_mlops import artifacts, monitoring, platform, serving, tracking, training
-from pulumi_mlops.targets import EnvironmentSpec, JobSpec, ServiceSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, JobSpec, ServiceSpec, resolve
 
 
 def config(**kubernetes: Any) -> dict[str, str]:

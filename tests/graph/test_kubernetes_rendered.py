@@ -11,7 +11,7 @@ import pulumi
 import pytest
 
 import pulumi_mlops as mlops
-from pulumi_mlops.targets import EnvironmentSpec, ServiceSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, ServiceSpec, resolve
 
 from .conftest import Graph
 from .test_kubernetes_objects import opened

@@ -25,8 +25,8 @@ from pulumi_mlops.images import catalog
 from pulumi_mlops.images.catalog import Image
 from pulumi_mlops.images.context import Recipe
 from pulumi_mlops.images.options import BuildOptions
-from pulumi_mlops.provider.image import ImageHandler, ImageInputs
-from pulumi_mlops.targets import runtime_folder
+from pulumi_mlops.plugin.image import ImageHandler, ImageInputs
+from pulumi_mlops.targets.port import runtime_folder
 
 from ..unit.provider_fixtures import make_context
 

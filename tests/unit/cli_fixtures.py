@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 
-from pulumi_mlops.provider.local import health, jobs, ports
-from pulumi_mlops.provider.local.stackdir import StackDir, remove_tree
-from pulumi_mlops.provider.local.supervisor import Program, Supervisor
+from pulumi_mlops.files import remove_tree
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import health, jobs, ports
+from pulumi_mlops.targets.local.host.supervisor import Program, Supervisor
 
 SECRET = "the-secret-of-the-program"
 SERVER = """

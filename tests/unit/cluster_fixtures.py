@@ -11,15 +11,15 @@ from typing import Any
 
 import httpx
 
-from pulumi_mlops.provider.kubernetes.api import RefusedError, Where
-from pulumi_mlops.provider.kubernetes.pods import Manifest
+from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.pods import Manifest
 
 NAMESPACE = "team"
 _STAMP = "2026-11-23T08:00:{:02}Z"
 
 
 class FakeApi:
-    """Answers as provider/kubernetes/api.py does."""
+    """Answers as targets/kubernetes/api/client.py does."""
 
     def __init__(self) -> None:
         self.where = Where(NAMESPACE)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.kubernetes import wait
-from pulumi_mlops.provider.kubernetes.api import RefusedError, Where
-from pulumi_mlops.provider.kubernetes.ready import ReadyHandler, ReadyInputs
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.resources import wait
+from pulumi_mlops.targets.kubernetes.resources.ready import ReadyHandler, ReadyInputs
 
 from .provider_fixtures import Log, make_context
 
@@ -45,7 +45,6 @@ class FakeCluster:
     fails: Exception | None = None
     done: list[tuple[str, str]] = field(default_factory=list)
     applied: list[tuple[Manifest, str]] = field(default_factory=list)
-
     where: Where = field(default_factory=Where)
 
     def at(self, namespace: str) -> FakeCluster:
@@ -156,9 +155,13 @@ class Ready:
     ctx: Context
     log: Log
 
+    @property
+    def handler(self) -> ReadyHandler:
+        return ReadyHandler(self.cluster)  # type: ignore[arg-type]
+
     def create(self, kind: str = "Deployment", **inputs: Any) -> dict[str, Any]:
         given = {"kind": kind, "namespace": "team", "name": "tool", **inputs}
-        return ReadyHandler().create(self.ctx, ReadyInputs.model_validate(given))[1]
+        return self.handler.create(self.ctx, ReadyInputs.model_validate(given))[1]
 
 
 def begin(root: Path, monkeypatch: Any, *steps: Step | None) -> Ready:
@@ -166,7 +169,7 @@ def begin(root: Path, monkeypatch: Any, *steps: Step | None) -> Ready:
     cluster, log, waiting = FakeCluster(), Log(), Waiting(steps)
     monkeypatch.setattr(wait, "time", waiting)
     made = make_context(root, "mlops:kubernetes:Ready", log=log)
-    ctx = replace(made, clusters=cluster, cancelled=waiting)  # type: ignore[arg-type]
+    ctx = replace(made, cancelled=waiting)  # type: ignore[arg-type]
     return Ready(cluster, ctx, log)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pulumi_mlops.provider.handler import Context, Handler
-from pulumi_mlops.provider.local.stackdir import StackDir
+from pulumi_mlops.plugin.handler import Context, Handler
+from pulumi_mlops.stackdir import StackDir
 
 
 @dataclass

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.cli import main
-from pulumi_mlops.cli.cluster import follow, inventory
-from pulumi_mlops.cli.selection import ClusterStack, Stack, UsageError, find_target
-from pulumi_mlops.provider.kubernetes.pods import Manifest
+from pulumi_mlops.cli.selection import UsageError, find_stack
+from pulumi_mlops.targets.kubernetes.api.pods import Manifest
+from pulumi_mlops.targets.kubernetes.operations import follow, inventory
 
 from .cluster_fixtures import (
     FakeApi,
@@ -315,19 +315,19 @@ def test_an_interrupted_run_is_ended(api: FakeApi, capsys: pytest.CaptureFixture
 
 def test_a_stack_of_a_cluster_is_known_by_its_file(tmp_path: Path) -> None:
     project = made_project(tmp_path, kubeconfig="here/kubeconfig", context="c")
-    found = find_target(project, "prod")
-    assert isinstance(found, ClusterStack)
+    found = find_stack(project, "prod")
+    assert found.target == "kubernetes"
     assert (found.project, found.files) == ("shop", project / ".mlops" / "prod")
     where = inventory.connect(found).where
     assert (where.namespace, where.context) == ("team", "c")
     assert where.kubeconfig == str(project / "here" / "kubeconfig")
-    with pytest.raises(UsageError, match="--stack takes those of a cluster: prod"):
-        find_target(project, None)
+    with pytest.raises(UsageError, match=r"no stack in .*configured, with no files here: prod"):
+        find_stack(project, None)
     (project / ".mlops" / "prod" / "images").mkdir(parents=True)
-    assert isinstance(find_target(project, None), ClusterStack)
+    assert find_stack(project, None).name == "prod"
     (project / ".mlops" / "dev" / "programs").mkdir(parents=True)
     (project / "Pulumi.dev.yaml").write_text("config: {mlops:target: local}\n# not kubernetes\n")
-    assert isinstance(find_target(project, "dev"), Stack)
+    assert find_stack(project, "dev").target == "local"
 
 
 def test_a_stack_of_this_machine_pays_nothing_for_clusters(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_stack_of_this_machine_pays_nothing_for_clusters(tmp_path: Path) -> No
     program = (
         "import sys; from pulumi_mlops.cli import main\n"
         "main(['status', '--stack', 'dev'])\n"
-        "print([name for name in ('kr8s', 'pulumi_mlops.cli.cluster') if name in sys.modules])"
+        "print([name for name in sys.modules if 'kr8s' in name or 'kubernetes' in name])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.cli.checks import Check
-from pulumi_mlops.cli.cluster import checks, inventory
-from pulumi_mlops.cli.selection import ClusterStack, find_target
+from pulumi_mlops.cli.selection import Stack, find_stack
 from pulumi_mlops.images import registry
-from pulumi_mlops.provider.errors import UnreachableError
+from pulumi_mlops.plugin.errors import UnreachableError
+from pulumi_mlops.targets.kubernetes.operations import checks, inventory
 
 from .cluster_fixtures import FakeApi, made_project
 
@@ -27,9 +27,8 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApi:
     return made
 
 
-def _stack(**settings: Any) -> ClusterStack:
-    stack = find_target(made_project(Path.cwd(), **settings), "prod")
-    assert isinstance(stack, ClusterStack)
+def _stack(**settings: Any) -> Stack:
+    stack = find_stack(made_project(Path.cwd(), **settings), "prod")
     return stack
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pulumi_mlops.cli import main
-from pulumi_mlops.cli.cluster import client, connect, inventory
-from pulumi_mlops.cli.selection import ClusterStack, find_target
-from pulumi_mlops.provider.errors import UnreachableError
+from pulumi_mlops.cli.selection import find_stack
+from pulumi_mlops.plugin.errors import UnreachableError
+from pulumi_mlops.targets.kubernetes.operations import client, connect, inventory
 
 from .cluster_fixtures import FakeApi, deployment, labels, made_project, metadata, service
 
@@ -127,8 +127,7 @@ def test_where_pulumi_ran_elsewhere_the_cluster_knows_the_variables(api: FakeApi
                           "data": {"MLFLOW_TRACKING_URI": uri, "OTHER": "x"}})  # fmt: skip
     api.add("Secret", {"metadata": metadata("s", marks),
                        "data": {"AWS_SECRET_ACCESS_KEY": "c2VjcmV0"}})  # fmt: skip
-    stack = find_target(Path.cwd(), "prod")
-    assert isinstance(stack, ClusterStack)
+    stack = find_stack(Path.cwd(), "prod")
     found = client.variables(api, stack)  # type: ignore[arg-type]
     assert found == {"MLFLOW_TRACKING_URI": uri, "AWS_SECRET_ACCESS_KEY": "secret"}
     local = client.all_local(found, {"shop-tracking-server.team.svc:8080": "127.0.0.1:1"})
@@ -182,4 +181,4 @@ def test_a_stack_of_this_machine_needs_no_tunnels(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".mlops" / "dev" / "programs").mkdir(parents=True)
     assert main(["connect", "--stack", "dev"]) == 2
-    assert "runs on this machine" in capsys.readouterr().err
+    assert "reached from this machine without tunnels" in capsys.readouterr().err

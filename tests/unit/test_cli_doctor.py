@@ -14,11 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pulumi_mlops.cli import checks_engine, checks_machine, checks_stack, doctor, main
+from pulumi_mlops.cli import checks_engine, checks_machine, doctor, main
 from pulumi_mlops.cli.checks import Check, guarded, ok, output_of, without_credentials, wrong
-from pulumi_mlops.provider.local import launch, ports
-from pulumi_mlops.provider.local.stackdir import StackDir, remove_tree
-from pulumi_mlops.provider.local.supervisor import Supervisor
+from pulumi_mlops.files import remove_tree
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import launch, ports
+from pulumi_mlops.targets.local.host.supervisor import Supervisor
+from pulumi_mlops.targets.local.operations import checks as checks_stack
+from pulumi_mlops.targets.local.operations import checks_machine as local_machine
 
 from .cli_fixtures import SECRET, end, made_stack, server, started, until
 
@@ -142,10 +145,15 @@ def test_a_plugin_that_is_not_there_or_does_not_start(project: Path, tmp_path: P
 
 
 def test_this_machine_runs_what_the_tests_run_on() -> None:
-    found = [*checks_machine.python(), *checks_machine.haproxy(), *checks_machine.disk(Path("/"))]
+    found = [
+        *checks_machine.python(),
+        *local_machine.uv(),
+        *local_machine.haproxy(),
+        *local_machine.disk(Path("/")),
+    ]
     names = {"Python": "ok", "uv": "ok", "HAProxy": "ok"}
     assert {name: _verdicts(found)[name] for name in names} == names
-    assert _verdicts(checks_machine.system())["system"] == "ok"
+    assert _verdicts(local_machine.system())["system"] == "ok"
 
 
 def test_an_index_that_does_not_answer_is_told_without_its_password(
@@ -159,7 +167,7 @@ def test_an_index_that_does_not_answer_is_told_without_its_password(
         monkeypatch.setenv("UV_DEFAULT_INDEX", address)
         monkeypatch.setenv("UV_NO_CONFIG", "1")
         monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-        (found,) = checks_machine.index()
+        (found,) = local_machine.index()
     assert found.verdict == "wrong"
     assert "http://127.0.0.1" in found.message
     assert SECRET not in str(found)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulumi_mlops.cli import main
-from pulumi_mlops.cli.logs import Followed
+from pulumi_mlops.targets.local.operations.logs import Followed
 
 from .cli_fixtures import end
 

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from pulumi_mlops.cli import main
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.local import jobs
-from pulumi_mlops.provider.local.stackdir import StackDir
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import jobs
 
 from .cli_fixtures import SECRET, end, job, made_stack, until
 

@@ -131,4 +131,4 @@ def test_a_stack_of_this_machine_is_refused(
 ) -> None:
     (project / ".mlops" / "dev" / "programs").mkdir(parents=True)
     assert main(["secrets", "--stack", "dev"]) == 2
-    assert "dev runs on this machine and has no Secrets" in capsys.readouterr().err
+    assert "dev renders no manifests" in capsys.readouterr().err

@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from pulumi_mlops.cli import main
-from pulumi_mlops.cli.condition import examine
-from pulumi_mlops.provider.local import jobs
-from pulumi_mlops.provider.local.router import Router, Wanted
-from pulumi_mlops.provider.local.stackdir import StackDir
-from pulumi_mlops.provider.local.supervisor import Supervisor
 from pulumi_mlops.runtime.router import haproxy
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import jobs
+from pulumi_mlops.targets.local.host.router import Router, Wanted
+from pulumi_mlops.targets.local.host.supervisor import Supervisor
+from pulumi_mlops.targets.local.operations.condition import examine
 
 from .cli_fixtures import SECRET, job, made_stack, server, started, until
 from .provider_fixtures import make_context

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.generated_secret import (
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.generated_secret import (
     GeneratedSecretHandler,
     GeneratedSecretInputs,
     generate,

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pulumi_mlops.provider.local.route import RouteInputs
-from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.plugin.values import UNKNOWN
 from pulumi_mlops.runtime.router import haproxy
 from pulumi_mlops.runtime.router.haproxy import Service, Settings
+from pulumi_mlops.targets.local.resources.route import RouteInputs
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 PATHS = st.from_regex(r"/[!-~]{0,40}", fullmatch=True)

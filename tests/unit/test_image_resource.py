@@ -12,9 +12,9 @@ import pytest
 from pulumi_mlops.images import catalog, registry
 from pulumi_mlops.images.engine import Engine
 from pulumi_mlops.images.options import ImageError
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.image import ImageHandler, ImageInputs
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.plugin.image import ImageHandler, ImageInputs
 
 from .images_fixtures import FakeDocker, recipe
 from .provider_fixtures import make_context

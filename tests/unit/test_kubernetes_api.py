@@ -16,13 +16,9 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.kubernetes import api as api_module
-from pulumi_mlops.provider.kubernetes.api import (
-    ClusterApi,
-    RefusedError,
-    Where,
-)
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes.api import client as api_module
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, RefusedError, Where
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cluster"))

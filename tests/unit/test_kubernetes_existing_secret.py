@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.kubernetes.api import RefusedError
-from pulumi_mlops.provider.kubernetes.existing_secret import (
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.targets.kubernetes.api.client import Clusters, RefusedError
+from pulumi_mlops.targets.kubernetes.resources.existing_secret import (
     ExistingSecretHandler,
     ExistingSecretInputs,
 )
@@ -20,7 +19,7 @@ from pulumi_mlops.provider.kubernetes.existing_secret import (
 from .kubernetes_fixtures import FakeCluster
 from .provider_fixtures import Log, make_context
 
-HANDLER = ExistingSecretHandler()
+HANDLER = ExistingSecretHandler(Clusters())
 WHERE = {"namespace": "team", "name": "db", "key": "url"}
 INPUTS = ExistingSecretInputs.model_validate(WHERE)
 STATE = {**WHERE, "value": "hush"}
@@ -39,9 +38,10 @@ def log() -> Log:
 
 
 @pytest.fixture
-def ctx(tmp_path: Path, cluster: FakeCluster, log: Log) -> Context:
+def ctx(tmp_path: Path, cluster: FakeCluster, log: Log, monkeypatch: pytest.MonkeyPatch) -> Context:
     made = make_context(tmp_path, HANDLER.token, parents="", log=log)
-    return replace(made, clusters=cluster)  # type: ignore[arg-type]
+    monkeypatch.setattr(HANDLER, "_clusters", cluster)
+    return made
 
 
 def keep(cluster: FakeCluster, **values: bytes) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.kubernetes import explain
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.targets.kubernetes.api import explain
 
 from .kubernetes_fixtures import (
     FakeCluster,

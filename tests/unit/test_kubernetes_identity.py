@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.kubernetes.api import RefusedError, Where
-from pulumi_mlops.provider.kubernetes.identity import (
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.resources.cluster_identity import (
     ClusterFacts,
     ClusterIdentityHandler,
     ClusterIdentityInputs,
@@ -19,7 +18,6 @@ from pulumi_mlops.provider.kubernetes.identity import (
 from .kubernetes_fixtures import FakeCluster
 from .provider_fixtures import Log, make_context
 
-HANDLER = ClusterIdentityHandler()
 SYSTEM = "api/v1/namespaces/kube-system"
 AUTHORITY = "api/v1/namespaces/team/configmaps/kube-root-ca.crt"
 INPUTS = ClusterIdentityInputs(namespace="team")
@@ -41,22 +39,42 @@ def limited(cluster: FakeCluster) -> FakeCluster:
     return cluster
 
 
-def on(root: Path, cluster: FakeCluster) -> Any:
-    made = make_context(root, HANDLER.token, parents="", log=Log())
-    return replace(made, clusters=cluster)  # type: ignore[arg-type]
+class On:
+    """The handler as the plugin calls it with a kubeconfig of this cluster."""
+
+    def __init__(self, root: Path, cluster: FakeCluster) -> None:
+        self.handler = ClusterIdentityHandler(cluster)  # type: ignore[arg-type]
+        self.ctx = make_context(root, self.handler.token, parents="", log=Log())
+
+    def create(self) -> tuple[str, dict[str, Any]]:
+        return self.handler.create(self.ctx, INPUTS)
+
+    def preview(self, old: dict[str, Any] | None) -> dict[str, Any]:
+        return self.handler.preview(self.ctx, INPUTS, old)
+
+    def drift(self, state: dict[str, Any]) -> dict[str, str]:
+        return self.handler.drift(self.ctx, state["identifier"], state)
+
+    def read(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        return self.handler.read(self.ctx, state["identifier"], state)
+
+
+def outputs(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: state[key] for key in ClusterIdentityHandler.outputs}
 
 
 def created(root: Path, cluster: FakeCluster) -> dict[str, Any]:
-    resource_id, outputs = HANDLER.create(on(root, cluster), INPUTS)
-    assert resource_id == outputs["identifier"]
-    return {"namespace": "team", **outputs}
+    resource_id, made = On(root, cluster).create()
+    assert resource_id == made["identifier"]
+    return {"namespace": "team", **made}
 
 
 def refusal(root: Path, cluster: FakeCluster, state: dict[str, Any]) -> str:
     told = set()
-    for work in (HANDLER.drift, HANDLER.read):
+    on = On(root, cluster)
+    for work in (on.drift, on.read):
         with pytest.raises(ResourceError) as refused:
-            work(on(root, cluster), state["identifier"], state)
+            work(state)
         told.add(str(refused.value))
     (text,) = told
     return text
@@ -65,9 +83,7 @@ def refusal(root: Path, cluster: FakeCluster, state: dict[str, Any]) -> str:
 def test_the_identifier_is_the_uid_of_kube_system(tmp_path: Path) -> None:
     state = created(tmp_path, a_cluster())
     assert state["identifier"] == "uid-1"
-    assert HANDLER.preview(on(tmp_path, a_cluster()), INPUTS, None) == {
-        key: state[key] for key in HANDLER.outputs
-    }
+    assert On(tmp_path, a_cluster()).preview(None) == outputs(state)
     # Before the namespace exists there is no copy of the CA in it.
     early = a_cluster()
     del early.paths[AUTHORITY]
@@ -79,11 +95,11 @@ def test_another_way_to_the_same_cluster_changes_nothing(tmp_path: Path) -> None
     tunnel, renewed = a_cluster(), a_cluster(authority="CA 2")
     tunnel.address = "https://127.0.0.1:9999"
     for cluster in (tunnel, renewed, limited(a_cluster())):
-        ctx = on(tmp_path, cluster)
-        assert HANDLER.drift(ctx, "uid-1", state) == {}
-        assert HANDLER.preview(ctx, INPUTS, state) == {key: state[key] for key in HANDLER.outputs}
-    assert HANDLER.read(on(tmp_path, tunnel), "uid-1", state) == {"facts": state["facts"]}
-    found = HANDLER.read(on(tmp_path, renewed), "uid-1", state) or {}
+        on = On(tmp_path, cluster)
+        assert on.drift(state) == {}
+        assert on.preview(state) == outputs(state)
+    assert On(tmp_path, tunnel).read(state) == {"facts": state["facts"]}
+    found = On(tmp_path, renewed).read(state) or {}
     assert found["facts"]["authority"] != state["facts"]["authority"]
     assert found["facts"]["server"] == "https://cluster:6443"
 
@@ -101,8 +117,8 @@ def test_a_role_within_the_namespace_is_enough(tmp_path: Path) -> None:
     state = created(tmp_path, limited(a_cluster()))
     assert state["identifier"].startswith("ca-") and state["facts"]["uid"] == ""
     # Somebody with more rights changes nothing of it.
-    assert HANDLER.drift(on(tmp_path, a_cluster()), "", state) == {}
-    assert HANDLER.read(on(tmp_path, a_cluster()), "", state) == {}
+    assert On(tmp_path, a_cluster()).drift(state) == {}
+    assert On(tmp_path, a_cluster()).read(state) == {}
     told = refusal(tmp_path, limited(a_cluster("uid-2", "CA 2")), state)
     assert "(CA certificate " in told and "`pulumi refresh`" in told
 
@@ -110,10 +126,10 @@ def test_a_role_within_the_namespace_is_enough(tmp_path: Path) -> None:
 def test_who_may_read_nothing_can_still_create(tmp_path: Path) -> None:
     closed = a_cluster()
     closed.forbidden = set(closed.paths)
-    assert HANDLER.preview(on(tmp_path, closed), INPUTS, None) == {}
+    assert On(tmp_path, closed).preview(None) == {}
     first, second = created(tmp_path, closed), created(tmp_path, closed)
     assert first["identifier"] != second["identifier"]
-    assert HANDLER.drift(on(tmp_path, a_cluster()), "", first) == {}
+    assert On(tmp_path, a_cluster()).drift(first) == {}
 
 
 @pytest.mark.parametrize("error", [
@@ -122,11 +138,11 @@ def test_who_may_read_nothing_can_still_create(tmp_path: Path) -> None:
 def test_a_preview_needs_no_cluster(tmp_path: Path, error: Exception) -> None:
     state, away = created(tmp_path, a_cluster()), a_cluster()
     away.fails = error
-    ctx = on(tmp_path, away)
-    assert HANDLER.preview(ctx, INPUTS, None) == {}
-    assert HANDLER.drift(ctx, "uid-1", state) == {}
+    on = On(tmp_path, away)
+    assert on.preview(None) == {}
+    assert on.drift(state) == {}
     with pytest.raises(ResourceError, match=str(error)):
-        HANDLER.create(ctx, INPUTS)
+        on.create()
 
 
 def test_facts_that_were_not_recorded_differ_from_nothing() -> None:

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_mlops.targets import Health
 from pulumi_mlops.targets.kubernetes import manifests, names
+from pulumi_mlops.targets.port import Health
 
 LABEL = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
 

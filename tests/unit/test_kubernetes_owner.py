@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.kubernetes.api import RefusedError
-from pulumi_mlops.provider.kubernetes.owner import NamespaceOwnerHandler, NamespaceOwnerInputs
-from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.plugin.values import UNKNOWN
+from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.resources.namespace_owner import (
+    NamespaceOwnerHandler,
+    NamespaceOwnerInputs,
+)
 
 from .kubernetes_fixtures import FakeCluster
 from .provider_fixtures import Log, make_context
 
-HANDLER = NamespaceOwnerHandler()
 WHERE = ("ConfigMap", "mlops-owner")
 FORBIDDEN = RefusedError("the cluster forbids it: no", 403)
 
@@ -27,28 +28,30 @@ class Owner:
 
     def __init__(self, root: Path, cluster: FakeCluster, stack: str = "dev") -> None:
         self.cluster, self.log = cluster, Log()
-        made = make_context(root, HANDLER.token, stack=stack, parents="", log=self.log)
-        self.ctx: Context = replace(made, clusters=cluster)  # type: ignore[arg-type]
+        self.handler = NamespaceOwnerHandler(cluster)  # type: ignore[arg-type]
+        self.ctx: Context = make_context(
+            root, self.handler.token, stack=stack, parents="", log=self.log
+        )
 
     def inputs(self, key: object = "mine", **more: Any) -> NamespaceOwnerInputs:
         return NamespaceOwnerInputs.model_validate({"namespace": "team", "key": key, **more})
 
     def create(self, key: object = "mine", **more: Any) -> None:
-        made = HANDLER.create(self.ctx, self.inputs(key, **more))
+        made = self.handler.create(self.ctx, self.inputs(key, **more))
         assert made == ("team", {"status": "owned"})
 
     def preview(self, key: object = UNKNOWN, old: Any = None, **more: Any) -> None:
-        known = HANDLER.preview(self.ctx, self.inputs(key, **more), old)
+        known = self.handler.preview(self.ctx, self.inputs(key, **more), old)
         assert known == {"status": "owned"}
 
     def drift(self, key: str = "mine") -> Any:
-        return HANDLER.drift(self.ctx, "team", {"namespace": "team", "key": key})
+        return self.handler.drift(self.ctx, "team", {"namespace": "team", "key": key})
 
     def read(self, key: str = "mine") -> Any:
-        return HANDLER.read(self.ctx, "team", {"namespace": "team", "key": key})
+        return self.handler.read(self.ctx, "team", {"namespace": "team", "key": key})
 
     def delete(self, key: str = "mine") -> None:
-        HANDLER.delete(self.ctx, "team", {"namespace": "team", "key": key})
+        self.handler.delete(self.ctx, "team", {"namespace": "team", "key": key})
 
 
 @pytest.fixture
@@ -135,14 +138,14 @@ def test_one_that_is_gone_is_made_anew_and_one_that_was_taken_is_not(
     assert owner.drift() == {"status": "gone"}
     assert owner.read() is None
     owner.preview("mine", old)
-    assert HANDLER.update(owner.ctx, "team", old, owner.inputs()) == {"status": "owned"}
+    assert owner.handler.update(owner.ctx, "team", old, owner.inputs()) == {"status": "owned"}
     assert cluster.objects[WHERE]["data"]["key"] == "mine"
 
     del cluster.objects[WHERE]
     Owner(tmp_path, cluster, "prod").create("theirs")
     assert owner.drift() == {"status": "of another stack"}
     for work in (lambda: owner.preview("mine", old),
-                 lambda: HANDLER.update(owner.ctx, "team", old, owner.inputs())):  # fmt: skip
+                 lambda: owner.handler.update(owner.ctx, "team", old, owner.inputs())):  # fmt: skip
         assert "belongs to another stack, project/prod" in refused(work)
 
 
@@ -152,7 +155,7 @@ def test_another_key_of_the_same_stack_takes_the_place_of_the_first(
     owner.create()
     old = {"namespace": "team", "key": "mine"}
     owner.preview("new", old)
-    HANDLER.update(owner.ctx, "team", old, owner.inputs("new"))
+    owner.handler.update(owner.ctx, "team", old, owner.inputs("new"))
     ((manifest, _),) = cluster.applied
     assert manifest["data"]["key"] == "new"
 
@@ -232,14 +235,14 @@ def test_a_namespace_that_somebody_deleted_is_not_made_half(
     owner.create()
     cluster.objects.clear()
     for work in (lambda: owner.preview("mine", old),
-                 lambda: HANDLER.update(owner.ctx, "team", old, owner.inputs())):  # fmt: skip
+                 lambda: owner.handler.update(owner.ctx, "team", old, owner.inputs())):  # fmt: skip
         assert "namespace team is gone, with all that was in it" in refused(work)
         assert "`pulumi refresh`" in refused(work)
     assert owner.read() is None
 
 
 def test_it_is_not_imported(owner: Owner) -> None:
-    assert "cannot be imported" in refused(HANDLER.read, owner.ctx, "team", {})
+    assert "cannot be imported" in refused(owner.handler.read, owner.ctx, "team", {})
 
 
 # What may not pass a preview
@@ -258,7 +261,7 @@ def test_a_plan_that_would_delete_everything_is_refused(
     owner: Owner, changed: str, more: dict[str, Any], told: str
 ) -> None:
     new = owner.inputs(**{"deleteNamespace": True, "provider": "id-1", **more})
-    assert told in refused(HANDLER.refuse_change, owner.ctx, {changed}, OLD, new)
+    assert told in refused(owner.handler.refuse_change, owner.ctx, {changed}, OLD, new)
 
 
 @pytest.mark.parametrize(("changed", "old", "more"), [
@@ -272,4 +275,4 @@ def test_a_plan_that_would_delete_everything_is_refused(
 def test_other_changes_pass(
     owner: Owner, changed: str, old: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    HANDLER.refuse_change(owner.ctx, {changed}, {**OLD, **old}, owner.inputs(**more))
+    owner.handler.refuse_change(owner.ctx, {changed}, {**OLD, **old}, owner.inputs(**more))

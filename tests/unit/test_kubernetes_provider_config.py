@@ -43,7 +43,12 @@ FILES = {
 DiffConfig = Callable[[dict[str, str], dict[str, str]], Any]
 
 
-@pytest.fixture(scope="module", params=["stand-in", "official"])
+PROGRAMS = {"stand-in": str(STANDIN)}
+if official := shutil.which("pulumi-resource-kubernetes"):
+    PROGRAMS["official"] = official
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
 def diff_config(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DiffConfig]:
@@ -51,13 +56,8 @@ def diff_config(
     folder = tmp_path_factory.mktemp("config")
     for name, text in FILES.items():
         (folder / name).write_text(text)
-    program = shutil.which("pulumi-resource-kubernetes")
-    if request.param == "stand-in":
-        program = str(STANDIN)
-    elif program is None:
-        pytest.skip("there is no official pulumi-resource-kubernetes on PATH")
     running = subprocess.Popen(
-        [program],
+        [PROGRAMS[request.param]],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=folder,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.kubernetes.api import ClusterApi, Clusters
-from pulumi_mlops.provider.kubernetes.pods import is_ready, port_of_pod
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, Clusters
+from pulumi_mlops.targets.kubernetes.api.pods import is_ready, port_of_pod
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.kubernetes.ready import ReadyHandler, ReadyInputs
-from pulumi_mlops.provider.kubernetes.workloads import is_complete
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes.api.workloads import is_complete
+from pulumi_mlops.targets.kubernetes.resources.ready import ReadyInputs
 
 from .kubernetes_fixtures import (
     Ready,
@@ -286,7 +286,7 @@ def test_an_answer_that_is_no_json_is_no_table(ready: Any) -> None:
 
 def read(ready: Ready, kind: str, state: dict[str, Any] | None = None) -> Any:
     given = {"status": "ready"} if state is None else state
-    return ReadyHandler().read(ready.ctx, f"team/{kind}/tool", given)
+    return ready.handler.read(ready.ctx, f"team/{kind}/tool", given)
 
 
 def test_read_says_how_it_is(ready: Any) -> None:
@@ -314,7 +314,7 @@ def test_a_wait_cannot_be_imported(ready: Any) -> None:
 def test_previews_know_what_they_can(ready: Any) -> None:
     def preview(kind: str, old: Any) -> Any:
         new = ReadyInputs.model_validate({"kind": kind, "namespace": "team", "name": "tool"})
-        return ReadyHandler().preview(ready().ctx, new, old)
+        return ready().handler.preview(ready().ctx, new, old)
 
     assert preview("Deployment", None) == {"status": "ready", "outputs": {}}
     assert preview("Job", None) == {"status": "ready"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.kubernetes.ready import ReadyHandler, ReadyInputs
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes.resources.ready import ReadyInputs
 
 from .kubernetes_fixtures import Manifest, Ready, Waiting, begin
 
@@ -193,7 +193,7 @@ def test_an_interruption_ends_the_wait(ready: Any) -> None:
 
 def test_read_says_how_it_is(ready: Any) -> None:
     def read(it: Ready) -> Any:
-        return ReadyHandler().read(it.ctx, "team/HTTPRoute/tool", {"status": "ready"})
+        return it.handler.read(it.ctx, "team/HTTPRoute/tool", {"status": "ready"})
 
     it = ready()
     assert read(it) is None
@@ -209,5 +209,5 @@ def test_read_says_how_it_is(ready: Any) -> None:
 
 def test_a_preview_knows_that_it_leaves_nothing(ready: Any) -> None:
     new = ReadyInputs.model_validate({"kind": "HTTPRoute", "namespace": "team", "name": "tool"})
-    found = ReadyHandler().preview(ready().ctx, new, None)
+    found = ready().handler.preview(ready().ctx, new, None)
     assert found == {"status": "ready", "outputs": {}}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError
+from pulumi_mlops.plugin.errors import ResourceError
 
 from .kubernetes_fixtures import Ready, begin, ended, job, pod, unschedulable, waiting
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError, UnreachableError
-from pulumi_mlops.provider.kubernetes.volume_guard import VolumeGuardHandler, VolumeGuardInputs
+from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes.resources.volume_guard import (
+    VolumeGuardHandler,
+    VolumeGuardInputs,
+)
 
 from .kubernetes_fixtures import FakeCluster
 from .provider_fixtures import make_context
-
-HANDLER = VolumeGuardHandler()
 
 
 @pytest.fixture
@@ -23,8 +23,13 @@ def cluster() -> FakeCluster:
 
 
 @pytest.fixture
-def ctx(tmp_path: Path, cluster: FakeCluster) -> Any:
-    return replace(make_context(tmp_path, HANDLER.token), clusters=cluster)  # type: ignore[arg-type]
+def handler(cluster: FakeCluster) -> VolumeGuardHandler:
+    return VolumeGuardHandler(cluster)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Any:
+    return make_context(tmp_path, VolumeGuardHandler.token)
 
 
 def inputs(storage_class: str | None) -> VolumeGuardInputs:
@@ -39,40 +44,50 @@ def put(cluster: FakeCluster, **metadata: Any) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [("fast", "slow"), ("fast", None), (None, "slow")])
-def test_another_storage_class_is_refused(ctx: Any, old: Any, new: Any) -> None:
+def test_another_storage_class_is_refused(
+    handler: VolumeGuardHandler, ctx: Any, old: Any, new: Any
+) -> None:
     with pytest.raises(ResourceError, match="would replace the volume with an empty one") as error:
-        HANDLER.refuse_change(ctx, {"storageClass"}, {"storageClass": old}, inputs(new))
+        handler.refuse_change(ctx, {"storageClass"}, {"storageClass": old}, inputs(new))
     assert (old or "the cluster's default storage class") in str(error.value)
-    HANDLER.refuse_change(ctx, {"name"}, {"storageClass": old}, inputs(new))
+    handler.refuse_change(ctx, {"name"}, {"storageClass": old}, inputs(new))
 
 
-def test_the_claim_itself_is_compared(ctx: Any, cluster: FakeCluster) -> None:
+def test_the_claim_itself_is_compared(
+    handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
+) -> None:
     """As for a stack of an older version, whose state has no guard, or a claim that was kept."""
-    HANDLER.preview(ctx, inputs("slow"), None)
+    handler.preview(ctx, inputs("slow"), None)
     put(cluster)
     for accepted in ("fast", None):
-        HANDLER.preview(ctx, inputs(accepted), None)
-        assert HANDLER.create(ctx, inputs(accepted)) == ("team/data", {})
-    for work in (lambda: HANDLER.preview(ctx, inputs("slow"), None),
-                 lambda: HANDLER.create(ctx, inputs("slow"))):  # fmt: skip
+        handler.preview(ctx, inputs(accepted), None)
+        assert handler.create(ctx, inputs(accepted)) == ("team/data", {})
+    for work in (lambda: handler.preview(ctx, inputs("slow"), None),
+                 lambda: handler.create(ctx, inputs("slow"))):  # fmt: skip
         with pytest.raises(ResourceError, match="data, which has storage class fast"):
             work()
 
 
-def test_a_claim_that_is_being_deleted_is_not_adopted(ctx: Any, cluster: FakeCluster) -> None:
+def test_a_claim_that_is_being_deleted_is_not_adopted(
+    handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
+) -> None:
     put(cluster, deletionTimestamp="now")
     with pytest.raises(ResourceError, match="is being deleted and goes as soon as no pod uses it"):
-        HANDLER.preview(ctx, inputs("fast"), None)
+        handler.preview(ctx, inputs("fast"), None)
 
 
-def test_without_a_cluster_it_compares_the_state_alone(ctx: Any, cluster: FakeCluster) -> None:
+def test_without_a_cluster_it_compares_the_state_alone(
+    handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
+) -> None:
     cluster.fails = UnreachableError("no cluster answers")
-    assert HANDLER.preview(ctx, inputs("slow"), None) == {}
-    assert HANDLER.read(ctx, "team/data", {"namespace": "team", "name": "data"}) == {}
+    assert handler.preview(ctx, inputs("slow"), None) == {}
+    assert handler.read(ctx, "team/data", {"namespace": "team", "name": "data"}) == {}
 
 
-def test_a_claim_that_is_gone_takes_its_guard_along(ctx: Any, cluster: FakeCluster) -> None:
+def test_a_claim_that_is_gone_takes_its_guard_along(
+    handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
+) -> None:
     state = {"namespace": "team", "name": "data"}
-    assert HANDLER.read(ctx, "team/data", state) is None
+    assert handler.read(ctx, "team/data", state) is None
     put(cluster)
-    assert HANDLER.read(ctx, "team/data", state) == {}
+    assert handler.read(ctx, "team/data", state) == {}

@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.model_version import ModelVersionHandler
-from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.plugin.model_version import ModelVersionHandler
+from pulumi_mlops.plugin.values import UNKNOWN
 
 from .provider_fixtures import Log, make_context, problems
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.provider.local import ports
-from pulumi_mlops.provider.local.stackdir import StackDir
+from pulumi_mlops.stackdir import StackDir
+from pulumi_mlops.targets.local.host import ports
 
 
 class Killed(BaseException):

@@ -9,12 +9,20 @@ from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 from pydantic import Field
 
-from pulumi_mlops.provider.dispatch import MlopsProvider
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context, Handler, Inputs
-from pulumi_mlops.provider.registry import handlers
-from pulumi_mlops.provider.schema import schema_of
-from pulumi_mlops.provider.values import UNKNOWN, Known, to_plain, to_property
+from pulumi_mlops.plugin.dispatch import MlopsProvider
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context, Handler, Inputs, ResourceSet
+from pulumi_mlops.plugin.handlers import SharedResources
+from pulumi_mlops.plugin.schema import schema_of
+from pulumi_mlops.plugin.values import UNKNOWN, Known, to_plain, to_property
+from pulumi_mlops.targets.kubernetes.resources import KubernetesResources
+from pulumi_mlops.targets.local.resources import LocalResources
+
+
+def handlers() -> list[Handler[Any]]:
+    sets = (SharedResources(), KubernetesResources(), LocalResources())
+    return [handler for each in sets for handler in each.handlers()]
+
 
 URN = "urn:pulumi:dev::proj::mlops:index:Box$mlops:test:Thing::thing"
 SECRET = "s3cr3t-value"
@@ -57,11 +65,20 @@ class ThingHandler(Handler[ThingInputs]):
         self.deleted.append(resource_id)
 
 
+class Things(ResourceSet):
+    def __init__(self, handler: ThingHandler) -> None:
+        self.handler = handler
+
+    def handlers(self) -> list[Handler[Any]]:
+        return [self.handler]
+
+
 class Plugin:
     def __init__(self) -> None:
         self.handler = ThingHandler()
         self.lines: list[str] = []
-        self.provider = MlopsProvider([self.handler], "0.0.1", self._log)
+        sets = [Things(self.handler), KubernetesResources()]
+        self.provider = MlopsProvider(sets, "0.0.1", self._log)
 
     def _log(self, level: str, urn: str, message: str, status: bool = False) -> None:
         self.lines.append(message)
@@ -214,7 +231,7 @@ def test_a_stack_is_on_a_cluster_or_rendered_and_stays_so(plugin: Plugin) -> Non
         "kubernetes", "render_to cannot be set for a stack that is on a cluster"
     )  # fmt: skip
     ((_, told),) = checked(plugin, rendered, {"target": "kubernetes"})
-    assert told.startswith("render_to cannot be taken out of a stack that renders: the update")
+    assert told.startswith("render_to cannot be removed from a stack that renders: the update")
     for old, new in (
         ({}, rendered), ({}, applied), (rendered, other), (applied, applied),
         ({"target": "local"}, rendered), (rendered, {"target": "local"}),

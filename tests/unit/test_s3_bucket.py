@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.handler import Context
-from pulumi_mlops.provider.s3_bucket import BucketHandler
-from pulumi_mlops.provider.s3_inputs import broken_name_rules
-from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.handler import Context
+from pulumi_mlops.plugin.s3_bucket import BucketHandler
+from pulumi_mlops.plugin.s3_inputs import broken_name_rules
+from pulumi_mlops.plugin.values import UNKNOWN
 from pulumi_mlops.runtime.s3.client import Endpoint
 from pulumi_mlops.runtime.s3.settings import owner_of
 

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pulumi_mlops.provider.errors import ResourceError
-from pulumi_mlops.provider.kubernetes.stored_secret import StoredSecretHandler, StoredSecretInputs
-from pulumi_mlops.provider.values import UNKNOWN
+from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.values import UNKNOWN
+from pulumi_mlops.targets.kubernetes.resources.stored_secret import (
+    StoredSecretHandler,
+    StoredSecretInputs,
+)
 
 from .provider_fixtures import make_context
 

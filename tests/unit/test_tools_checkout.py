@@ -245,4 +245,4 @@ def test_only_stacks_of_a_cluster_look_for_plugins(tmp_path, stack, base, wanted
 def test_a_stack_file_that_names_no_target_is_of_this_machine(tmp_path, text):
     (tmp_path / "Pulumi.x.yaml").write_text(text)
 
-    assert checkout.runs_here(tmp_path / "Pulumi.x.yaml")
+    assert checkout.target_of(tmp_path / "Pulumi.x.yaml").on_this_machine

@@ -11,7 +11,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.provider import PropertyDiffKind
 from pydantic import BaseModel, ValidationError
 
-from pulumi_mlops.provider.values import (
+from pulumi_mlops.plugin.values import (
     UNKNOWN,
     Known,
     differences,

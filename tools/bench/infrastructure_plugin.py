@@ -10,9 +10,9 @@ import zlib
 from importlib.metadata import version
 from typing import Any
 
-from pulumi_mlops.provider.handler import Context, Handler
-from pulumi_mlops.provider.registry import handlers
-from pulumi_mlops.provider.server import serve
+from pulumi_mlops.plugin.handler import Context, Handler
+from pulumi_mlops.plugin.handlers import handlers
+from pulumi_mlops.plugin.server import serve
 
 # Their previews ask a cluster and a registry.
 _ASKING = ("mlops:kubernetes:NamespaceOwner", "mlops:index:Image")

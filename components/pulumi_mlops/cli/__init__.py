@@ -10,12 +10,21 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ..provider.errors import ResourceError
-from .selection import CommandError, UsageError
+from ..plugin.errors import ResourceError
+from ..targets import registry
+from .operations import Operations
+from .selection import (
+    CommandError,
+    Stack,
+    UsageError,
+    find_stack,
+    named_stack,
+    project_folder,
+)
 from .terminal import Style
 
 _EXAMPLES = """\
@@ -27,21 +36,21 @@ examples:
   mlops connect                  reach a platform that runs on a cluster
 """
 
-_STATUS = """\
+_STATUS_HELP = """\
 Show every program, route, job and volume of a stack: whether it is healthy, its uptime, restarts
 since it was deployed, memory (RSS of it and its children) and URL; on a cluster its pods, age and
 image. Exits with 1 when something is not healthy.
 """
-_LOGS = """\
+_LOGS_HELP = """\
 Show the end of a log. NAME is a program, replica, route or job, or any part of its name; what
 belongs to one component is shown together. Without NAME the logs are listed.
 """
-_RUN = """\
+_RUN_HELP = """\
 Run a deployed job again, now: its log is shown, then its outputs. Ctrl-C ends the run.
 PIPELINE is the name of a job or any part of it that only one job has.
 Exits with the code of the job.
 """
-_CONNECT = """\
+_CONNECT_HELP = """\
 Open tunnels from this machine to what a stack runs on a cluster, through the cluster's API: the
 tracking server, the S3 store, the endpoints, the dashboard. Shows where each is, and the variables
 that clients need, until Ctrl-C. The ports stay the same from one time to the next where they are
@@ -49,24 +58,24 @@ free.
 With a COMMAND after --, it runs with these variables, credentials too, and the tunnels end with it.
 Addresses of the cluster in its arguments become those of the tunnels.
 """
-_IMAGES = """\
+_IMAGES_HELP = """\
 List the images of a stack for a cluster: what each is called, and whether the container engine and
 the registry have it. `mlops images build` builds those that are missing.
 """
-_IMAGES_BUILD = """\
+_IMAGES_BUILD_HELP = """\
 Build images with docker, podman or nerdctl, whichever answers first. NAME is an image or any part
 of its name; without NAME all are built. What the engine has already is left as it is.
 The engine is the one that DOCKER_HOST points at (CONTAINER_HOST for podman).
 Exits with 1 when one of them cannot be built; the others are built all the same.
 """
-_SECRETS = """\
+_SECRETS_HELP = """\
 Print the Secrets of a stack whose manifests are rendered into files (mlops:kubernetes.render_to):
 they are in none of these files, but in the stack's state alone.
   mlops secrets | kubectl apply -f -
   mlops secrets | kubeseal --format yaml > clusters/ml/secrets.yaml
 On a terminal only their names and keys are shown, unless --show is given.
 """
-_DOCTOR = """\
+_DOCTOR_HELP = """\
 Check what a platform needs of this machine: the Pulumi engine and its settings, the plugin, Python
 and uv, the package index, HAProxy, disk space, ports, and what killed runs left behind. For a
 stack on a cluster: whether it answers, what is allowed there, its namespace, storage and images.
@@ -86,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
-        module = import_module(f".{options.command}", __name__)
-        run: Callable[[argparse.Namespace], int] = module.run
-        code = run(options)
+        code = _COMMANDS[options.command](options)
         sys.stdout.flush()
         return code
     except UsageError as error:
@@ -101,6 +108,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Its reader, as in `mlops logs x | head`, has what it wants.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _stack_operations(options: argparse.Namespace) -> tuple[Stack, Operations]:
+    stack = find_stack(project_folder(options.project), named_stack(options.stack))
+    try:
+        return stack, registry.load(stack.target).operations()
+    except registry.UnknownTargetError as error:
+        raise CommandError(f"{stack.name}: {error}") from None
+
+
+def _status(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.status(stack, as_json=options.json)
+
+
+def _logs(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.logs(
+        stack,
+        options.name,
+        follow=options.follow,
+        lines=options.lines,
+        previous=options.previous,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.run(stack, options.pipeline)
+
+
+def _connect(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.connect(stack, env=options.env, command=options.program)
+
+
+def _secrets(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.secrets(stack, as_json=options.json, show=options.show)
+
+
+def _module(name: str) -> Callable[[argparse.Namespace], int]:
+    """The `run` of a command's module, imported when the command runs."""
+
+    def run(options: argparse.Namespace) -> int:
+        code: int = import_module(f".{name}", __name__).run(options)
+        return code
+
+    return run
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "status": _status,
+    "logs": _logs,
+    "run": _run,
+    "doctor": _module("doctor"),
+    "connect": _connect,
+    "images": _module("images"),
+    "secrets": _secrets,
+    "version": _module("version"),
+}
 
 
 def _failed(error: Exception, code: int) -> int:
@@ -128,10 +196,10 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
 
-    status = add("status", "what runs, and whether it is healthy", _STATUS)
+    status = add("status", "what runs, and whether it is healthy", _STATUS_HELP)
     status.add_argument("--json", action="store_true", help="for programs to read")
 
-    logs = add("logs", "show or follow a log", _LOGS)
+    logs = add("logs", "show or follow a log", _LOGS_HELP)
     logs.add_argument("name", nargs="?", metavar="NAME", help="any part of a name")
     logs.add_argument(
         "-f", "--follow", action="store_true", help="go on with what is written, and with new runs"
@@ -145,22 +213,22 @@ def _parser() -> argparse.ArgumentParser:
         help="the log before: a job's previous run, what a program's log was rotated to",
     )  # fmt: skip
 
-    run = add("run", "run a deployed job again, now", _RUN)
+    run = add("run", "run a deployed job again, now", _RUN_HELP)
     run.add_argument("pipeline", metavar="PIPELINE", help="a job, or a part of its name")
 
-    doctor = add("doctor", "check this machine and the stack", _DOCTOR)
+    doctor = add("doctor", "check this machine and the stack", _DOCTOR_HELP)
     doctor.add_argument("--json", action="store_true", help="for programs to read")
 
-    connect = add("connect", "tunnels to what runs on a cluster", _CONNECT)
+    connect = add("connect", "tunnels to what runs on a cluster", _CONNECT_HELP)
     connect.usage = "mlops connect [--stack NAME] [--project DIR] [--env [FILE]] [-- COMMAND …]"
     connect.add_argument(
         "--env", nargs="?", const="-", metavar="FILE",
         help="show the credentials, too; with FILE, write them there, for its owner only",
     )  # fmt: skip
 
-    _add_images(add("images", "list and build the images for a cluster", _IMAGES), shared)
+    _add_images(add("images", "list and build the images for a cluster", _IMAGES_HELP), shared)
 
-    secrets = add("secrets", "the Secrets of rendered manifests", _SECRETS)
+    secrets = add("secrets", "the Secrets of rendered manifests", _SECRETS_HELP)
     secrets.add_argument("--json", action="store_true", help="JSON instead of YAML")
     secrets.add_argument("--show", action="store_true", help="show values on a terminal, too")
 
@@ -172,7 +240,7 @@ def _add_images(images: argparse.ArgumentParser, shared: argparse.ArgumentParser
     images.add_argument("--json", action="store_true", help="for programs to read")
     commands = images.add_subparsers(dest="images_command", metavar="build")
     build = commands.add_parser(
-        "build", help="build what is missing", description=_IMAGES_BUILD, allow_abbrev=False,
+        "build", help="build what is missing", description=_IMAGES_BUILD_HELP, allow_abbrev=False,
         parents=[shared], formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     for command in (images, build):

@@ -10,18 +10,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..provider.local.stackdir import StackDir
-from . import checks_engine, checks_machine, checks_stack
-from .checks import Check, Checker, guarded, ok, warn
-from .selection import (
-    ClusterStack,
-    Stack,
-    UsageError,
-    data_folder,
-    find_target,
-    named_stack,
-    project_folder,
-)
+from ..targets import registry
+from . import checks_engine, checks_machine
+from .checks import Check, Checker, guarded, ok, warn, wrong
+from .selection import Stack, UsageError, find_stack, named_stack, project_folder
 from .terminal import Style
 
 _WIDTH = len("disk space in /tmp")
@@ -32,13 +24,7 @@ def run(options: argparse.Namespace) -> int:
     project = project_folder(options.project)
     name = named_stack(options.stack)
     checks, stack = _stack(project, name)
-    if isinstance(stack, ClusterStack):
-        from .cluster import checks as cluster_checks  # noqa: PLC0415 - only with a cluster
-
-        plan = {**general(project, stack.name), **cluster_checks.checkers(stack)}
-    else:
-        base = stack.root.path.parent if stack else data_folder(project, name or "")
-        plan = checkers(project, base, name, stack.root if stack else None)
+    plan = checkers(project, name, stack)
     style = Style(sys.stdout)
     if not options.json:
         _show(checks, style)
@@ -58,46 +44,29 @@ def run(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def general(project: Path, name: str | None) -> dict[str, Checker]:
-    """What is checked wherever a stack runs."""
+def checkers(project: Path, name: str | None, stack: Stack | None) -> dict[str, Checker]:
+    """The checks by title: those of every target, then those of the stack's own."""
+    target = registry.DEFAULT if stack is None else stack.target
     return {
-        "system": checks_machine.system,
         "Python": checks_machine.python,
         "engine": checks_engine.engine,
-        "back end": partial(checks_engine.backend, project, name),
+        "back end": partial(checks_engine.backend, project, stack.name if stack else name),
         "plugin": partial(checks_engine.plugin, project),
+        **registry.load(target).operations().doctor(project, name, stack),
     }
 
 
-def checkers(
-    project: Path, base: Path, name: str | None, root: StackDir | None
-) -> dict[str, Checker]:
-    """What is checked, by what it is called where the check itself fails."""
-    plan: dict[str, Checker] = {
-        **general(project, name),
-        "package index": checks_machine.index,
-        "HAProxy": checks_machine.haproxy,
-        "disk space": partial(checks_machine.disk, base),
-    }
-    if root is not None:
-        plan |= {
-            "supervisor": partial(checks_stack.supervisor, root),
-            "sockets": partial(checks_stack.sockets, root),
-            "ports": partial(checks_stack.own_ports, root),
-        }
-    return plan | {"port claims": checks_stack.claims, "leftovers": checks_stack.leftovers}
-
-
-def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | ClusterStack | None]:
-    """The stack, which need not be there for the machine to be checked."""
+def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | None]:
+    """The stack. The machine is checked without one, too."""
     try:
-        stack = find_target(project, name)
+        stack = find_stack(project, name)
     except UsageError as error:
         return [warn("stack", str(error), "only what does not depend on it is checked")], None
-    if isinstance(stack, ClusterStack):
-        namespace = stack.settings.get("namespace", "mlops")
-        return [ok("stack", f"{stack.name} (on a cluster, namespace {namespace})")], stack
-    return [ok("stack", f"{stack.name} ({stack.root.path})")], stack
+    try:
+        registry.load(stack.target)
+    except registry.UnknownTargetError as error:
+        return [wrong("stack", f"{stack.name}: {error}", "correct mlops:target")], None
+    return [ok("stack", f"{stack.name} (target {stack.target}, {stack.files})")], stack
 
 
 def _show(checks: list[Check], style: Style) -> None:

@@ -16,10 +16,9 @@ from ..images.catalog import Image, images_in
 from ..images.engine import Engine
 from ..images.options import ImageError
 from .selection import (
-    ClusterStack,
     CommandError,
     UsageError,
-    find_target,
+    find_stack,
     matching,
     named_stack,
     project_folder,
@@ -29,10 +28,9 @@ from .terminal import Style, duration, size, table
 
 def run(options: argparse.Namespace) -> int:
     """List the images of a stack, or build those that are missing."""
-    stack = find_target(project_folder(options.project), named_stack(options.stack))
-    files = stack.files if isinstance(stack, ClusterStack) else stack.root.path
+    stack = find_stack(project_folder(options.project), named_stack(options.stack))
     try:
-        known = images_in(files / "images")
+        known = images_in(stack.files / "images")
         if options.images_command == "build":
             return build(select(options.names, known), options)
     except ImageError as error:

@@ -1,22 +1,20 @@
-"""Which stack a command is about, and which of its things a name means."""
+"""Which stack a command is about, and which of its parts a name means."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..provider.local.stackdir import StackDir
 from ..sources import find_project
+from ..stackdir import StackDir
+from ..targets import registry
 
-# What a target makes in the folder of a stack; the state of a file backend may be beside it.
-_PARTS = (
-    "programs", "jobs", "routes", "envs", "volumes", "secrets", "files", "logs", "ports.json",
-    "images",
-)  # fmt: skip
+# Entries of `.mlops` that belong to the checkout, not to a stack.
+_RESERVED = frozenset({"state", "cluster"})
 
 
 class CommandError(Exception):
@@ -29,25 +27,24 @@ class UsageError(CommandError):
 
 @dataclass(frozen=True)
 class Stack:
-    """One environment of a project, and where its files are."""
-
-    name: str
-    root: StackDir
-
-
-@dataclass(frozen=True)
-class ClusterStack:
-    """One environment of a project, on a cluster."""
+    """One environment of a project."""
 
     name: str
     project: str
-    """What Pulumi.yaml calls the project."""
+    """The project's name in Pulumi.yaml."""
     folder: Path
-    """Where Pulumi.yaml is."""
+    """The folder of Pulumi.yaml."""
     files: Path
-    """What this machine keeps of the stack, if anything."""
+    """The stack's folder on this machine. It may be missing."""
+    target: str
+    """`mlops:target`"""
     settings: Mapping[str, Any]
-    """`mlops:kubernetes`, as it stands in the stack's file."""
+    """The target's own settings, `mlops:<target>`, as the stack's file has them."""
+
+    @property
+    def root(self) -> StackDir:
+        """The stack's folder."""
+        return StackDir(self.files)
 
 
 def project_folder(given: Path | None) -> Path:
@@ -65,85 +62,67 @@ def named_stack(given: str | None) -> str | None:
 
 
 def stacks_in(folder: Path) -> list[str]:
-    """The stacks that have something in a folder of stacks."""
+    """The stacks that have files in a folder of stacks."""
     if not folder.is_dir():
         return []
     return sorted(
         entry.name
         for entry in folder.iterdir()
-        if entry.is_dir() and any((entry / part).exists() for part in _PARTS)
+        if entry.is_dir() and entry.name not in _RESERVED and any(entry.iterdir())
     )
 
 
 def find_stack(project: Path, name: str | None) -> Stack:
-    """The stack `name`, or the only one that has something on this machine.
+    """The stack called `name`. Default: the only stack with files on this machine.
 
-    Raises UsageError naming those that do.
+    Raises UsageError with the stacks that exist.
     """
     default = project / ".mlops"
     if name is not None:
-        base = data_folder(project, name)
-        if name in stacks_in(base):
-            return Stack(name, StackDir(base / name))
-        raise UsageError(f"stack {name!r} has nothing in {base}: {_there_is(stacks_in(default))}")
-    # A stack may keep its files elsewhere (mlops:dataDir).
-    found = {stack: default for stack in stacks_in(default)}
-    for file in _config_files(project):
-        stack = file.name[len("Pulumi.") : -len(".yaml")]
-        if stack not in found and stack in stacks_in(data_folder(project, stack)):
-            found[stack] = data_folder(project, stack)
+        if name not in {*_configured(project), *stacks_in(default)}:
+            raise UsageError(f"stack {name!r} has nothing in {default}: {_existing(project)}")
+        return _stack(project, name)
+    found = {*stacks_in(default)}
+    # The files of a stack may be elsewhere (mlops:dataDir).
+    found |= {
+        each for each in _configured(project) if each in stacks_in(data_folder(project, each))
+    }
     if len(found) != 1:
-        which = "which stack? --stack NAME says it" if found else f"no stack in {default}"
-        raise UsageError(f"{which}: {_there_is(sorted(found))}")
-    ((only, base),) = found.items()
-    return Stack(only, StackDir(base / only))
+        problem = "which stack? --stack NAME says it" if found else f"no stack in {default}"
+        raise UsageError(f"{problem}: {_existing(project, sorted(found))}")
+    return _stack(project, found.pop())
 
 
-def find_target(project: Path, name: str | None) -> Stack | ClusterStack:
-    """The stack `name`, or the only one that has something on this machine, wherever it runs.
-
-    Raises UsageError naming those that are there.
-    """
-    if name is not None and (there := cluster_stack(project, name)) is not None:
-        return there
-    try:
-        found = find_stack(project, name)
-    except UsageError as error:
-        if name is None and (others := _cluster_stacks(project)):
-            raise UsageError(f"{error}; --stack takes those of a cluster: {others}") from None
-        raise
-    # What its images are made of is kept here for a stack of a cluster, too.
-    return cluster_stack(project, found.name) or found
+def _stack(project: Path, name: str) -> Stack:
+    config = _config(project, name)
+    target = config.get("mlops:target") or registry.DEFAULT
+    settings = config.get(f"mlops:{target}")
+    return Stack(
+        name=name,
+        project=str(read_yaml(project / "Pulumi.yaml").get("name") or project.name),
+        folder=project,
+        files=data_folder(project, name) / name,
+        target=str(target),
+        settings=settings if isinstance(settings, dict) else {},
+    )
 
 
-def cluster_stack(project: Path, name: str) -> ClusterStack | None:
-    """The stack `name` if its file says that its target is a cluster."""
-    for file in _config_files(project):
-        # Most stacks are of this machine: a look at the text spares the parser.
-        if file.name != f"Pulumi.{name}.yaml" or "kubernetes" not in file.read_text():
-            continue
-        config = read_yaml(file).get("config")
-        if not isinstance(config, dict) or config.get("mlops:target") != "kubernetes":
-            continue
-        settings = config.get("mlops:kubernetes")
-        return ClusterStack(
-            name=name,
-            project=str(read_yaml(project / "Pulumi.yaml").get("name") or project.name),
-            folder=project,
-            files=data_folder(project, name) / name,
-            settings=settings if isinstance(settings, dict) else {},
-        )
-    return None
+def _config(project: Path, stack: str) -> Mapping[str, Any]:
+    """The `config` of the stack's file; empty without one."""
+    file = _config_files(project).get(stack)
+    config = read_yaml(file).get("config") if file else None
+    return config if isinstance(config, dict) else {}
+
+
+def _configured(project: Path) -> list[str]:
+    return sorted(_config_files(project))
 
 
 def data_folder(project: Path, stack: str) -> Path:
-    """Where the stacks' folders are: `.mlops` of the project, or what mlops:dataDir says."""
-    for file in _config_files(project):
-        if file.name == f"Pulumi.{stack}.yaml" and "dataDir" in file.read_text():
-            config = read_yaml(file).get("config")
-            told = config.get("mlops:dataDir") if isinstance(config, dict) else None
-            if isinstance(told, str):
-                return (project / Path(told).expanduser()).absolute()
+    """The folder of the stacks' folders: mlops:dataDir, or `.mlops` of the project."""
+    folder = _config(project, stack).get("mlops:dataDir")
+    if isinstance(folder, str):
+        return (project / Path(folder).expanduser()).absolute()
     return project / ".mlops"
 
 
@@ -196,19 +175,41 @@ def matching(name: str, known: Iterable[str]) -> list[str]:
     return []
 
 
-def _config_files(project: Path) -> list[Path]:
-    folder = project
-    if (file := project / "Pulumi.yaml").exists():
-        folder = project / str(read_yaml(file).get("stackConfigDir") or ".")
-    return sorted(folder.glob("Pulumi.*.yaml"))
+def select_logs(name: str, known: Sequence[str]) -> list[str]:
+    """The logs that `name` means: one, or those of one component.
+
+    Raises UsageError naming what there is.
+    """
+    found = matching(name, known)
+    if not found:
+        raise UsageError(f"nothing called {name!r} has a log: {', '.join(known) or 'none has'}")
+    if len({component_of(each) for each in found}) > 1:
+        raise UsageError(f"{name!r} may be any of {', '.join(found)}: say more of the name")
+    return found
 
 
-def _cluster_stacks(project: Path) -> str:
-    names = (file.name[len("Pulumi.") : -len(".yaml")] for file in _config_files(project))
-    return ", ".join(name for name in names if cluster_stack(project, name) is not None)
+def select_job(pipeline: str, known: list[str]) -> str:
+    """The job that `pipeline` means. Raises UsageError naming what there is."""
+    found = matching(pipeline, known)
+    if not found:
+        raise UsageError(f"no job is called {pipeline!r}: there is {', '.join(known) or 'none'}")
+    if len(found) > 1:
+        raise UsageError(f"{pipeline!r} may be any of {', '.join(found)}: say more of the name")
+    return found[0]
 
 
-def _there_is(names: list[str]) -> str:
-    if names:
-        return f"there is {', '.join(names)}"
-    return "nothing is provisioned here; `pulumi up` does that"
+def _config_files(project: Path) -> dict[str, Path]:
+    """The stacks' files by stack."""
+    folder = project / str(read_yaml(project / "Pulumi.yaml").get("stackConfigDir") or ".")
+    found = folder.glob("Pulumi.*.yaml")
+    return {file.name[len("Pulumi.") : -len(".yaml")]: file for file in sorted(found)}
+
+
+def _existing(project: Path, provisioned: list[str] | None = None) -> str:
+    """What a message says of the stacks that exist."""
+    if provisioned is None:
+        provisioned = stacks_in(project / ".mlops")
+    configured = [name for name in _configured(project) if name not in provisioned]
+    parts = [f"there is {', '.join(provisioned)}"] if provisioned else []
+    parts += [f"configured, with no files here: {', '.join(configured)}"] if configured else []
+    return "; ".join(parts) or "nothing is provisioned here; `pulumi up` does that"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -74,3 +76,35 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def marked(lines: list[str], healthy: list[bool], style: Style) -> list[str]:
+    """A table's lines, each row with a mark for whether it is healthy."""
+    marks = [style.good("✓") if good else style.bad("✗") for good in healthy]
+    if not _can_show("✓✗"):
+        marks = ["+" if good else "!" for good in healthy]
+    return [f"  {lines[0]}", *(f"{m} {line}" for m, line in zip(marks, lines[1:], strict=True))]
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def ago(started: float | None) -> str:
+    """How long it is since then; empty for never."""
+    return f"{duration(time.time() - started)} ago" if started is not None else ""
+
+
+def line_printer(names: Sequence[str], style: Style) -> Callable[[str, str], None]:
+    """What prints a line; with the name of what wrote it where there are several."""
+    width = max(map(len, names))
+
+    def show(name: str, line: str) -> None:
+        prefix = style.quiet(f"{name:<{width}} | ") if len(names) > 1 else ""
+        sys.stdout.write(f"{prefix}{line}\n")
+
+    return show

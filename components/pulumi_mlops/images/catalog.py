@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..files import write_private
 from . import context
 from .options import ImageError
 
@@ -65,7 +66,7 @@ def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> I
         network=recipe.options.network,
     )
     record = {key: value for key, value in asdict(image).items() if key != "folder"}
-    context.write_private(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+    write_private(folder / _RECORD, json.dumps(record, indent=1) + "\n")
     for old in folder.iterdir():
         if old.is_dir() and old != written:
             shutil.rmtree(old, ignore_errors=True)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from .. import sources
+from ..files import write_private
 from .options import BuildOptions, ImageError
 
 DEFAULT_PYTHON = "3.11"
@@ -106,23 +107,11 @@ def write(recipe: Recipe, parent: Path) -> Path:
                 _rename(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    write_private(target / "netrc", recipe.options.netrc(), modified=_FIXED_TIME)
+    write_private(target / "netrc", recipe.options.netrc())
+    # A fixed time: the same content is the same layer of the image.
+    os.utime(target / "netrc", (_FIXED_TIME, _FIXED_TIME))
     _settle(target)
     return target
-
-
-def write_private(file: Path, text: str, *, modified: int | None = None) -> None:
-    """Replace `file` in one step by one that only its owner can read."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w") as opened:  # mkstemp's files are 0600
-            opened.write(text)
-        if modified is not None:
-            os.utime(temporary, (modified, modified))
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _version(recipe: Recipe, digests: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi
 
-from . import (
+from .port import (
     Database,
     DatabaseSpec,
     EnvironmentSpec,

@@ -1,19 +1,50 @@
 """The Kubernetes target: everything runs in one namespace of a cluster.
 
-The objects are pulumi-kubernetes's own. The plugin waits for them (`mlops:kubernetes:Ready`), so
-that one that cannot start is explained by its last events and log lines. Or they are rendered into
-a folder, and others apply them.
+The objects are pulumi-kubernetes' own. The plugin waits for them (`mlops:kubernetes:Ready`), so
+that the error of one that cannot start has its last events and log lines. With `render_to` the
+objects are rendered into a folder, and another tool applies them.
 """
 
 from __future__ import annotations
 
-from .adapter import KubernetesTarget
-from .rendered import RenderedTarget
-from .settings import load
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["KubernetesTarget", "RenderedTarget", "target"]
+if TYPE_CHECKING:
+    from .adapter import KubernetesTarget
+    from .operations import KubernetesOperations
+    from .resources import KubernetesResources
+    from .settings import KubernetesSettings
 
 
-def target() -> KubernetesTarget:
-    """The one that the stack's `mlops:kubernetes` asks for."""
-    return KubernetesTarget() if load().render_to is None else RenderedTarget()
+class KubernetesPackage:
+    """The entry point of the target."""
+
+    on_this_machine = False
+    plugins: Sequence[str] = ("kubernetes",)
+
+    def adapter(self) -> KubernetesTarget:
+        """See TargetPackage."""
+        from .adapter import KubernetesTarget  # noqa: PLC0415
+        from .rendered import RenderedTarget  # noqa: PLC0415
+        from .settings import load  # noqa: PLC0415
+
+        return KubernetesTarget() if load().render_to is None else RenderedTarget()
+
+    def settings(self) -> type[KubernetesSettings]:
+        """See TargetPackage."""
+        from .settings import KubernetesSettings  # noqa: PLC0415
+
+        return KubernetesSettings
+
+    def resources(self) -> KubernetesResources:
+        """See TargetPackage."""
+        from .resources import KubernetesResources  # noqa: PLC0415
+
+        return KubernetesResources()
+
+    def operations(self) -> KubernetesOperations:
+        """See TargetPackage."""
+        from .operations import KubernetesOperations  # noqa: PLC0415
+
+        return KubernetesOperations()

@@ -8,14 +8,16 @@ from typing import Any
 
 import pulumi
 
-from ... import resources
 from ...images import catalog
 from ...images.context import Recipe, version
 from ...images.options import ImageError
+from ...plugin import sdk as plugin_sdk
 from ...spec import SecretKeyRef
-from .. import (
+from .. import databases, shared_resources
+from ..port import (
     Bucket,
     BucketSpec,
+    ClientSettings,
     Database,
     DatabaseSpec,
     Environment,
@@ -31,12 +33,10 @@ from .. import (
     Service,
     ServiceSpec,
     Volume,
-    databases,
-    reached,
     runtime_folder,
     stack_folder,
 )
-from . import gateway, manifests, names, routes
+from . import gateway, manifests, names, routes, sdk
 from .cluster import Cluster, cluster, fingerprint
 from .handles import (
     ClusterJob,
@@ -84,7 +84,7 @@ class KubernetesTarget:
             made = catalog.prepare(stack_folder() / "images", settings.registry, key, recipe)
         except ImageError as error:
             raise pulumi.RunError(f"{name}: {error}") from None
-        native = resources.Image(name, {"image": key, "reference": made.reference}, opts)
+        native = plugin_sdk.Image(name, {"image": key, "reference": made.reference}, opts)
         return Image(version=made.version, native=native, reference=made.reference)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> Service:
@@ -341,7 +341,7 @@ class KubernetesTarget:
     def secret(
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
-        made = resources.GeneratedSecret(name, {"length": spec.length}, opts)
+        made = plugin_sdk.GeneratedSecret(name, {"length": spec.length}, opts)
         return pulumi.Output.secret(made.output("value"))
 
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
@@ -371,12 +371,17 @@ class KubernetesTarget:
         return databases.database(self, name, spec, opts)
 
     def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
-        return reached.bucket(name, spec, opts)
+        return shared_resources.bucket(name, spec, opts)
 
     def model_version(
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersion:
-        return reached.model_version(name, spec, opts)
+        return shared_resources.model_version(name, spec, opts)
+
+    def client_settings(
+        self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
+    ) -> ClientSettings:
+        return shared_resources.client_settings(name, env, opts)
 
     def logs_dir(self) -> str | None:
         return None
@@ -453,7 +458,7 @@ class KubernetesTarget:
         scaled: Mapping[str, Any] | None = None,
     ) -> pulumi.Resource:
         metadata: pulumi.Output[Any] = pulumi.get(native, "metadata")
-        return resources.Ready(
+        return sdk.Ready(
             f"{name}-ready",
             {
                 "kind": pulumi.get(native, "kind"),

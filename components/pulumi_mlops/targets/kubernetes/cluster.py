@@ -14,11 +14,11 @@ from typing import Any
 import pulumi
 from pulumi.runtime import get_root_resource
 
-from ... import resources
+from ...plugin import sdk as plugin_sdk
 from ...sources import from_project
 from ...spec import SecretKeyRef
-from .. import Environment
-from . import manifests, names, settings
+from ..port import Environment
+from . import manifests, names, sdk, settings
 
 _KINDS = {
     "ConfigMap": "core.v1",
@@ -160,7 +160,7 @@ class Cluster:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
         if self.rendered:
             return []
-        guard = resources.VolumeGuard(
+        guard = sdk.VolumeGuard(
             f"{name}-guard",
             {
                 "namespace": self.namespace,
@@ -174,7 +174,7 @@ class Cluster:
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
         """A value of a Secret in the namespace. Who asks twice reads once."""
         if (of.name, of.key) not in self._read:
-            made = resources.ExistingSecret(
+            made = sdk.ExistingSecret(
                 # No Secret is called like this, so that no two of them are.
                 f"{of.name}/{of.key}",
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
@@ -208,8 +208,8 @@ class Cluster:
         """
         if self.rendered:
             return [self._make_namespace(None)] if self.settings.create_namespace else []
-        key = resources.GeneratedSecret("namespace-key", {"length": 16})
-        owner = resources.NamespaceOwner(
+        key = plugin_sdk.GeneratedSecret("namespace-key", {"length": 16})
+        owner = sdk.NamespaceOwner(
             "namespace-owner",
             {
                 "namespace": self.namespace,
@@ -246,11 +246,11 @@ class Cluster:
         )
         return made
 
-    def _identify(self) -> resources.ClusterIdentity | None:
+    def _identify(self) -> sdk.ClusterIdentity | None:
         """Which cluster it is; None where none is asked."""
         if self.rendered:
             return None
-        return resources.ClusterIdentity("cluster-identity", {"namespace": self.namespace})
+        return sdk.ClusterIdentity("cluster-identity", {"namespace": self.namespace})
 
     def _kept(self, retain: bool) -> dict[str, str]:
         """The annotations of what the tool that applies rendered files is to keep."""

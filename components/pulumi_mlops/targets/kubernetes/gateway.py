@@ -10,7 +10,7 @@ from typing import Any
 
 import pulumi
 
-from .. import RouteSpec
+from ..port import RouteSpec
 from . import manifests, names
 from .cluster import Cluster
 from .settings import GatewaySettings

@@ -9,7 +9,7 @@ from typing import Any
 
 import pulumi
 
-from .. import Environment, Job, Service
+from ..port import Environment, Job, Service
 from . import manifests
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from .. import ServiceSpec
+from ..port import ServiceSpec
 from . import manifests, names
 from .handles import member
 

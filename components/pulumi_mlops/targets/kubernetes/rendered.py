@@ -12,9 +12,8 @@ from typing import Any
 import pulumi
 from pulumi.resource import create_urn
 
-from ... import resources
 from ...spec import SecretKeyRef
-from .. import (
+from ..port import (
     Bucket,
     BucketSpec,
     EnvironmentSpec,
@@ -25,7 +24,7 @@ from .. import (
     ServiceSpec,
     runtime_folder,
 )
-from . import manifests, names
+from . import manifests, names, sdk
 from .adapter import KubernetesTarget
 from .handles import Workload, image_of
 from .programs import beside
@@ -134,7 +133,7 @@ class RenderedTarget(KubernetesTarget):
         opts: pulumi.ResourceOptions,
     ) -> pulumi.Resource:
         self._cluster.refuse_namesake("Secret", object_name)
-        return resources.StoredSecret(
+        return sdk.StoredSecret(
             name,
             {
                 "namespace": self._cluster.namespace,
@@ -167,8 +166,8 @@ def _workloads(services: Sequence[Service]) -> list[Workload]:
 
 def _settings(name: str, spec: BucketSpec) -> dict[str, Any]:
     """What the bucket is to be. Raises pulumi.RunError for what can be known to be wrong."""
-    from ...provider.s3_inputs import BucketInputs, broken_rules  # noqa: PLC0415
-    from ...provider.values import UNKNOWN  # noqa: PLC0415
+    from ...plugin.s3_inputs import BucketInputs, broken_rules  # noqa: PLC0415
+    from ...plugin.values import UNKNOWN  # noqa: PLC0415
 
     settings = {
         "bucket": spec.bucket,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi
 
-from .. import Health, Resources, RouteSpec
+from ..port import Health, Resources, RouteSpec
 from . import manifests, names
 from .cluster import Cluster
 

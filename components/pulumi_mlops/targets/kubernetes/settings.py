@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import typing
 from urllib.parse import urlsplit
 
-import pulumi
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...images.options import DEFAULT_BASE, DEFAULT_INDEX, BuildOptions, ImageError
 from ...sources import from_project
-from ...spec import Spec, located, problems
+from ...spec import Spec, located
+from ..port import stack_settings
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?")
@@ -320,16 +319,5 @@ def _is_range(text: str) -> bool:
 
 
 def load() -> KubernetesSettings:
-    """The stack's `mlops:kubernetes`.
-
-    Raises pulumi.RunError, one line a problem.
-    """
-    text = pulumi.Config("mlops").get("kubernetes")
-    try:
-        given: typing.Any = json.loads(text) if text else {}
-    except ValueError:
-        given = text
-    try:
-        return KubernetesSettings.model_validate(given)
-    except ValidationError as error:
-        raise pulumi.RunError("\n".join(problems("mlops:kubernetes", error))) from None
+    """The stack's `mlops:kubernetes`. Raises pulumi.RunError, one line per problem."""
+    return stack_settings("kubernetes", KubernetesSettings)

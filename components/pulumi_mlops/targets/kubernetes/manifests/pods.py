@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ... import Health, Resources
+from ...port import Health, Resources
 from ..names import variable
 from .metadata import Manifest
 

@@ -1,1 +1,0 @@
-"""The commands for a stack whose target is a cluster."""

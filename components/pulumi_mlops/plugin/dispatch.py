@@ -1,0 +1,299 @@
+"""What the engine asks of a resource, handed to the handler of its type."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pulumi.provider.experimental import provider as api
+from pulumi.provider.experimental.property_value import PropertyValue
+from pydantic import ValidationError
+
+from ..sources import find_project
+from ..stackdir import StackDir
+from .errors import ResourceError
+from .handler import Context, Handler, ResourceSet
+from .schema import schema_of
+from .values import UNKNOWN, differences, secrets_in, to_plain, to_property
+
+Properties = Mapping[str, PropertyValue]
+
+# Shorter ones would turn every other word of a log into a riddle, and protect nothing.
+_SHORTEST_SECRET = 6
+
+_REPLACING = {
+    api.PropertyDiffKind.ADD: api.PropertyDiffKind.ADD_REPLACE,
+    api.PropertyDiffKind.DELETE: api.PropertyDiffKind.DELETE_REPLACE,
+    api.PropertyDiffKind.UPDATE: api.PropertyDiffKind.UPDATE_REPLACE,
+}
+
+
+class MlopsProvider(api.Provider):
+    """Dispatches what the engine asks to the handler of the resource's type."""
+
+    def __init__(
+        self, resource_sets: Sequence[ResourceSet], version: str, log: Callable[..., None]
+    ) -> None:
+        self._resource_sets = resource_sets
+        self._handlers = {
+            handler.token: handler for each in resource_sets for handler in each.handlers()
+        }
+        self._version = version
+        self._log = log
+        self._cancelled = threading.Event()
+        # Operations wait for processes most of the time, so threads may outnumber cores.
+        self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="resource")
+        self._data_dir: str | None = None
+        self._known_ids: set[str] = set()
+        self._made: set[tuple[str, str]] = set()
+
+    async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
+        return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
+
+    async def check_config(self, request: api.CheckRequest) -> api.CheckResponse:
+        old, new = _plain(request.old_inputs), _plain(request.new_inputs)
+        failures = [
+            api.CheckFailure(where, what)
+            for each in self._resource_sets
+            for where, what in each.check_config(old, new)
+        ]
+        return api.CheckResponse(inputs=dict(request.new_inputs), failures=failures)
+
+    async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
+        config = _plain(request.args)
+        self._data_dir = config.get("dataDir")
+        for each in self._resource_sets:
+            each.configure(config)
+        return api.ConfigureResponse(
+            accept_secrets=True, supports_preview=True, accept_outputs=False, accept_resources=False
+        )
+
+    async def check(self, request: api.CheckRequest) -> api.CheckResponse:
+        handler = self._handler(request.urn)
+        plain = _plain(request.new_inputs)
+        try:
+            new = handler.inputs.model_validate(plain)
+        except ValidationError as error:
+            return api.CheckResponse(failures=_failures(error))
+        problems = await self._run(handler.check, self._context(request.urn, _all(request)), new)
+        return api.CheckResponse(
+            inputs=dict(request.new_inputs),
+            failures=[api.CheckFailure(where, what) for where, what in problems],
+        )
+
+    async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
+        handler = self._handler(request.urn)
+        ctx = self._context(request.urn, _all(request))
+        self._known_ids.add(request.resource_id)
+        old, new = _plain(request.old_state), _plain(request.new_inputs)
+        compared = {_alias(handler, name) for name in handler.inputs.model_fields} - {
+            *handler.ignore_in_diff,
+            *request.ignore_changes,
+        }
+        found = list(
+            differences(
+                {key: old[key] for key in compared & old.keys() if old[key] is not None},
+                {key: new[key] for key in compared & new.keys() if new[key] is not None},
+            )
+        )
+        inputs = handler.inputs.model_validate(new)
+        changed = {_top(path) for path, _ in found}
+        await self._run(handler.refuse_change, ctx, changed, old, inputs)
+        replaces = handler.replaces(changed, old, inputs)
+        detailed = {
+            path: api.PropertyDiff(
+                _REPLACING[kind] if _top(path) in replaces else kind, input_diff=True
+            )
+            for path, kind in found
+        }
+        drift = await self._run(handler.drift, ctx, request.resource_id, old)
+        for name in drift:
+            detailed[name] = api.PropertyDiff(api.PropertyDiffKind.UPDATE, input_diff=False)
+        if drift and not replaces:
+            told = ", ".join(f"{name} is {value}" for name, value in drift.items())
+            self._log("info", request.urn, f"{told}: will be put right")
+        return api.DiffResponse(
+            changes=bool(detailed),
+            replaces=sorted(replaces),
+            diffs=sorted({_top(path) for path in detailed}),
+            detailed_diff=detailed,
+            delete_before_replace=bool(replaces) and handler.delete_before_replace(old, inputs),
+        )
+
+    async def create(self, request: api.CreateRequest) -> api.CreateResponse:
+        handler = self._handler(request.urn)
+        ctx = self._context(request.urn, _all(request), request.timeout)
+        new = handler.inputs.model_validate(_plain(request.properties))
+        if request.preview:
+            known = await self._run(handler.preview, ctx, new, None)
+            return api.CreateResponse(
+                properties=_state(handler, request.properties, _with_unknowns(handler, known))
+            )
+        resource_id, outputs = await self._run(handler.create, ctx, new)
+        self._known_ids.add(resource_id)
+        self._made.add((handler.token, resource_id))
+        return api.CreateResponse(resource_id, _state(handler, request.properties, outputs))
+
+    async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
+        handler = self._handler(request.urn)
+        ctx = self._context(request.urn, _all(request), request.timeout)
+        self._known_ids.add(request.resource_id)
+        old = _plain(request.olds)
+        new = handler.inputs.model_validate(_plain(request.news))
+        if request.preview:
+            known = await self._run(handler.preview, ctx, new, old)
+            outputs = _with_unknowns(handler, known)
+        else:
+            outputs = await self._run(handler.update, ctx, request.resource_id, old, new)
+        return api.UpdateResponse(_state(handler, request.news, outputs))
+
+    async def read(self, request: api.ReadRequest) -> api.ReadResponse:
+        handler = self._handler(request.urn)
+        ctx = self._context(request.urn, _all(request))
+        self._known_ids.add(request.resource_id)
+        state = _plain(request.properties)
+        found = await self._run(handler.read, ctx, request.resource_id, state)
+        if found is None:
+            return api.ReadResponse(resource_id="")
+        names = {_alias(handler, name) for name in handler.inputs.model_fields}
+        inputs = dict(request.inputs)
+        properties = dict(request.properties)
+        for key, value in found.items():
+            if key in state and state[key] == value:
+                continue
+            secret = key in handler.secret_outputs or (
+                key in properties and properties[key].is_secret
+            )
+            properties[key] = to_property(value, secret=secret)
+            if key in names:
+                inputs[key] = properties[key]
+        return api.ReadResponse(request.resource_id, properties, inputs)
+
+    async def delete(self, request: api.DeleteRequest) -> None:
+        handler = self._handler(request.urn)
+        ctx = self._context(request.urn, _all(request), request.timeout)
+        if (handler.token, request.resource_id) in self._made:
+            # This update created the same object a moment ago: the resource was replaced under a
+            # fixed name (`pulumi up --replace`), or moved to another URN without an alias.
+            return
+        await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
+
+    async def cancel(self) -> None:
+        self._cancelled.set()
+
+    def stop(self) -> None:
+        """Ask running operations to stop and wait until they have cleaned up."""
+        self._cancelled.set()
+        self._pool.shutdown(wait=True)
+
+    def _reach(self, url: str) -> str:
+        for each in self._resource_sets:
+            url = each.reach(url)
+        return url
+
+    def _handler(self, urn: str) -> Handler[Any]:
+        token = urn.split("::")[2].rsplit("$", 1)[-1]
+        try:
+            return self._handlers[token]
+        except KeyError:
+            known = ", ".join(sorted(self._handlers))
+            raise ResourceError(f"{token} is no resource of this plugin; it has {known}") from None
+
+    def _context(self, urn: str, properties: Sequence[Properties], timeout: float = 0.0) -> Context:
+        head, project, _, name = urn.split("::", 3)
+        stack = head.rsplit(":", 1)[-1]
+        base = Path(self._data_dir).expanduser() if self._data_dir else find_project() / ".mlops"
+        hidden = _Hidden(properties)
+        told = ""
+
+        def log(message: str, *, level: str = "info", status: bool = False) -> None:
+            nonlocal told
+            if not (status and message == told):
+                self._log(level, urn, hidden(message), status=status)
+            told = message
+
+        return Context(
+            urn=urn,
+            name=name,
+            stack=stack,
+            project=project,
+            root=StackDir((base / stack).absolute()),
+            log=log,
+            hidden=hidden,
+            cancelled=self._cancelled,
+            timeout=timeout,
+            reach=self._reach,
+            known_ids=self._known_ids,
+        )
+
+    async def _run(self, work: Callable[..., Any], ctx: Context, *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, partial(work, ctx, *args))
+        except ResourceError as error:
+            raise ResourceError(ctx.hidden(str(error))) from None
+
+
+class _Hidden:
+    """Takes the secrets of a request out of what people and logs get to see."""
+
+    def __init__(self, properties: Sequence[Properties]) -> None:
+        found = {
+            text
+            for some in properties
+            for value in some.values()
+            for text in secrets_in(value)
+            if len(text) >= _SHORTEST_SECRET
+        }
+        self._secrets = sorted(found, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+
+def _all(request: Any) -> list[Properties]:
+    """Every property map of a request."""
+    return [value for value in vars(request).values() if isinstance(value, Mapping)]
+
+
+def _plain(properties: Properties) -> dict[str, Any]:
+    return {key: to_plain(value) for key, value in properties.items()}
+
+
+def _top(path: str) -> str:
+    return path.split(".", 1)[0].split("[", 1)[0]
+
+
+def _alias(handler: Handler[Any], field: str) -> str:
+    return handler.inputs.model_fields[field].alias or field
+
+
+def _with_unknowns(handler: Handler[Any], known: dict[str, Any]) -> dict[str, Any]:
+    return {**dict.fromkeys(handler.outputs, UNKNOWN), **known}
+
+
+def _state(
+    handler: Handler[Any], inputs: Properties, outputs: dict[str, Any]
+) -> dict[str, PropertyValue]:
+    """The inputs as they came, with their secrets marked, and the outputs on top."""
+    return {
+        **inputs,
+        **{
+            key: to_property(value, secret=key in handler.secret_outputs)
+            for key, value in outputs.items()
+        },
+    }
+
+
+def _failures(error: ValidationError) -> list[api.CheckFailure]:
+    return [
+        api.CheckFailure(".".join(map(str, problem["loc"])), problem["msg"])
+        for problem in error.errors(include_input=False, include_url=False)
+    ]

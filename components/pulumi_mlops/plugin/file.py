@@ -1,0 +1,68 @@
+"""`mlops:local:File`: a file for people of this machine, readable by its owner alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from ..files import write_private
+from .handler import Context, Handler, Inputs
+from .values import Known, known_text
+
+
+class FileInputs(Inputs):
+    """A name and what it holds."""
+
+    file_name: str = Field(description="Plain file name.")
+    content: Known[str] = Field(description="The text.")
+
+    @field_validator("file_name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if "/" in name or name.startswith("."):
+            raise ValueError("must be a plain file name")
+        return name
+
+
+class FileHandler(Handler[FileInputs]):
+    """`files/<fileName>` of the stack's folder."""
+
+    token = "mlops:local:File"
+    description = "A private file of this machine."
+    inputs = FileInputs
+    outputs: ClassVar[dict[str, str]] = {"path": "string", "status": "string"}
+    replace_on = frozenset({"fileName"})
+
+    def delete_before_replace(self, old: dict[str, Any], new: FileInputs) -> bool:
+        return True
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        file = ctx.root.path / "files" / resource_id
+        try:
+            same = file.read_text() == state.get("content")
+        except FileNotFoundError:
+            return {"status": "missing"}
+        return {} if same else {"status": "edited"}
+
+    def preview(self, ctx: Context, new: FileInputs, old: dict[str, Any] | None) -> dict[str, Any]:
+        return {"path": str(ctx.root.path / "files" / new.file_name), "status": "written"}
+
+    def create(self, ctx: Context, new: FileInputs) -> tuple[str, dict[str, Any]]:
+        file = ctx.root.folder("files") / new.file_name
+        write_private(file, known_text(new.content))
+        return new.file_name, {"path": str(file), "status": "written"}
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not (ctx.root.path / "files" / resource_id).exists():
+            return None
+        return {"status": self.drift(ctx, resource_id, state).get("status", "written")}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: FileInputs
+    ) -> dict[str, Any]:
+        return self.create(ctx, new)[1]
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        (ctx.root.path / "files" / resource_id).unlink(missing_ok=True)
+        ctx.root.prune()

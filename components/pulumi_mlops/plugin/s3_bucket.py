@@ -1,0 +1,243 @@
+"""`mlops:s3:Bucket`: a bucket of any S3 store, AWS or another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..runtime.s3.bucket import Owner, make, take_over
+from ..runtime.s3.client import DeniedError, Endpoint, code_of, exists
+from ..runtime.s3.contents import contents, empty
+from ..runtime.s3.settings import Settings, new_claim, owner_of, read_settings, write_settings
+from .errors import ResourceError, UnreachableError
+from .handler import Context, Handler
+from .s3_inputs import BucketInputs, broken_rules
+from .values import Unknown, has_unknown
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class BucketHandler(Handler[BucketInputs]):
+    """Buckets over boto3."""
+
+    token = "mlops:s3:Bucket"
+    description = (
+        "A bucket of an S3 store (AWS, SeaweedFS, MinIO, Ceph, moto). A bucket with data in it is "
+        "not deleted unless forceDestroy says so. Import it by its name; the endpoint is then "
+        "AWS_ENDPOINT_URL's and the credentials are those of boto3's default chain."
+    )
+    inputs = BucketInputs
+    secret_inputs = frozenset({"secretAccessKey"})
+    outputs: ClassVar[dict[str, str]] = {
+        "uri": "string",
+        "arn": "string",
+        "claim": "string",
+        "unsupported": "array",
+    }
+    # A store that moved to another port is the same store: its address must not replace a bucket.
+    replace_on = frozenset({"bucket"})
+
+    def check(self, ctx: Context, new: BucketInputs) -> list[tuple[str, str]]:
+        return broken_rules(new)
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        endpoint = Endpoint.of_state(state, ctx.reach)
+        try:
+            with endpoint.errors(resource_id, "look at"):
+                if exists(endpoint.client(quick=True), resource_id):
+                    return {}
+        except ResourceError:
+            return {}  # a store that is down is found by whoever needs it
+        return {"uri": f"gone (no bucket {resource_id} at {endpoint})"}
+
+    def preview(
+        self, ctx: Context, new: BucketInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        if isinstance(new.bucket, Unknown):
+            return {}
+        known: dict[str, Any] = {"uri": f"s3://{new.bucket}", "arn": _arn(new.bucket, new.region)}
+        if old is not None:
+            known["claim"] = old.get("claim", "")
+            if old.get("endpointUrl") == new.endpoint_url:
+                known["unsupported"] = old.get("unsupported", [])
+        reach = [new.endpoint_url, new.region, new.access_key_id, new.secret_access_key]
+        if has_unknown(reach):
+            return known
+        endpoint = _endpoint(ctx, new)
+        try:
+            with endpoint.errors(new.bucket, "look at"):
+                client = endpoint.client(quick=True)
+                if exists(client, new.bucket) and old is None:
+                    take_over(client, endpoint, new.bucket, _owner(ctx, new.bucket))
+        except UnreachableError as error:
+            ctx.log(f"not checked at preview: {error}", level="warning")
+        except DeniedError as error:
+            if endpoint.url is None:
+                raise
+            # The same update may be about to teach the store these credentials.
+            ctx.log(f"as things stand this will fail: {error}", level="warning")
+        return known
+
+    def create(self, ctx: Context, new: BucketInputs) -> tuple[str, dict[str, Any]]:
+        endpoint = _endpoint(ctx, new)
+        client = endpoint.client()
+        with endpoint.errors(new.bucket, "create"):
+            made = make(client, endpoint, new.bucket, _owner(ctx, new.bucket))
+        try:
+            outputs = self._settle(ctx, endpoint, client, new, new_claim())
+        except BaseException:
+            if made:
+                self._undo(ctx, endpoint, client, new.bucket)
+            raise
+        return new.bucket, outputs
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        endpoint = (
+            Endpoint.of_state(state, ctx.reach) if state else Endpoint.of_environment(ctx.reach)
+        )
+        client = endpoint.client()
+        try:
+            with endpoint.errors(resource_id, "read"):
+                if not exists(client, resource_id):
+                    return None
+                now = read_settings(client, resource_id)
+        except UnreachableError as error:
+            if not state:
+                raise
+            ctx.log(f"left as recorded: {error}", level="warning")
+            return {}
+        found = _drift(state, now)
+        if not state:
+            found |= {
+                "bucket": resource_id,
+                **({"endpointUrl": endpoint.url} if endpoint.url else {}),
+                **({"region": endpoint.region} if endpoint.region != "us-east-1" else {}),
+                "claim": now.claim or "",
+            }
+        return {
+            **found,
+            "uri": f"s3://{resource_id}",
+            "arn": _arn(resource_id, endpoint.region),
+            "unsupported": sorted(now.unsupported),
+        }
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: BucketInputs
+    ) -> dict[str, Any]:
+        endpoint = _endpoint(ctx, new)
+        client = endpoint.client()
+        claim = old.get("claim") or new_claim()
+        with endpoint.errors(resource_id, "update"):
+            moved = old.get("endpointUrl") != new.endpoint_url
+            if not exists(client, resource_id):
+                ctx.log(f"no bucket {resource_id} at {endpoint}: made anew, empty", level="warning")
+                make(client, endpoint, resource_id, _owner(ctx, resource_id))
+            elif moved and read_settings(client, resource_id).claim != claim:
+                take_over(client, endpoint, resource_id, _owner(ctx, resource_id))
+        return self._settle(ctx, endpoint, client, new, claim)
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        endpoint = Endpoint.of_state(old, ctx.reach)
+        client = endpoint.client()
+        with endpoint.errors(resource_id, "delete"):
+            if not exists(client, resource_id):
+                return
+            claim = read_settings(client, resource_id).claim
+            if claim and old.get("claim") and claim != old["claim"]:
+                ctx.log(f"bucket {resource_id} stays: another resource has taken it over")
+                return
+            held = contents(client, resource_id)
+            if held and not old.get("forceDestroy"):
+                raise ResourceError(
+                    f"bucket {resource_id} at {endpoint} holds {held}: empty it, or set "
+                    "forceDestroy: true and run `pulumi up` before it is deleted"
+                )
+            if held:
+                empty(client, resource_id, ctx.log, ctx.cancelled)
+            self._remove(client, resource_id)
+
+    def _settle(
+        self, ctx: Context, endpoint: Endpoint, client: S3Client, new: BucketInputs, claim: str
+    ) -> dict[str, Any]:
+        with endpoint.errors(new.bucket, "change the settings of"):
+            unsupported = write_settings(
+                ctx.log, client, endpoint, new.bucket, _wanted(new, owner_of(ctx.urn), claim)
+            )
+        return {
+            "uri": f"s3://{new.bucket}",
+            "arn": _arn(new.bucket, new.region),
+            "claim": claim,
+            "unsupported": unsupported,
+        }
+
+    def _undo(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
+        """Remove what a failed create made; the create's own error is the one to be seen."""
+        try:
+            with endpoint.errors(bucket, "remove the half-made"):
+                self._remove(client, bucket)
+        except ResourceError as error:
+            ctx.log(f"left behind: {error}", level="warning")
+
+    def _remove(self, client: S3Client, bucket: str) -> None:
+        try:
+            client.delete_bucket(Bucket=bucket)
+        except client.exceptions.ClientError as error:
+            if code_of(error) == "NoSuchBucket":
+                return
+            if code_of(error) == "BucketNotEmpty":
+                raise ResourceError(
+                    f"bucket {bucket} was written to while it was being deleted: stop its writers "
+                    "and run it again"
+                ) from None
+            raise
+
+
+def _endpoint(ctx: Context, new: BucketInputs) -> Endpoint:
+    return Endpoint(
+        new.endpoint_url, new.region, new.access_key_id, new.secret_access_key, ctx.reach
+    )
+
+
+def _owner(ctx: Context, bucket: str) -> Owner:
+    imported = f"`pulumi import {BucketHandler.token} {ctx.name} {bucket}`"
+    return Owner(ctx.urn, ctx.log, f", or take it over with {imported}")
+
+
+def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:
+    lifecycle = new.lifecycle
+    return Settings(
+        versioning=new.versioning,
+        lifecycle=None
+        if lifecycle is None
+        else lifecycle.model_dump(by_alias=True, exclude_none=True),
+        encryption=new.encryption,
+        public_access_block=new.public_access_block,
+        tags=new.tags,
+        owner=owner,
+        claim=claim,
+    )
+
+
+def _drift(state: dict[str, Any], now: Settings) -> dict[str, Any]:
+    """Inputs that are not as recorded; a store's own default encryption is no drift."""
+    found: dict[str, Any] = {}
+    if now.versioning != bool(state.get("versioning")):
+        found["versioning"] = now.versioning
+    if now.lifecycle != state.get("lifecycle"):
+        found["lifecycle"] = now.lifecycle
+    wanted = state.get("encryption")
+    if now.encryption != wanted and (wanted or now.encryption != "AES256"):
+        found["encryption"] = now.encryption
+    if now.tags is not None and now.tags != (state.get("tags") or {}):
+        found["tags"] = now.tags
+    block = state.get("publicAccessBlock")
+    if now.public_access_block is not None and now.public_access_block != (block is not False):
+        found["publicAccessBlock"] = now.public_access_block
+    return found
+
+
+def _arn(bucket: str, region: str | Unknown) -> str:
+    place = region if isinstance(region, str) else ""
+    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
+    known = (name for start, name in partition.items() if place.startswith(f"{start}-"))
+    return f"arn:{next(known, 'aws')}:s3:::{bucket}"

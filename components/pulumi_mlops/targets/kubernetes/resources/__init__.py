@@ -1,0 +1,70 @@
+"""Handlers of the Kubernetes target in the resource plugin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ....plugin.handler import Handler, ResourceSet
+from ..api.client import Clusters
+from .cluster_identity import ClusterIdentityHandler
+from .existing_secret import ExistingSecretHandler
+from .namespace_owner import NamespaceOwnerHandler
+from .ready import ReadyHandler
+from .stored_secret import StoredSecretHandler
+from .volume_guard import VolumeGuardHandler
+
+_RENDER_TO_CHANGED = {
+    True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
+    "that it has there. Make another stack for the manifests (`pulumi stack init`), or run "
+    "`pulumi destroy` first",
+    False: "render_to cannot be removed from a stack that renders: the update would delete its "
+    "manifests, and the tool that applies them would delete their objects. Make another stack "
+    "(`pulumi stack init`), or run `pulumi destroy` first",
+}
+"""The error by whether the stack is to render from now on."""
+
+
+class KubernetesResources(ResourceSet):
+    """What the plugin does on a cluster: own a namespace, read and keep Secrets, wait."""
+
+    def __init__(self) -> None:
+        self._clusters = Clusters()
+
+    def handlers(self) -> list[Handler[Any]]:
+        """One handler per resource type."""
+        return [
+            ClusterIdentityHandler(self._clusters),
+            ExistingSecretHandler(self._clusters),
+            NamespaceOwnerHandler(self._clusters),
+            ReadyHandler(self._clusters),
+            StoredSecretHandler(),
+            VolumeGuardHandler(self._clusters),
+        ]
+
+    def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Refuse a change between objects on a cluster and rendered manifests."""
+        before, now = _renders(old), _renders(new)
+        if None in (before, now) or before == now:
+            return []
+        return [("kubernetes", _RENDER_TO_CHANGED[bool(now)])]
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Take `mlops:kubernetes`."""
+        if (settings := config.get("kubernetes")) is not None:
+            self._clusters.configure(settings)
+
+    def reach(self, url: str) -> str:
+        """The URL of a tunnel through the API server, for an address within the cluster."""
+        return self._clusters.reach(url)
+
+
+def _renders(config: Mapping[str, Any]) -> bool | None:
+    """Whether the stack renders its manifests; None when the stack is not on Kubernetes."""
+    if config.get("target") != "kubernetes":
+        return None
+    try:
+        return json.loads(config.get("kubernetes", "{}")).get("render_to") is not None
+    except (ValueError, TypeError, AttributeError):  # the program refuses it, and says why
+        return None

@@ -1,0 +1,132 @@
+"""`mlops:kubernetes:Ready`: a workload that was changed, waited for and explained."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ....plugin.errors import ResourceError, UnreachableError
+from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.values import Known
+from ..api import gateways
+from ..api.client import Clusters, RefusedError
+from ..api.workloads import is_complete
+from .wait import Wait
+
+_METRICS = "apis/metrics.k8s.io/v1beta1"
+
+
+class ReadyInputs(Inputs):
+    """What is waited for, and for how long."""
+
+    kind: Known[Literal["Deployment", "StatefulSet", "Job", "HTTPRoute"]] = Field(
+        description="Replaces."
+    )
+    namespace: Known[str] = Field(description="Where it is. Replaces.")
+    name: Known[str] = Field(description="What it is called. Replaces.")
+    generation: Known[float | None] = Field(
+        None, description="The workload's `metadata.generation`: another one is waited for anew."
+    )
+    uid: Known[str | None] = Field(
+        None, description="Its `metadata.uid`: one that was replaced is waited for anew."
+    )
+    content: Known[str | None] = Field(
+        None,
+        description="What stands for its content in place of the generation, which an autoscaler "
+        "changes: another one is waited for anew.",
+    )
+    replicas: Known[float | None] = Field(
+        None, description="How many pods it has at least, where an autoscaler decides."
+    )
+    table: Known[Any] = Field(
+        None, description="The traffic table that each pod of a route must have taken over."
+    )
+    timeout_seconds: float = Field(600, gt=0, description="How long it may take.")
+
+
+class ReadyHandler(Handler[ReadyInputs]):
+    """Waits; makes and deletes nothing of its own."""
+
+    token = "mlops:kubernetes:Ready"
+    description = (
+        "A Deployment or StatefulSet with all its pods ready, a Job that has completed, or an "
+        "HTTPRoute that its Gateway has taken. What does not start is told with its last events "
+        "and log lines."
+    )
+    inputs = ReadyInputs
+    outputs: ClassVar[dict[str, str]] = {"outputs": "object", "status": "string"}
+    replace_on = frozenset({"kind", "namespace", "name"})
+    ignore_in_diff = frozenset({"timeoutSeconds"})
+
+    def __init__(self, clusters: Clusters) -> None:
+        self._clusters = clusters
+
+    def preview(self, ctx: Context, new: ReadyInputs, old: dict[str, Any] | None) -> dict[str, Any]:
+        known: dict[str, Any] = {"status": "ready"}
+        if new.kind != "Job":
+            known["outputs"] = {}
+        elif old is not None:
+            known["outputs"] = old.get("outputs")
+        return known
+
+    def create(self, ctx: Context, new: ReadyInputs) -> tuple[str, dict[str, Any]]:
+        wait = Wait(
+            self._clusters,
+            ctx,
+            kind=new.kind,
+            namespace=new.namespace,
+            name=new.name,
+            timeout=new.timeout_seconds,
+        )
+        outputs: dict[str, Any] = {}
+        if new.kind == "Job":
+            outputs = wait.for_job()
+        elif new.kind == "HTTPRoute":
+            wait.for_gateway()
+        else:
+            wait.for_pods(new.replicas)
+            if new.replicas is not None:
+                _warn_without_metrics(self._clusters, ctx, new)
+            if new.table is not None:
+                wait.for_table(new.table)
+        return f"{new.namespace}/{new.kind}/{new.name}", {"outputs": outputs, "status": "ready"}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: ReadyInputs
+    ) -> dict[str, Any]:
+        return self.create(ctx, new)[1]
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not state:
+            raise ResourceError("a wait cannot be imported: leave it out, the next update makes it")
+        namespace, kind, name = resource_id.split("/")
+        try:
+            found = self._clusters.at(namespace).get(kind, name)
+        except UnreachableError as error:
+            ctx.log(f"left as recorded: {error}", level="warning")
+            return {}
+        if found is None:
+            return None
+        if kind == "Job":
+            return {}
+        if kind == "HTTPRoute":
+            complete = gateways.refusals(found) == []
+        else:
+            complete = is_complete(found, state.get("replicas"))
+        return {"status": "ready" if complete else "not ready"}
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        """There is nothing of it."""
+
+
+def _warn_without_metrics(clusters: Clusters, ctx: Context, new: ReadyInputs) -> None:
+    """Nothing fails where nobody measures pods, but there are never more than the least."""
+    try:
+        clusters.at(new.namespace).ask("GET", _METRICS)
+    except RefusedError as error:
+        ctx.log(
+            f"nobody tells the cluster how busy the pods of {new.name} are, so there will be "
+            f"{new.replicas:g} of them (max_replicas): install metrics-server ({error})",
+            level="warning",
+        )

@@ -1,0 +1,41 @@
+"""The local target: programs run as processes of this machine, without root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...spec import Spec
+    from .adapter import LocalTarget
+    from .operations import LocalOperations
+    from .resources import LocalResources
+
+
+class LocalPackage:
+    """The entry point of the target."""
+
+    on_this_machine = True
+    plugins: Sequence[str] = ()
+
+    def adapter(self) -> LocalTarget:
+        """See TargetPackage."""
+        from .adapter import LocalTarget  # noqa: PLC0415
+
+        return LocalTarget()
+
+    def settings(self) -> type[Spec] | None:
+        """See TargetPackage. The local target has no settings of its own."""
+        return None
+
+    def resources(self) -> LocalResources:
+        """See TargetPackage."""
+        from .resources import LocalResources  # noqa: PLC0415
+
+        return LocalResources()
+
+    def operations(self) -> LocalOperations:
+        """See TargetPackage."""
+        from .operations import LocalOperations  # noqa: PLC0415
+
+        return LocalOperations()

@@ -1,0 +1,49 @@
+"""How commands and environment variables of programs are put together."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ....plugin.values import known_text
+from ....stackdir import StackDir
+from .supervisor import base_environment
+
+_VARIABLE = re.compile(r"\$\(([A-Z_][A-Z0-9_]*)\)")
+
+
+def environment_of(
+    root: StackDir, venv: Any, code: Any, env: Mapping[str, Any], given: Mapping[str, str]
+) -> dict[str, str]:
+    """All variables of a program: ours, then `given`, then its own, `$(NAME)` put in."""
+    given = {**given, "STACK_DIR": str(root.path)}
+    result = {**base_environment(), **given, "PYTHONUNBUFFERED": "1"}
+    result["PATH"] = f"{_binaries(venv)}:{result.get('PATH', '')}"
+    result["VIRTUAL_ENV"] = str(_binaries(venv).parent)
+    if code:
+        result["PYTHONPATH"] = known_text(code)
+    return result | {key: expanded(known_text(value), given) for key, value in env.items()}
+
+
+def command_of(venv: Any, command: Sequence[Any], env: Mapping[str, str]) -> list[str]:
+    """The command, `$(NAME)` put in, its program found in the environment where it is there."""
+    words = [expanded(known_text(word), env) for word in command]
+    program = _binaries(venv) / words[0]
+    return [str(program) if program.exists() else words[0], *words[1:]]
+
+
+def working_directory(code: Any) -> Path | None:
+    """Where a program with code of its own runs."""
+    return Path(known_text(code)) if code else None
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """`$(NAME)` replaced as Kubernetes does it; an unknown name stays as it is."""
+    return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), text)
+
+
+def _binaries(venv: Any) -> Path:
+    return (Path(known_text(venv)) if venv else Path(sys.prefix)) / "bin"

@@ -1,0 +1,273 @@
+"""The processes of one stack, kept up by supervisord (supervisord.org).
+
+supervisord starts, restarts with back-off and stops them and rotates their logs. What it lacks is
+added by `launch.py`: children end when supervisord is killed, and nothing runs twice after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import Faults
+
+from ....files import read_json, remove_tree, tail, write_private
+from ....plugin.errors import ResourceError
+from ....stackdir import StackDir
+from . import launch, supervisord
+
+UP = frozenset({"STARTING", "RUNNING"})
+_PASSED_ON = (
+    "HOME", "LANG", "LC_ALL", "LOGNAME", "TZ", "USER",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+
+
+def base_environment() -> dict[str, str]:
+    """What programs inherit: enough to run, and none of the caller's secrets."""
+    # Not the caller's PATH: a program must not change with the shell that `up` was run from.
+    passed_on = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **passed_on}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command that is kept running."""
+
+    name: str
+    command: list[str]
+    env: dict[str, str]
+    cwd: Path
+    log: Path
+    stop_seconds: float = 10.0
+    stop_signal: str = "TERM"
+    scratch: str | None = None
+    """A folder that is empty at every start: sockets and temporary files of a killed run go."""
+    health: dict[str, Any] | None = None
+    """The fields of its `health.Check`, for those who ask later. Another one is no restart."""
+
+
+class Supervisor:
+    """Talks to the stack's supervisord, which is started when first needed."""
+
+    def __init__(self, root: StackDir) -> None:
+        self._root = root
+
+    @property
+    def _home(self) -> Path:
+        return self._root.path / "supervisor"
+
+    @property
+    def _socket(self) -> Path:
+        return self._root.runtime / "supervisor.sock"
+
+    def folder(self, name: str) -> Path:
+        """Where the definition of program `name` and its private files are."""
+        return self._root.path / "programs" / name
+
+    def names(self) -> list[str]:
+        """Every program that is defined, running or not."""
+        folder = self._root.path / "programs"
+        if not folder.exists():
+            return []
+        return sorted(entry.name for entry in folder.iterdir() if (entry / "spec.json").exists())
+
+    def definition(self, name: str) -> Program | None:
+        """The program as it was defined, or None."""
+        found = read_json(self.folder(name) / "spec.json")
+        if not found:
+            return None
+        fields = {key: found[key] for key in Program.__dataclass_fields__ if key in found}
+        return Program(**{**fields, "cwd": Path(fields["cwd"]), "log": Path(fields["log"])})
+
+    def start(self, program: Program) -> None:
+        """Define `program` and have it run; a running one is restarted when it changed."""
+        with self._root.lock("supervisor"):
+            changed = self._define(program)
+            proxy = self._daemon()
+            state = supervisord.state(proxy, program.name)
+        # Stopping may take as long as the program drains; others need not wait for it.
+        if state is not None and (changed or state not in UP):
+            self._forget(proxy, program)
+            state = None
+        if state is None:
+            self._add(program.name)
+
+    def stop(self, name: str) -> None:
+        """Stop and forget `name`; no error when it is gone. The last one ends supervisord too."""
+        program = self.definition(name)
+        seconds = program.stop_seconds if program else 10.0
+        if (proxy := self._running()) is not None and program is not None:
+            self._forget(proxy, program)
+        launch.end(self._cookie(name), seconds)
+        with self._root.lock("supervisor"):
+            remove_tree(self.folder(name))
+            if not self.names():
+                self._shutdown()
+
+    def restart(self, name: str) -> None:
+        """Stop `name` and start it again as it was defined."""
+        if (program := self.definition(name)) is None:
+            raise ResourceError(f"there is no program {name!r}")
+        with self._root.lock("supervisor"):
+            proxy = self._daemon()
+        self._forget(proxy, program)
+        self._add(name)
+
+    def states(self) -> dict[str, str]:
+        """What supervisord says of each program: RUNNING, STARTING, BACKOFF, FATAL, STOPPED, …
+
+        Empty when supervisord does not run.
+        """
+        return {name: info["statename"] for name, info in self.infos().items()}
+
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """supervisord's own account of each program (its getAllProcessInfo)."""
+        if (proxy := self._running()) is None:
+            return {}
+        try:
+            return {info["group"]: info for info in proxy.getAllProcessInfo()}
+        except (OSError, http.client.HTTPException):  # it ended between the two calls
+            return {}
+
+    def pid(self) -> int | None:
+        """The process id of supervisord, or None."""
+        if (proxy := self._running()) is None:
+            return None
+        try:
+            return int(proxy.getPID())
+        except (OSError, http.client.HTTPException):  # it ended between the two calls
+            return None
+
+    def _add(self, name: str) -> None:
+        with self._root.lock("supervisor"), supervisord.allowed(Faults.ALREADY_ADDED):
+            proxy = self._daemon()
+            self._write_config()
+            proxy.reloadConfig()
+            proxy.addProcessGroup(name)
+
+    def _cookie(self, name: str) -> str:
+        return f"{self._root.path}:{name}"
+
+    def _define(self, program: Program) -> bool:
+        """Write the definition; whether it differs from the one that was started last."""
+        folder = self._root.folder("programs", program.name)
+        program.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        spec = {
+            **asdict(program),
+            "cwd": str(program.cwd),
+            "log": str(program.log),
+            "cookie": self._cookie(program.name),
+        }
+        digest = _digest(spec)
+        launcher = [sys.executable, "-I", "-S", launch.__file__, str(folder / "spec.json")]
+        write_private(folder / "spec.json", json.dumps({**spec, "digest": digest}, indent=1))
+        write_private(
+            folder / "program.ini",
+            supervisord.program_section(
+                program.name, launcher, program.log, program.stop_signal, program.stop_seconds
+            ),
+        )
+        # Not the definition that was there: an update that was killed after it wrote one has not
+        # restarted the program.
+        started = folder / launch.STARTED
+        if started.exists() and started.read_text() == digest:
+            return False
+        started.unlink(missing_ok=True)
+        return True
+
+    def _running(self) -> Any | None:
+        """A proxy to the running supervisord, or None."""
+        return supervisord.connect(self._socket) if self._home.exists() else None
+
+    def _daemon(self) -> Any:
+        if (proxy := self._running()) is not None:
+            return proxy
+        self._end_unreachable()
+        self._write_config()
+        home = self._home
+        started = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "supervisord.conf")],
+            env={**base_environment(), launch.COOKIE: self._own_cookie},
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        if started.returncode != 0:
+            raise ResourceError(f"supervisord does not start: {started.stdout}{started.stderr}")
+        for _ in range(600):
+            if (proxy := self._running()) is not None:
+                return proxy
+            time.sleep(0.05)
+        raise ResourceError(f"supervisord does not answer:\n{tail(home / 'supervisord.log')}")
+
+    def _end_unreachable(self) -> None:
+        """End a supervisord whose socket is gone, as cleaners of /tmp take it: it would go on
+        restarting the programs that the next one has."""
+        launch.end(self._own_cookie, 30)
+
+    @property
+    def _own_cookie(self) -> str:
+        return f"{self._root.path}:daemon:supervisord"
+
+    def _write_config(self) -> None:
+        home = self._root.folder("supervisor")
+        programs = sorted((self._root.path / "programs").glob("*/program.ini"))
+        write_private(
+            home / "supervisord.conf",
+            supervisord.configuration(
+                home, self._socket, (program.read_text() for program in programs)
+            ),
+        )
+
+    def _forget(self, proxy: Any, program: Program) -> None:
+        with supervisord.allowed(Faults.BAD_NAME, Faults.NOT_RUNNING):
+            proxy.stopProcess(f"{program.name}:{program.name}", False)
+        # supervisord reports its children's end about once a second.
+        while True:
+            with supervisord.allowed(Faults.BAD_NAME):
+                try:
+                    proxy.removeProcessGroup(program.name)
+                    return
+                except xmlrpc.client.Fault as fault:
+                    if fault.faultCode != Faults.STILL_RUNNING:
+                        raise
+                    time.sleep(0.1)
+                    continue
+            return
+
+    def _shutdown(self) -> None:
+        if (proxy := self._running()) is not None:
+            pid = int(proxy.getPID())
+            proxy.shutdown()
+            while _alive(pid):
+                time.sleep(0.05)
+        self._end_unreachable()
+        remove_tree(self._home)
+        self._socket.unlink(missing_ok=True)
+
+
+def _digest(spec: dict[str, Any]) -> str:
+    """Tells one definition from another, as far as the difference needs a restart."""
+    told = {key: value for key, value in spec.items() if key != "health"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""supervisord's own language (supervisord.org): its configuration file and its XML-RPC calls."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import socket
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from ....plugin.errors import ResourceError
+
+# It answers every question of ours at once, also while programs start and stop.
+ANSWER_SECONDS = 60.0
+
+
+def connect(path: Path) -> Any | None:
+    """A proxy to the supervisord that listens on `path`, or None when none does."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            probe.connect(str(path))
+    except OSError:
+        return None
+    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=_Transport(path)).supervisor
+
+
+class _Transport(SupervisorTransport):  # type: ignore[misc]
+    """The library's transport, which would wait for ever for a supervisord that is stopped."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(None, None, serverurl=f"unix://{path}")
+        self._path = path
+        unlimited: Callable[[], Any] = self._get_connection  # type: ignore[has-type]
+
+        def limited() -> Any:
+            connection = unlimited()
+            connection.connect()
+            connection.sock.settimeout(ANSWER_SECONDS)
+            return connection
+
+        self._get_connection = limited
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        """Ask supervisord. Raises ResourceError when it does not answer."""
+        try:
+            return super().request(*arguments, **options)
+        except TimeoutError:
+            raise ResourceError(
+                f"supervisord does not answer on {self._path} for {ANSWER_SECONDS:g} s. If it was "
+                "stopped, let it go on (kill -CONT); else end it (kill -9) and run `pulumi up`"
+            ) from None
+
+
+@contextlib.contextmanager
+def allowed(*codes: int) -> Iterator[None]:
+    """Pass over these faults of a call."""
+    try:
+        yield
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode not in codes:
+            raise
+
+
+def state(proxy: Any, name: str) -> str | None:
+    """What it says of a program: RUNNING, STARTING, BACKOFF, …; None for one it does not have."""
+    with allowed(Faults.BAD_NAME):
+        return str(proxy.getProcessInfo(f"{name}:{name}")["statename"])
+    return None
+
+
+def program_section(
+    name: str, command: Sequence[str], log: Path, stop_signal: str, stop_seconds: float
+) -> str:
+    """The section of one program. Raises ResourceError for a path that it cannot hold."""
+    return "\n".join(
+        [
+            f"[program:{name}]",
+            f"command={_escaped(shlex.join(command))}",
+            f"stdout_logfile={_escaped(str(log))}",
+            "redirect_stderr=true",
+            "stdout_logfile_maxbytes=10MB",
+            "stdout_logfile_backups=3",
+            "autorestart=true",
+            "startsecs=1",
+            # Back-off grows by a second a try and never gives up.
+            "startretries=1000000",
+            f"stopsignal={stop_signal}",
+            f"stopwaitsecs={max(1, round(stop_seconds))}",
+            "killasgroup=true",
+            "",
+        ]
+    )
+
+
+def configuration(home: Path, listen: Path, sections: Iterable[str]) -> str:
+    """The whole file: supervisord in `home`, listening on `listen`, with these programs.
+
+    One file, since in supervisord's `include` a path is a pattern, and one with brackets or spaces
+    would match nothing.
+    """
+    return "\n".join(
+        [
+            "[unix_http_server]",
+            f"file={_escaped(str(listen))}",
+            "chmod=0600",
+            "[supervisord]",
+            f"logfile={_escaped(str(home / 'supervisord.log'))}",
+            f"pidfile={_escaped(str(home / 'supervisord.pid'))}",
+            f"childlogdir={_escaped(str(home))}",
+            "umask=077",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+            *sections,
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    """`text` for the configuration, where % begins an expansion.
+
+    Raises ResourceError for what it cannot hold: a # or ; after a space begins a comment there.
+    """
+    if (mark := re.search(r"\s[#;]", text)) is not None:
+        raise ResourceError(
+            f"{text!r} has a space and then {mark[0][1]!r}, which supervisord takes for a comment: "
+            "move the project, or its Python environment, to a folder without"
+        )
+    return text.replace("%", "%%")

@@ -1,0 +1,263 @@
+"""`mlops:local:Environment`: a virtual environment made by uv, and the code that runs in it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ....files import remove_tree
+from ....plugin.errors import ResourceError
+from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.values import has_unknown
+from ....sources import copy, digest
+from ....stackdir import instances
+from ..host import launch
+from ..host.uv import uv_bin
+
+_ENOUGH = 200 * 1024 * 1024
+_KEPT_SNAPSHOTS = 2
+
+
+class Source(Inputs):
+    """A folder of code."""
+
+    path: str = Field(description="Where it is now.")
+    digest: str = Field(description="What it holds: a change of it is a change of the code.")
+
+
+class EnvironmentInputs(Inputs):
+    """Python requirements, and code by the place where it is imported from."""
+
+    requirements: list[str] = Field(description="Requirements as pip takes them, one a line.")
+    python: str | None = Field(None, description="Python version, as in `3.11`; ours unless told.")
+    code: dict[str, Source] = Field({}, description="Folders by where they go (`.` is the top).")
+
+
+class EnvironmentHandler(Handler[EnvironmentInputs]):
+    """`envs/<id>/venv` and snapshots of the code beside it.
+
+    Changed requirements make a new environment beside the old one, as a new image would; changed
+    code makes a new snapshot in the same environment. The two newest snapshots are kept, since
+    programs move from one to the next one by one.
+    """
+
+    token = "mlops:local:Environment"
+    description = "A Python environment made by uv from requirements, and a snapshot of code."
+    inputs = EnvironmentInputs
+    outputs: ClassVar[dict[str, str]] = {"path": "string", "codePath": "string", "status": "string"}
+    replace_on = frozenset({"requirements", "python"})
+
+    def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:
+        problems = [
+            (f"code.{name}", "must stay inside the environment: no `..`, not absolute")
+            for name in new.code
+            if Path(name).is_absolute() or ".." in Path(name).parts
+        ]
+        if new.python is not None and (problem := _python_problem(new.python)):
+            problems.append(("python", problem))
+        return problems
+
+    def replaces(self, changed: set[str], old: dict[str, Any], new: EnvironmentInputs) -> set[str]:
+        return changed & self.replace_on
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        whole = Path(state["path"], "bin", "python").exists() and Path(state["codePath"]).is_dir()
+        return {} if whole else {"status": "missing"}
+
+    def preview(
+        self, ctx: Context, new: EnvironmentInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        if old is not None:
+            where = Path(old["path"]).parent
+            return {
+                "path": old["path"],
+                "codePath": str(where / "code" / _code_digest(new)),
+                "status": "ready",
+            }
+        if not has_unknown(new.requirements):
+            resolve(ctx, new)
+        return {"status": "ready"}
+
+    def create(self, ctx: Context, new: EnvironmentInputs) -> tuple[str, dict[str, Any]]:
+        envs = ctx.root.folder("envs")
+        for leftover in instances(envs, ctx.name):
+            if leftover not in ctx.known_ids:
+                remove_tree(envs / leftover)
+        resource_id = ctx.root.generation("environment", ctx.name)
+        try:
+            return resource_id, self._make(ctx, envs / resource_id, new)
+        except BaseException:
+            remove_tree(envs / resource_id)
+            ctx.root.prune(keep_logs=True)
+            raise
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not Path(state["path"]).exists():
+            return None
+        return {"status": "missing" if self.drift(ctx, resource_id, state) else "ready"}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: EnvironmentInputs
+    ) -> dict[str, Any]:
+        return self._make(ctx, ctx.root.folder("envs") / resource_id, new)
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        remove_tree(ctx.root.path / "envs" / resource_id)
+        ctx.root.prune()
+
+    def _make(self, ctx: Context, folder: Path, new: EnvironmentInputs) -> dict[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < _ENOUGH:
+            raise ResourceError(
+                f"{free // 2**20} MiB are free in {folder.parent}: an environment needs at least "
+                f"{_ENOUGH // 2**20} MiB; make room, or set mlops:dataDir to another disk"
+            )
+        try:
+            if not (folder / "venv" / "bin" / "python").exists():
+                self._install(ctx, folder, new)
+            snapshot = self._snapshot(folder / "code", new)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise ResourceError(f"no space left in {folder.parent}: make room") from None
+            raise
+        return {"path": str(folder / "venv"), "codePath": str(snapshot), "status": "ready"}
+
+    def _install(self, ctx: Context, folder: Path, new: EnvironmentInputs) -> None:
+        python = new.python or sys.executable
+        venv = folder / "venv"
+        remove_tree(venv)
+        requirements = folder / "requirements.txt"
+        requirements.write_text("".join(f"{line}\n" for line in new.requirements))
+        _uv(ctx, ["venv", "--quiet", "--no-python-downloads", "--python", python, str(venv)])
+        if new.requirements:
+            _uv(
+                ctx,
+                ["pip", "install", "--python", str(venv / "bin" / "python"),
+                 "--requirements", str(requirements)],
+            )  # fmt: skip
+
+    def _snapshot(self, snapshots: Path, new: EnvironmentInputs) -> Path:
+        wanted = snapshots / _code_digest(new)
+        if not wanted.exists():
+            partial = snapshots / f".{wanted.name}.new"
+            remove_tree(partial)
+            partial.mkdir(parents=True)
+            for place, source in new.code.items():
+                found = digest(Path(source.path))
+                if found != source.digest:
+                    raise ResourceError(f"{source.path} changed since the preview: run it again")
+                copy(Path(source.path), partial / place)
+            partial.rename(wanted)
+        os.utime(wanted)
+        kept = sorted(snapshots.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+        for old in kept[_KEPT_SNAPSHOTS:]:
+            remove_tree(old)
+        return wanted
+
+
+def resolve(ctx: Context, new: EnvironmentInputs) -> None:
+    """Raise ResourceError when no set of packages meets the requirements.
+
+    When the package index cannot be reached nothing is known, which is only told.
+    """
+    ended = subprocess.run(
+        [uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "-",
+         *(["--python-version", new.python] if new.python else [])],
+        input="\n".join(new.requirements),
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    if ended.returncode == 0:
+        return
+    if _is_contradiction(ended.stderr):
+        raise ResourceError(_unresolved(ended.stderr))
+    ctx.log(f"requirements are not checked: {_last_line(ended.stderr)}", level="warning")
+
+
+def _is_contradiction(errors: str) -> bool:
+    flat = " ".join(errors.split())
+    return any(
+        sign in flat
+        for sign in ("No solution found", "was not found in the package registry", "Couldn't parse",
+                     "there are no versions of", "Expected ")
+    ) and "Failed to fetch" not in flat  # fmt: skip
+
+
+def _unresolved(errors: str) -> str:
+    return f"requirements do not resolve (input requirements):\n{errors.strip()}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "uv gave no reason"
+
+
+def _code_digest(new: EnvironmentInputs) -> str:
+    if len(new.code) == 1:
+        (source,) = new.code.values()
+        return source.digest
+    parts = "\0".join(f"{place}\0{source.digest}" for place, source in sorted(new.code.items()))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _python_problem(version: str) -> str | None:
+    found = subprocess.run(
+        [uv_bin(), "python", "find", "--no-python-downloads", version],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if found.returncode == 0:
+        return None
+    listed = subprocess.run(
+        [uv_bin(), "python", "list", "--only-installed", "--output-format", "json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    versions = sorted({entry["version"] for entry in json.loads(listed.stdout or "[]")})
+    return (
+        f"Python {version} is not on this machine, which has {', '.join(versions) or 'none'}: "
+        f"choose one of these, or run `uv python install {version}`"
+    )
+
+
+def _uv(ctx: Context, arguments: list[str]) -> None:
+    """Run uv, its progress shown, and end it when the user interrupts."""
+    cookie = f"{ctx.root.path}:uv:{ctx.name}"
+    environment = {**os.environ, launch.COOKIE: cookie}
+    process = subprocess.Popen(
+        [uv_bin(), *arguments, "--color", "never"],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    lines: list[str] = []
+
+    def follow() -> None:
+        for line in process.stderr or ():
+            lines.append(line.rstrip())
+            # Not each package: without a terminal every status is a line of the update's output.
+            if not lines[-1].startswith((" + ", " - ", " ~ ")):
+                ctx.log(lines[-1].strip(), status=True)
+
+    reader = threading.Thread(target=follow, daemon=True)
+    reader.start()
+    while process.poll() is None:
+        if ctx.cancelled.wait(0.05):
+            launch.end(cookie, 2)
+            process.wait()
+            raise ResourceError(f"interrupted while making environment {ctx.name}")
+    reader.join()
+    if process.returncode != 0:
+        errors = "\n".join(lines)
+        if "No space left" in errors:
+            raise ResourceError(f"no space left in {ctx.root.path}: make room")
+        raise ResourceError(_unresolved(errors))

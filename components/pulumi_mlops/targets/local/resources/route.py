@@ -1,0 +1,247 @@
+"""`mlops:local:Route`: one stable URL over weighted services, by HAProxy."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from ....plugin.errors import ResourceError
+from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.values import Known, Unknown
+from ....runtime.router import haproxy
+from ..host import ports
+from ..host.router import Router, Wanted
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LARGEST_ERROR = 0.5
+"""How far a service's share may be off, in percent."""
+
+
+class ServiceInputs(Inputs):
+    """Servers that answer alike: the replicas of one version."""
+
+    addresses: Known[list[Known[str]]] = Field(
+        description="Where its replicas listen: `host:port` or `http://host:port`."
+    )
+    weight: int = Field(ge=0, le=100, description="Share of the requests in percent.")
+    check_path: str = Field(description="Path that answers 200 while a replica is ready.")
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        if isinstance(value, Unknown):
+            return value
+        if not value:
+            raise _wrong("is empty: give the address of at least one replica")
+        found = [each if isinstance(each, Unknown) else _address(each) for each in value]
+        _refuse_twice(found)
+        return found
+
+    @field_validator("check_path")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not re.fullmatch(r"/[!-~]*", value):
+            raise _wrong(f"is {value!r}: begin with / and leave out spaces and control characters")
+        return value
+
+
+class RouteInputs(Inputs):
+    """A traffic table: services by name, and the share of each."""
+
+    endpoint: str = Field(description="Name of the endpoint; the `proxy` label of its metrics.")
+    services: dict[str, ServiceInputs] = Field(
+        description="Services by name; their weights sum to 100. A weight of 0 keeps one warm."
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the URL; a free one is taken and kept unless told.",
+    )
+    request_timeout_seconds: float = Field(
+        300, gt=0, description="How long a model server may take for an answer."
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        return _plain_name(value)
+
+    @field_validator("services")
+    @classmethod
+    def _services(cls, value: dict[str, ServiceInputs]) -> dict[str, ServiceInputs]:
+        for name in value:
+            _plain_name(name)
+        total = sum(service.weight for service in value.values())
+        if total != 100:
+            told = ", ".join(f"{name} {service.weight}" for name, service in value.items())
+            raise _wrong(f"have weights that sum to {total}, not 100 ({told or 'there are none'})")
+        _refuse_twice(
+            [
+                address
+                for service in value.values()
+                if not isinstance(service.addresses, Unknown)
+                for address in service.addresses
+            ]
+        )
+        return value
+
+
+class RouteHandler(Handler[RouteInputs]):
+    """One HAProxy a route, whose weights and servers change while it runs."""
+
+    token = "mlops:local:Route"
+    description = "One stable URL over weighted services, by HAProxy."
+    inputs = RouteInputs
+    outputs: ClassVar[dict[str, str]] = {
+        "url": "string",
+        "metricsUrl": "string",
+        "statsUrl": "string",
+        "status": "string",
+        "logs": "array",
+    }
+
+    def check(self, ctx: Context, new: RouteInputs) -> list[tuple[str, str]]:
+        problems = []
+        if not _NAME.fullmatch(ctx.name):
+            problems.append(
+                ("", f"the resource's name {ctx.name!r} names files: use letters, digits, . _ -")
+            )
+        elif new.port is not None:
+            try:
+                ports.check(ctx.root, Router(ctx, ctx.name).port_owner, new.port)
+            except ResourceError as error:
+                problems.append(("port", str(error)))
+        counts = {
+            name: (service.weight, len(service.addresses))
+            for name, service in new.services.items()
+            if not isinstance(service.addresses, Unknown)
+        }
+        if len(counts) == len(new.services):
+            _, off = haproxy.server_weights(counts)
+            if off > _LARGEST_ERROR:
+                problems.append(
+                    (
+                        "services",
+                        f"these weights over so many replicas would be off by {off:.1f} %"
+                        ": give a service of a small weight fewer replicas, or more weight",
+                    )
+                )
+        return problems
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        status = Router(ctx, resource_id).status(_recorded(state))
+        return {} if status == "running" == state.get("status") else {"status": status}
+
+    def preview(self, ctx: Context, new: RouteInputs, old: dict[str, Any] | None) -> dict[str, Any]:
+        known: dict[str, Any] = {"status": "running"}
+        if old is not None:
+            kept = ("url", "metricsUrl", "statsUrl", "logs")
+            known |= {key: old[key] for key in kept if key in old}
+            before = _recorded(old)
+            if before and (before.endpoint, before.request_seconds) != (
+                new.endpoint,
+                new.request_timeout_seconds,
+            ):
+                ctx.log("the proxy will restart: new connections are refused for a moment")
+        if new.port is not None:
+            known["url"] = f"http://127.0.0.1:{new.port}"
+        return known
+
+    def create(self, ctx: Context, new: RouteInputs) -> tuple[str, dict[str, Any]]:
+        route = Router(ctx, ctx.name)
+        wanted = _wanted(new)
+        with route.locked():
+            route.remove()  # what an interrupted create left behind
+            try:
+                return ctx.name, route.begin(wanted)
+            except BaseException:
+                route.remove(keep_log=True)
+                raise
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        route = Router(ctx, resource_id)
+        if not route.exists():
+            return None
+        return {"status": route.status(_recorded(state))}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: RouteInputs
+    ) -> dict[str, Any]:
+        route = Router(ctx, resource_id)
+        with route.locked():
+            return route.change(_wanted(new))
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        route = Router(ctx, resource_id)
+        with route.locked():
+            route.remove()
+        ctx.root.prune()
+
+
+def _wanted(new: RouteInputs) -> Wanted:
+    return Wanted(
+        endpoint=new.endpoint,
+        port=new.port,
+        request_seconds=new.request_timeout_seconds,
+        services={
+            name: haproxy.Service(service.weight, _known(service.addresses), service.check_path)
+            for name, service in new.services.items()
+        },
+    )
+
+
+def _recorded(state: dict[str, Any]) -> Wanted | None:
+    """What the recorded inputs say; None when there are none, as for an import."""
+    fields = RouteInputs.model_fields.items()
+    names = [info.alias or name for name, info in fields]
+    try:
+        return _wanted(RouteInputs.model_validate({k: state[k] for k in names if k in state}))
+    except ValidationError:
+        return None
+
+
+def _known(addresses: Any) -> tuple[str, ...]:
+    if isinstance(addresses, Unknown) or any(isinstance(each, Unknown) for each in addresses):
+        raise ResourceError("services: an address that is needed now is not known yet")
+    return tuple(addresses)
+
+
+def _address(text: str) -> str:
+    """`host:port` of `text`, for HAProxy; it resolves no names, so localhost becomes 127.0.0.1."""
+    allowed = "give host:port or http://host:port, the host as an IP address or localhost"
+    try:
+        parts = urlsplit(text if "//" in text else f"//{text}")
+        host, port = parts.hostname, parts.port
+        if host == "localhost":
+            host = "127.0.0.1"
+        ip = ipaddress.ip_address(host or "")
+    except ValueError:
+        raise _wrong(f"has {text!r}: {allowed}") from None
+    if parts.scheme not in ("", "http") or not port or parts.path.strip("/") or parts.username:
+        raise _wrong(f"has {text!r}: {allowed}")
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def _refuse_twice(addresses: Sequence[Any]) -> None:
+    known = [address for address in addresses if not isinstance(address, Unknown)]
+    for address in known:
+        if known.count(address) > 1:
+            raise _wrong(f"name {address} twice: an address belongs to one service, once")
+
+
+def _plain_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise _wrong(f"{value!r} is no name: use letters, digits, . _ - and begin with the former")
+    return value
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    """A problem whose text stands as it is, without pydantic's prefix."""
+    return PydanticCustomError("route", "{message}", {"message": message})

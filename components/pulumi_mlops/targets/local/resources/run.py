@@ -1,0 +1,107 @@
+"""`mlops:local:Run`: a program that runs to completion, again whenever it changes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ....files import tail
+from ....plugin.errors import ResourceError
+from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.values import Known
+from ..host import jobs
+from ..host.programs import command_of, environment_of, working_directory
+
+
+class RunInputs(Inputs):
+    """What is run. A change of `command`, `version` or `environment` runs it again; a change of
+    `env` only counts for the next run, since addresses and credentials are no reason to train."""
+
+    command: list[Known[str]] = Field(min_length=1, description="Program and arguments.")
+    env: dict[str, Known[str]] = Field({}, description="Environment variables.")
+    environment: Known[str] | None = Field(None, description="A virtual environment.")
+    code: Known[str] | None = Field(None, description="Folder that it runs in.")
+    version: Known[str] = Field("", description="Digest of the code and requirements.")
+    run_on_change: bool = Field(True, description="Whether `up` runs it when it is new or changed.")
+    timeout_seconds: float = Field(3600, gt=0, description="How long a run may take.")
+
+
+class RunHandler(Handler[RunInputs]):
+    """A job of `jobs.py`; creating or changing it runs it."""
+
+    token = "mlops:local:Run"
+    description = "A program that runs to completion, again whenever it changes."
+    inputs = RunInputs
+    outputs: ClassVar[dict[str, str]] = {"outputs": "object", "log": "string"}
+
+    _RERUN: ClassVar[frozenset[str]] = frozenset({"command", "version"})
+
+    def preview(self, ctx: Context, new: RunInputs, old: dict[str, Any] | None) -> dict[str, Any]:
+        log = str(jobs.log_of(ctx.root, ctx.name))
+        if old is not None and not self._runs_again(old, new):
+            return {"log": log, "outputs": old.get("outputs")}
+        return {"log": log} if new.run_on_change else {"log": log, "outputs": {}}
+
+    def create(self, ctx: Context, new: RunInputs) -> tuple[str, dict[str, Any]]:
+        self._define(ctx, new)
+        if not new.run_on_change:
+            return ctx.name, {"outputs": {}, "log": str(jobs.log_of(ctx.root, ctx.name))}
+        try:
+            return ctx.name, self._run(ctx)
+        except BaseException:
+            # The log stays: it says why.
+            jobs.forget(ctx.root, ctx.name, keep_logs=True)
+            ctx.root.prune(keep_logs=True)
+            raise
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        return {} if jobs.definition(ctx.root, resource_id) else None
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: RunInputs
+    ) -> dict[str, Any]:
+        before = jobs.definition(ctx.root, resource_id)
+        self._define(ctx, new)
+        if not self._runs_again(old, new):
+            return {"outputs": old.get("outputs") or {}, "log": old["log"]}
+        try:
+            return self._run(ctx)
+        except BaseException:
+            if before is not None:
+                jobs.define(ctx.root, before)
+            raise
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        jobs.forget(ctx.root, resource_id)
+        ctx.root.prune()
+
+    def _runs_again(self, old: dict[str, Any], new: RunInputs) -> bool:
+        now = new.model_dump(by_alias=True)
+        return new.run_on_change and any(old.get(key) != now[key] for key in self._RERUN)
+
+    def _define(self, ctx: Context, new: RunInputs) -> None:
+        env = environment_of(ctx.root, new.environment, new.code, new.env, {})
+        jobs.define(
+            ctx.root,
+            jobs.Job(
+                name=ctx.name,
+                command=command_of(new.environment, new.command, env),
+                env=env,
+                cwd=working_directory(new.code) or ctx.root.folder("jobs", ctx.name),
+                timeout_seconds=new.timeout_seconds,
+            ),
+        )
+
+    def _run(self, ctx: Context) -> dict[str, Any]:
+        result = jobs.run(
+            ctx.root, ctx.name, lambda line: ctx.log(line, status=True), ctx.cancelled
+        )
+        log = jobs.log_of(ctx.root, ctx.name)
+        if result.exit_code != 0:
+            raise ResourceError(
+                f"{ctx.name} ended with exit code {result.exit_code}. Its last log lines:\n"
+                f"{tail(log)}\nThe whole log: {log}"
+            )
+        ctx.log(f"done after {result.seconds:.0f} s", status=True)
+        return {"outputs": result.outputs, "log": str(log)}

@@ -1,0 +1,76 @@
+"""`mlops:local:Secret`: a generated secret, kept in a file that only its owner can read."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ....files import write_private
+from ....plugin.errors import ResourceError
+from ....plugin.generated_secret import generate
+from ....plugin.handler import Context, Handler, Inputs
+
+
+class SecretInputs(Inputs):
+    """How long it is, and what becomes of it."""
+
+    length: int = Field(32, ge=8, le=256, description="Characters: letters and digits.")
+    retain: bool = Field(
+        False,
+        description="Whether it stays when the resource is deleted, as a key of data that is kept "
+        "must; a later one of that name has its value.",
+    )
+
+
+class SecretHandler(Handler[SecretInputs]):
+    """`secrets/<name>`. The state has the value too, encrypted, and restores a lost file."""
+
+    token = "mlops:local:Secret"
+    description = "A generated secret."
+    inputs = SecretInputs
+    outputs: ClassVar[dict[str, str]] = {"value": "string", "status": "string"}
+    secret_outputs = frozenset({"value"})
+    replace_on = frozenset({"length"})
+
+    def delete_before_replace(self, old: dict[str, Any], new: SecretInputs) -> bool:
+        return True
+
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        present = (ctx.root.path / "secrets" / resource_id).exists()
+        return {} if present else {"status": "missing"}
+
+    def preview(
+        self, ctx: Context, new: SecretInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        return {"status": "present", **({"value": old["value"]} if old else {})}
+
+    def create(self, ctx: Context, new: SecretInputs) -> tuple[str, dict[str, Any]]:
+        file = ctx.root.folder("secrets") / ctx.name
+        value = file.read_text() if file.exists() else ""
+        if len(value) != new.length:
+            value = generate(new.length)
+            write_private(file, value)
+        return ctx.name, {"value": value, "status": "present"}
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        file = ctx.root.path / "secrets" / resource_id
+        if not state.get("value") and not file.exists():
+            return None
+        return {"status": "present"} if file.exists() else {"status": "missing"}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: SecretInputs
+    ) -> dict[str, Any]:
+        if not old.get("value"):
+            raise ResourceError(f"the value of secret {resource_id} is lost: replace it")
+        write_private(ctx.root.folder("secrets") / resource_id, str(old["value"]))
+        return {"value": old["value"], "status": "present"}
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        file = ctx.root.path / "secrets" / resource_id
+        if old.get("retain"):
+            ctx.log(f"the secret is kept in {file}")
+        else:
+            file.unlink(missing_ok=True)
+        ctx.root.prune()

@@ -1,0 +1,51 @@
+"""`mlops:local:Volume`: a folder of data that outlives the programs that use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ....files import remove_tree
+from ....plugin.handler import Context, Handler, Inputs
+
+
+class VolumeInputs(Inputs):
+    """What becomes of the data."""
+
+    retain: bool = Field(True, description="Whether the data stays when the resource is deleted; "
+                         "a later resource of the same name finds it again.")  # fmt: skip
+
+
+class VolumeHandler(Handler[VolumeInputs]):
+    """`volumes/<name>`; what is there already is taken over as it is."""
+
+    token = "mlops:local:Volume"
+    description = "A folder of data of this machine."
+    inputs = VolumeInputs
+    outputs: ClassVar[dict[str, str]] = {"path": "string"}
+
+    def preview(
+        self, ctx: Context, new: VolumeInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        return {"path": str(ctx.root.path / "volumes" / ctx.name)}
+
+    def create(self, ctx: Context, new: VolumeInputs) -> tuple[str, dict[str, Any]]:
+        return ctx.name, {"path": str(ctx.root.folder("volumes", ctx.name))}
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        path = ctx.root.path / "volumes" / resource_id
+        return {"path": str(path)} if path.is_dir() else None
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: VolumeInputs
+    ) -> dict[str, Any]:
+        return {"path": str(ctx.root.folder("volumes", resource_id))}
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        if old.get("retain", True):
+            ctx.log(f"data is kept in {Path(old['path'])}")
+        else:
+            remove_tree(ctx.root.path / "volumes" / resource_id)
+        ctx.root.prune()

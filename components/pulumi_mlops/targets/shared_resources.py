@@ -1,0 +1,64 @@
+"""Requests of the port that the plugin answers in the same way for every target."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+import pulumi
+
+from ..plugin import sdk
+from .port import Bucket, BucketSpec, ClientSettings, ModelVersion, ModelVersionSpec
+
+
+def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+    """A bucket over the S3 API."""
+    native = sdk.Bucket(
+        name,
+        {
+            "bucket": spec.bucket,
+            "endpointUrl": spec.endpoint_url,
+            "region": spec.region,
+            "accessKeyId": spec.access_key_id,
+            "secretAccessKey": spec.secret_access_key,
+            "versioning": spec.versioning,
+            "lifecycle": None if spec.lifecycle is None else dict(spec.lifecycle),
+            "encryption": spec.encryption,
+            "tags": dict(spec.tags) or None,
+            "forceDestroy": not spec.retain,
+            "publicAccessBlock": spec.public_access_block,
+        },
+        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=spec.retain)),
+    )
+    return Bucket(uri=native.output("uri"), native=native)
+
+
+def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions) -> ModelVersion:
+    """A version over the registry's API; one that is not there fails the update."""
+    native = sdk.ModelVersion(
+        name,
+        {
+            "trackingUri": spec.tracking_uri,
+            "username": spec.username,
+            "password": spec.password,
+            "model": spec.model,
+            "version": spec.version,
+            "after": spec.after,
+        },
+        opts,
+    )
+    return ModelVersion(example=native.output("example"), ready=native)
+
+
+def client_settings(
+    name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
+) -> ClientSettings:
+    """A file in the stack's folder, on the machine that runs the update."""
+    native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
+    return ClientSettings(path=native.output("path"), native=native)
+
+
+def _shell_exports(env: Mapping[str, str]) -> str:
+    lines = ["# Written by pulumi-mlops. Source this file to use the platform."]
+    lines += [f"export {key}={shlex.quote(value)}" for key, value in sorted(env.items())]
+    return "\n".join(lines) + "\n"
