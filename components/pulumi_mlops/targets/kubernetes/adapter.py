@@ -470,6 +470,7 @@ class KubernetesTarget:
                     or {"generation": metadata.apply(lambda found: member(found, "generation"))}
                 ),
                 "uid": metadata.apply(lambda found: member(found, "uid")),
+                "cluster": self._cluster.facts(),
                 "timeoutSeconds": timeout,
                 "table": table,
             },

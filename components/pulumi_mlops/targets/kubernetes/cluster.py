@@ -156,6 +156,10 @@ class Cluster:
         """The DNS name of a Service, for every pod of the cluster."""
         return f"{names.label(name)}.{self.namespace}.svc"
 
+    def facts(self) -> pulumi.Output[Any] | None:
+        """What identifies the cluster; None where none is asked."""
+        return None if self._identity is None else self._identity.output("facts")
+
     def guard_volume(self, name: str) -> list[pulumi.Resource]:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
         if self.rendered:
