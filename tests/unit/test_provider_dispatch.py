@@ -222,6 +222,14 @@ def checked(plugin: Plugin, old: dict[str, Any], new: dict[str, Any]) -> list[tu
     return [(each.property, each.reason) for each in answer.failures or []]
 
 
+@pytest.mark.parametrize("name", ["state", "passphrase", "State"])
+def test_a_stack_may_not_have_the_folder_of_the_checkout(plugin: Plugin, name: str) -> None:
+    urn = f"urn:pulumi:{name}::p::pulumi:providers:mlops::default"
+    answer = asyncio.run(plugin.provider.check_config(api.CheckRequest(urn, {}, {}, b"")))
+    (failure,) = answer.failures or []
+    assert failure.reason.startswith(f"a stack cannot be called {name}: .mlops/{name.lower()}")
+
+
 def test_a_stack_is_on_a_cluster_or_rendered_and_stays_so(plugin: Plugin) -> None:
     applied = {"target": "kubernetes", "kubernetes": '{"namespace":"a"}'}
     rendered = {"target": "kubernetes", "kubernetes": '{"namespace":"a","render_to":"x"}'}

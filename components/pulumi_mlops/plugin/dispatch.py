@@ -15,7 +15,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pydantic import ValidationError
 
 from ..sources import find_project
-from ..stackdir import StackDir
+from ..stackdir import StackDir, name_problem
 from .errors import ResourceError
 from .handler import Context, Handler, ResourceSet
 from .schema import schema_of
@@ -62,6 +62,9 @@ class MlopsProvider(api.Provider):
             for each in self._resource_sets
             for where, what in each.check_config(old, new)
         ]
+        # Not when it is destroyed: the engine checks no configuration for that.
+        if (problem := name_problem(_stack_of(request.urn))) is not None:
+            failures.append(api.CheckFailure("", problem))
         return api.CheckResponse(inputs=dict(request.new_inputs), failures=failures)
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
@@ -205,8 +208,8 @@ class MlopsProvider(api.Provider):
             raise ResourceError(f"{token} is no resource of this plugin; it has {known}") from None
 
     def _context(self, urn: str, properties: Sequence[Properties], timeout: float = 0.0) -> Context:
-        head, project, _, name = urn.split("::", 3)
-        stack = head.rsplit(":", 1)[-1]
+        _, project, _, name = urn.split("::", 3)
+        stack = _stack_of(urn)
         base = Path(self._data_dir).expanduser() if self._data_dir else find_project() / ".mlops"
         hidden = _Hidden(properties)
         told = ""
@@ -261,6 +264,10 @@ class _Hidden:
 def _all(request: Any) -> list[Properties]:
     """Every property map of a request."""
     return [value for value in vars(request).values() if isinstance(value, Mapping)]
+
+
+def _stack_of(urn: str) -> str:
+    return urn.split("::", 1)[0].rsplit(":", 1)[-1]
 
 
 def _plain(properties: Properties) -> dict[str, Any]:
