@@ -60,7 +60,7 @@ lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/mypy --strict tests/kubernetes/provider/standin
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.engine ## measure
+bench: $(VENV)/.engine ## measure; ARGS='--list' shows the parts, ARGS=--smoke only runs them
 	$(TEST_ENV) $(PY) tools/bench/run.py $(ARGS)
 
 clean: ## remove what can be made again; state and passphrase in .mlops are kept

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import flaky_list
 
 # One for all: outputs that parametrize a test belong to it too.
 _LOOP = asyncio.new_event_loop()
@@ -15,6 +20,10 @@ asyncio.set_event_loop(_LOOP)
 def _event_loop() -> None:
     """Pulumi's outputs take the thread's loop, which an `asyncio.run` of another test unsets."""
     asyncio.set_event_loop(_LOOP)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(flaky_list)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
