@@ -63,7 +63,7 @@ class Project:
             env={**self.env, **env},
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=400,
             check=False,
         )
         told = ran.stdout + ran.stderr

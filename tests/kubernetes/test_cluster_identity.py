@@ -16,6 +16,7 @@ from mlops_project import MlopsProject
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 Light = Callable[..., MlopsProject]
 
+UID = "jsonpath={.metadata.uid}"
 IDENTITY = "mlops:kubernetes:ClusterIdentity"
 PROGRAM = """
 serve("tool", data=here.volume("tool-data", False, opts))
@@ -76,30 +77,36 @@ def test_another_kubeconfig_for_the_same_cluster_changes_nothing(light: Light) -
     stack.up()
 
 
-def test_a_role_in_the_namespace_is_enough(light: Light) -> None:
-    """For a colleague of the person who created the stack, and for creating one."""
-    stack = light(PROGRAM)
-    stack.up()
-    name = stack.namespace
+def limited(stack: MlopsProject) -> str:
+    """A kubeconfig of somebody with the role `admin` in the stack's namespace; its path."""
+    name = stack.settings["namespace"]
     kubectl("--namespace", name, "create", "serviceaccount", "ann")
     kubectl("--namespace", name, "create", "rolebinding", "ann", "--clusterrole=admin",
             f"--serviceaccount={name}:ann")  # fmt: skip
-    token = kubectl("--namespace", name, "create", "token", "ann").strip()
     config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    token = kubectl("--namespace", name, "create", "token", "ann").strip()
     config["users"][0].update(user={"token": token})
-    limited = stack.folder / "limited"
-    limited.write_text(json.dumps(config))
-    assert of_type(state(stack), IDENTITY)["outputs"]["facts"]["uid"]
-    stack.settings["create_namespace"] = stack.settings["delete_namespace"] = False
-    stack.write("")
-    stack.up()
-    stack.run("preview", "--expect-no-changes", KUBECONFIG=str(limited))
-    stack.run("destroy", "--yes", "--skip-preview")
+    file = stack.folder / "limited"
+    file.write_text(json.dumps(config))
+    return str(file)
 
-    stack.up(KUBECONFIG=str(limited))
-    assert of_type(state(stack), IDENTITY)["outputs"]["identifier"].startswith("ca-")
-    stack.run("preview", "--expect-no-changes")
-    stack.run("preview", "--expect-no-changes", KUBECONFIG=str(limited))
+
+def test_a_role_in_the_namespace_is_enough(light: Light) -> None:
+    """For a colleague of the person who created the stack, and for creating one."""
+    stack = light("serve('tool')")
+    stack.up()
+    facts = of_type(state(stack), IDENTITY)["outputs"]["facts"]
+    assert facts["uid"] == kubectl("get", "namespace", "kube-system", "-o", UID)
+    stack.run("preview", "--expect-no-changes", KUBECONFIG=limited(stack))
+
+    theirs = light("serve('tool')", create_namespace=False, delete_namespace=False)
+    kubectl("create", "namespace", theirs.settings["namespace"])
+    ann = limited(theirs)
+    theirs.up(KUBECONFIG=ann)
+    identity = of_type(state(theirs), IDENTITY)["outputs"]
+    assert identity["identifier"] == f"ca-{facts['authority']}"
+    for user in (ann, os.environ["KUBECONFIG"]):
+        theirs.run("preview", "--expect-no-changes", KUBECONFIG=user)
 
 
 def test_another_cluster_is_refused_and_nothing_is_changed(light: Light) -> None:

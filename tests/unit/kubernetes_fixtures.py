@@ -38,6 +38,7 @@ class FakeCluster:
     logs: dict[str, str] = field(default_factory=dict)
     previous_logs: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    readiness: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, Manifest] = field(default_factory=dict)
     address: str = "https://cluster:6443"
     forbidden: set[str] = field(default_factory=set)
@@ -125,10 +126,10 @@ class FakeCluster:
         return Answer({})
 
     def ask_pod(self, pod: str, port: int, path: str) -> Answer:
-        assert (port, path) == (8082, "/state")
-        if pod not in self.tables:
+        answers = {(8082, "/state"): self.tables, (8080, "/ready"): self.readiness}[port, path]
+        if pod not in answers:
             raise RefusedError("the cluster refused: no endpoints available", 503)
-        return Answer(self.tables[pod])
+        return Answer(answers[pod])
 
 
 class Waiting:
