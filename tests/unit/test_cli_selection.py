@@ -20,6 +20,7 @@ from pulumi_mlops.cli.selection import (
     resource_of,
     stacks_in,
 )
+from pulumi_mlops.files import remove_tree
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_the_only_stack_is_the_default_and_the_state_is_no_stack(project: Path) 
     _stack(project / ".mlops", "dev")
     (project / ".mlops" / "state" / ".pulumi").mkdir(parents=True)
     assert stacks_in(project / ".mlops") == ["dev"]
+    _stack(project / ".mlops", "cluster")  # an environment as any other
+    assert stacks_in(project / ".mlops") == ["cluster", "dev"]
+    remove_tree(project / ".mlops" / "cluster")
     found = find_stack(project, None)
     assert (found.name, found.root.path) == ("dev", project / ".mlops" / "dev")
 

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..sources import find_project
-from ..stackdir import StackDir
+from ..stackdir import RESERVED_NAMES, StackDir
 from ..targets import registry
-
-# Entries of `.mlops` that belong to the checkout, not to a stack.
-_RESERVED = frozenset({"state", "cluster"})
 
 
 class CommandError(Exception):
@@ -68,7 +65,7 @@ def stacks_in(folder: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in folder.iterdir()
-        if entry.is_dir() and entry.name not in _RESERVED and any(entry.iterdir())
+        if entry.is_dir() and entry.name not in RESERVED_NAMES and any(entry.iterdir())
     )
 
 
