@@ -157,7 +157,7 @@ class Cluster:
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
                 pulumi.ResourceOptions(depends_on=self._before_all),
             )
-            self._read[of.name, of.key] = pulumi.Output.secret(made.output("value"))
+            self._read[of.name, of.key] = pulumi.Output.secret(made.value)
         return self._read[of.name, of.key]
 
     def refuse_deletion(self, name: str) -> None:
@@ -191,7 +191,7 @@ class Cluster:
             {
                 "namespace": self.namespace,
                 # Everybody may read it in the cluster: it opens nothing.
-                "key": pulumi.Output.unsecret(key.output("value")),
+                "key": pulumi.Output.unsecret(key.value),
                 "createNamespace": self.settings.create_namespace,
             },
         )
