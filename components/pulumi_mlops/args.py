@@ -119,8 +119,8 @@ class ServingEndpointArgs(TypedDict):
     """Number of servers of each version. 1 to 64. Default: `1`."""
     max_replicas: NotRequired[int]
     """Maximum number of servers of each version. The autoscaler keeps their CPU use at 70 % of
-    `resources.cpu`, with at least `replicas` servers. Kubernetes only. 1 to 64. Default:
-    `replicas`, without an autoscaler."""
+    `resources.cpu`, with at least `replicas` servers. A target without an autoscaler refuses it. 1
+    to 64. Default: `replicas`, without an autoscaler."""
     port: NotRequired[int]
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
     prediction_log: NotRequired[bool]

@@ -48,8 +48,8 @@ class ServingEndpointSettings(Spec):
     max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
         None,
         description="Maximum number of servers of each version. The autoscaler keeps their CPU "
-        "use at 70 % of `resources.cpu`, with at least `replicas` servers. Kubernetes only. "
-        "Default: `replicas`, without an autoscaler.",
+        "use at 70 % of `resources.cpu`, with at least `replicas` servers. A target without an "
+        "autoscaler refuses it. Default: `replicas`, without an autoscaler.",
     )
     port: Port | None = Field(None, description="Port of the endpoint. Default: an unused port.")
     prediction_log: bool = Field(

@@ -29,7 +29,8 @@ mlops.ArtifactStore("b", {"access_key_id": {"secret_key_ref": {"name": "s", "key
 mlops.ArtifactStore("c", {"bukcet": "x"})  # error
 mlops.ArtifactStore("d", {"versioning": text})  # error
 mlops.ArtifactStore("e", {"lifecycle": {"abort": 3}})  # error
-server = mlops.TrackingServer("f", {"artifact_store": store, "workers": pulumi.Output.from_input(2)})
+two = pulumi.Output.from_input(2)
+server = mlops.TrackingServer("f", {"artifact_store": store, "workers": two})
 mlops.TrackingServer("g", {})  # error
 mlops.TrackingServer("h", {"artifact_store": server})  # error
 mlops.ServingEndpoint("i", {"model": "m", "tracking": server, "requirements": ["numpy"],

@@ -13,9 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tools" / "generate"))
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "generate"))
 from fields import fields_of
 from python_modules import resources_module
 
@@ -23,6 +21,7 @@ import generate
 from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField
 from pulumi_mlops.spec import Spec
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 DECLARED = generate.declarations()
 HANDLERS = [*DECLARED.shared, *(each for part in DECLARED.handlers.values() for each in part)]
 
