@@ -10,6 +10,41 @@ import pulumi
 from ...plugin.resource import MlopsResource
 
 
+class ClusterIdentityArgs(TypedDict):
+    """Inputs of `mlops:kubernetes:ClusterIdentity`."""
+
+    namespace: str
+    """Namespace of the stack. Users who may not read the namespace `kube-system` read the copy of
+    the cluster's CA in it."""
+
+
+class ClusterIdentity(MlopsResource):
+    """The cluster of a stack, identified by the UID of the namespace `kube-system` or, for users
+    who may not read it, by the cluster's CA. The preview on another cluster fails. No input
+    describes how the cluster is reached, so another kubeconfig changes nothing."""
+
+    _token: ClassVar[str] = "mlops:kubernetes:ClusterIdentity"
+    _outputs: ClassVar[Sequence[str]] = ("identifier", "facts")
+
+    def __init__(
+        self,
+        name: str,
+        args: ClusterIdentityArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(name, args, opts)
+
+    @property
+    def identifier(self) -> pulumi.Output[str]:
+        """Identifier of the cluster, which never changes."""
+        return self.output("identifier")
+
+    @property
+    def facts(self) -> pulumi.Output[dict[str, str]]:
+        """UID of `kube-system`, digest of the CA, and address of the API server."""
+        return self.output("facts")
+
+
 class ExistingSecretArgs(TypedDict):
     """Inputs of `mlops:kubernetes:ExistingSecret`."""
 
@@ -45,11 +80,15 @@ class NamespaceOwnerArgs(TypedDict):
     """Inputs of `mlops:kubernetes:NamespaceOwner`."""
 
     namespace: pulumi.Input[str]
-    """Name of the namespace. A change replaces the resource."""
+    """Name of the namespace. It cannot change."""
     key: pulumi.Input[str]
     """Key that distinguishes this stack from a stack of the same name in another backend."""
     createNamespace: NotRequired[bool | None]
     """Create a namespace that does not exist. Default: `true`."""
+    deleteNamespace: NotRequired[bool | None]
+    """Delete the namespace with the resource that created it. Default: `false`."""
+    provider: NotRequired[pulumi.Input[str] | None]
+    """Id of the Kubernetes provider. A plan that replaces it is refused. Default: not compared."""
 
 
 class NamespaceOwner(MlopsResource):
@@ -93,6 +132,9 @@ class ReadyArgs(TypedDict):
     """Minimum number of pods of an autoscaled object. Default: the replicas of its spec."""
     table: NotRequired[pulumi.Input[Any] | None]
     """Traffic table that each pod of a route must have applied. Default: not checked."""
+    cluster: NotRequired[pulumi.Input[Any] | None]
+    """`facts` of the ClusterIdentity. Nothing is deleted on another cluster. Default: not
+    compared."""
     timeoutSeconds: NotRequired[float | None]
     """Time limit of the wait, in seconds. More than 0. Default: `600`."""
 
@@ -150,6 +192,33 @@ class StoredSecret(MlopsResource):
         self,
         name: str,
         args: StoredSecretArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(name, args, opts)
+
+
+class VolumeGuardArgs(TypedDict):
+    """Inputs of `mlops:kubernetes:VolumeGuard`."""
+
+    namespace: str
+    """Namespace of the PersistentVolumeClaim."""
+    name: str
+    """Name of the PersistentVolumeClaim."""
+    storageClass: NotRequired[str | None]
+    """Storage class of the claim. It cannot change. Default: the cluster's default."""
+
+
+class VolumeGuard(MlopsResource):
+    """A check of a PersistentVolumeClaim. The preview of an update fails if it would replace the
+    claim, which deletes its data, or use a claim that is being deleted."""
+
+    _token: ClassVar[str] = "mlops:kubernetes:VolumeGuard"
+    _outputs: ClassVar[Sequence[str]] = ()
+
+    def __init__(
+        self,
+        name: str,
+        args: VolumeGuardArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(name, args, opts)
