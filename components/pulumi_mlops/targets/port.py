@@ -16,7 +16,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import pulumi
 from pydantic import ValidationError
@@ -26,6 +26,9 @@ from ..spec import FromSecret, ResourceSettings, SecretKeyRef, Spec, problems
 from . import registry
 
 S = TypeVar("S", bound=Spec)
+
+BUCKET_CLIENT = "boto3==1.44.5"
+"""Requirement of a program that accesses a bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +248,7 @@ class BucketSpec:
     versioning: bool = False
     lifecycle: Mapping[str, int] | None = None
     """`expireNoncurrentDays`, `abortIncompleteUploadDays`."""
-    encryption: str | None = None
+    encryption: Literal["AES256", "aws:kms"] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     public_access_block: bool | None = None
     """Whether every public policy is refused; on where the store can unless told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import cast
 
 import pulumi
 
@@ -22,7 +23,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
             "accessKeyId": spec.access_key_id,
             "secretAccessKey": spec.secret_access_key,
             "versioning": spec.versioning,
-            "lifecycle": None if spec.lifecycle is None else dict(spec.lifecycle),
+            "lifecycle": cast("sdk.BucketLifecycleArgs | None", spec.lifecycle),
             "encryption": spec.encryption,
             "tags": dict(spec.tags) or None,
             "forceDestroy": not spec.retain,
@@ -30,7 +31,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
         },
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=spec.retain)),
     )
-    return Bucket(uri=native.output("uri"), native=native)
+    return Bucket(uri=native.uri, native=native)
 
 
 def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions) -> ModelVersion:
@@ -47,7 +48,7 @@ def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOption
         },
         opts,
     )
-    return ModelVersion(example=native.output("example"), ready=native)
+    return ModelVersion(example=native.example, ready=native)
 
 
 def client_settings(
@@ -55,7 +56,7 @@ def client_settings(
 ) -> ClientSettings:
     """A file in the stack's folder, on the machine that runs the update."""
     native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
-    return ClientSettings(path=native.output("path"), native=native)
+    return ClientSettings(path=native.path, native=native)
 
 
 def _shell_exports(env: Mapping[str, str]) -> str:

@@ -342,7 +342,7 @@ class KubernetesTarget:
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
         made = plugin_sdk.GeneratedSecret(name, {"length": spec.length}, opts)
-        return pulumi.Output.secret(made.output("value"))
+        return pulumi.Output.secret(made.value)
 
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
         return self._cluster.existing_secret(of)
@@ -458,17 +458,19 @@ class KubernetesTarget:
         scaled: Mapping[str, Any] | None = None,
     ) -> pulumi.Resource:
         metadata: pulumi.Output[Any] = pulumi.get(native, "metadata")
+        autoscaled = scaled or {}
         return sdk.Ready(
             f"{name}-ready",
             {
                 "kind": pulumi.get(native, "kind"),
                 "namespace": self._cluster.namespace,
                 "name": metadata.apply(lambda found: member(found, "name")),
-                # Each time that an autoscaler acts there is another generation.
-                **(
-                    scaled
-                    or {"generation": metadata.apply(lambda found: member(found, "generation"))}
-                ),
+                # Each action of an autoscaler changes the generation.
+                "generation": None
+                if autoscaled
+                else metadata.apply(lambda found: member(found, "generation")),
+                "replicas": autoscaled.get("replicas"),
+                "content": autoscaled.get("content"),
                 "uid": metadata.apply(lambda found: member(found, "uid")),
                 "cluster": self._cluster.facts(),
                 "timeoutSeconds": timeout,

@@ -14,6 +14,7 @@ from pulumi.resource import create_urn
 
 from ...spec import SecretKeyRef
 from ..port import (
+    BUCKET_CLIENT,
     Bucket,
     BucketSpec,
     EnvironmentSpec,
@@ -28,8 +29,6 @@ from . import manifests, names, sdk
 from .adapter import KubernetesTarget
 from .handles import Workload, image_of
 from .programs import beside
-
-_STORE_CLIENT = ("boto3==1.44.5",)
 
 
 class RenderedTarget(KubernetesTarget):
@@ -53,7 +52,7 @@ class RenderedTarget(KubernetesTarget):
         environment = self.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=_STORE_CLIENT, code={"pulumi_mlops/runtime": runtime_folder()}
+                requirements=[BUCKET_CLIENT], code={"pulumi_mlops/runtime": runtime_folder()}
             ),
             opts,
         )

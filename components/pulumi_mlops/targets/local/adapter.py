@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pulumi
@@ -46,7 +45,7 @@ class LocalTarget:
     def environment(
         self, name: str, spec: EnvironmentSpec, opts: pulumi.ResourceOptions
     ) -> Environment:
-        code = {}
+        code: dict[str, sdk.EnvironmentSourceArgs] = {}
         for place, folder in spec.code.items():
             try:
                 code[place] = {"path": str(folder), "digest": sources.digest(folder)}
@@ -71,10 +70,14 @@ class LocalTarget:
                 f"{name}: max_replicas: the local target runs as many as `replicas` says: leave it "
                 "out, or choose the target kubernetes (mlops:target)"
             )
+        environment = _native_environment(spec)
         native = sdk.Process(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "ports": {port: number or 0 for port, number in spec.ports.items()},
                 "files": dict(spec.files) or None,
                 "rereadsFiles": spec.rereads_files or None,
@@ -91,8 +94,8 @@ class LocalTarget:
             opts,
         )
         return Service(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
@@ -104,17 +107,21 @@ class LocalTarget:
                 f"{name}: workers: the local target runs one, not {spec.workers}: leave it out, or "
                 "choose the target kubernetes (mlops:target)"
             )
+        environment = _native_environment(spec)
         native = sdk.Run(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "version": spec.environment.version,
                 "runOnChange": spec.run_on_change,
                 "timeoutSeconds": spec.timeout,
             },
             opts,
         )
-        return Job(name=name, outputs=native.output("outputs"), native=native, ready=native)
+        return Job(name=name, outputs=native.outputs, native=native, ready=native)
 
     def schedule(
         self, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions
@@ -137,8 +144,8 @@ class LocalTarget:
             ),
         )  # fmt: skip
         return Service(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
@@ -161,8 +168,8 @@ class LocalTarget:
             opts,
         )
         return Route(
-            url=native.output("url"),
-            metrics_url=native.output("metricsUrl"),
+            url=native.url,
+            metrics_url=native.metrics_url,
             native=native,
             ready=native,
         )
@@ -171,7 +178,7 @@ class LocalTarget:
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
         native = sdk.Secret(name, {"length": spec.length, "retain": spec.retain}, opts)
-        return pulumi.Output.secret(native.output("value"))
+        return pulumi.Output.secret(native.value)
 
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
         raise pulumi.RunError(
@@ -181,7 +188,7 @@ class LocalTarget:
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> Volume:
         native = sdk.Volume(name, {"retain": retain}, opts)
-        return Volume(path=native.output("path"), retain=retain, native=native)
+        return Volume(path=native.path, retain=retain, native=native)
 
     def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
         return databases.database(self, name, spec, opts)
@@ -223,17 +230,14 @@ def _refuse_more_than_there_is(name: str, wanted: Resources) -> None:
         )
 
 
-def _program(spec: ServiceSpec | JobSpec) -> dict[str, Any]:
+def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
         raise pulumi.RunError("a local program needs an environment of the local target")
-    return {
-        "command": list(spec.command),
-        "env": {**spec.env, **_hidden(spec.secrets)} or None,
-        "environment": environment.output("path"),
-        "code": environment.output("codePath"),
-    }
+    return environment
 
 
-def _hidden(secrets: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
-    return {name: pulumi.Output.secret(value) for name, value in secrets.items()}
+def _variables(spec: ServiceSpec | JobSpec) -> dict[str, pulumi.Input[str]] | None:
+    """The environment variables, with secrets marked as such."""
+    secrets = {name: pulumi.Output.secret(value) for name, value in spec.secrets.items()}
+    return {**spec.env, **secrets} or None
