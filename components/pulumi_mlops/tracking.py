@@ -13,12 +13,12 @@ from pydantic import Field, field_validator, model_validator
 from .artifacts import ArtifactStore
 from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
 from .targets.port import (
-    Database,
+    DatabaseHandle,
     DatabaseSpec,
-    Environment,
+    EnvironmentHandle,
     EnvironmentSpec,
     Health,
-    Job,
+    JobHandle,
     JobSpec,
     Resources,
     SecretSpec,
@@ -227,12 +227,12 @@ _NO_AUTH = _Auth()
 def _migration(
     name: str,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     opts: pulumi.ResourceOptions,
     *,
-    environment: Environment,
+    environment: EnvironmentHandle,
     schemas: Sequence[str],
-) -> Job:
+) -> JobHandle:
     """Has the tables be those of this MLflow before a server with it starts, once for all servers.
     The one of before goes on meanwhile, and when it fails."""
     return target.job(
@@ -253,7 +253,7 @@ def _auth(
     name: str,
     spec: _TrackingServerSpec,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     child: pulumi.ResourceOptions,
 ) -> _Auth:
     # As long as the data: whoever was given the password can still work with what is kept.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_mlops.plugin.handler import Context
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
 from pulumi_mlops.targets.kubernetes.resources import wait
 from pulumi_mlops.targets.kubernetes.resources.ready import ReadyHandler, ReadyInputs
 

@@ -10,7 +10,8 @@ from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs
 from ....plugin.values import Known
 from ..api import gateways
-from ..api.client import Clusters, RefusedError
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.workloads import is_complete
 from .wait import Wait
 
