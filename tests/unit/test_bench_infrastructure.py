@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
+from google.protobuf import json_format
+from pulumi.runtime.mocks import MockMonitor, Mocks, set_mocks
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench"
 SIGNATURE, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
@@ -19,8 +22,7 @@ URN = "urn:pulumi:bench::platform::{}::{}"
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     sys.path.insert(0, str(BENCH))
-    infrastructure = importlib.import_module("infrastructure")
-    yield infrastructure
+    yield importlib.import_module("infrastructure")
     sys.path.remove(str(BENCH))
 
 
@@ -64,57 +66,114 @@ def resource(kind: str, name: str, **more: Any) -> dict[str, Any]:
     return {"urn": URN.format(kind, name), "type": kind, "custom": False, **more}
 
 
-def written(bench: Any, *resources: dict[str, Any]) -> str:
-    module: str = bench.module_of({"deployment": {"resources": list(resources)}})
-    compile(module, "resources.py", "exec")
-    return module
+class Requests(MockMonitor):
+    """The requests that a program sends to the engine, by the resource's name."""
+
+    def __init__(self) -> None:
+        super().__init__(NoOutputs())
+        self.sent: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:
+        if request.type != "pulumi:pulumi:Stack":
+            self.sent[request.name] = request
+        return super().RegisterResource(request)
 
 
-def test_a_component_becomes_a_bare_one_with_its_outputs(bench: Any) -> None:
-    module = written(bench, resource("a:b:C", "x", outputs={"url": "http://h"}))
-    assert "x_0 = ComponentResource('a:b:C', 'x', {}, ResourceOptions())" in module
-    assert "x_0.register_outputs({'url': 'http://h'})" in module
+class NoOutputs(Mocks):
+    def call(self, args: Any) -> tuple[dict[str, Any], None]:
+        return {}, None
+
+    def new_resource(self, args: Any) -> tuple[str, dict[str, Any]]:
+        return args.name, {}
 
 
-def test_parents_dependencies_and_options_are_kept(bench: Any) -> None:
+def registered(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a written program registers, and under "exports" the stack's outputs."""
+    monitor = Requests()
+    exports: dict[str, Any] = {}
+    monkeypatch.setattr(pulumi, "export", exports.__setitem__)
+    pulumi.runtime.settings.ROOT.set(None)
+    set_mocks(NoOutputs(), project="platform", stack="bench", monitor=monitor)
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> None:
+        exec(compile(module, "resources.py", "exec"), {"__name__": "resources"})
+
+    program()
+    return {**monitor.sent, "exports": exports}
+
+
+def state_of(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"deployment": {"resources": list(resources)}}
+
+
+def test_a_resource_keeps_its_parent_dependencies_inputs_and_options(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parent = resource("a:b:C", "top")
     first = resource("a:b:D", "one", custom=True, inputs={}, parent=parent["urn"])
     second = resource(
         "a:b:D", "two", custom=True, inputs={"list": [1, True, None]}, parent=parent["urn"],
         dependencies=[first["urn"]], retainOnDelete=True,
     )  # fmt: skip
-    assert (
-        "two_2 = CustomResource('a:b:D', 'two', {'list': [1, True, None]}, ResourceOptions("
-        "parent=top_0, depends_on=[one_1], retain_on_delete=True))"
-    ) in written(bench, parent, first, second)
+    requests = registered(bench.module_of(state_of(parent, first, second)), monkeypatch)
+    assert set(requests) == {"top", "one", "two", "exports"}
+    assert not requests["top"].custom
+    two = requests["two"]
+    assert two.custom and two.type == "a:b:D" and two.retainOnDelete
+    assert two.parent.endswith("a:b:C::top")
+    assert [urn.rsplit("::", 1)[-1] for urn in two.dependencies] == ["one"]
+    assert json_format.MessageToDict(two.object) == {"list": [1.0, True, None]}
 
 
-def test_what_a_child_does_not_inherit_is_said(bench: Any) -> None:
+def test_an_option_of_a_parent_is_not_inherited(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parent = resource("a:b:D", "top", custom=True, protect=True, retainOnDelete=True)
     child = resource("a:b:D", "one", custom=True, parent=parent["urn"])
-    assert (
-        "one_1 = CustomResource('a:b:D', 'one', {}, ResourceOptions("
-        "parent=top_0, protect=False, retain_on_delete=False))"
-    ) in written(bench, parent, child)
+    requests = registered(bench.module_of(state_of(parent, child)), monkeypatch)
+    assert requests["top"].protect and requests["top"].retainOnDelete
+    assert not requests["one"].protect and not requests["one"].retainOnDelete
 
 
-def test_a_secret_stays_one(bench: Any) -> None:
+def test_a_secret_stays_one(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = {SIGNATURE: SECRET, "plaintext": '"it\'s"'}
-    module = written(bench, resource("a:b:D", "one", custom=True, inputs={"env": {"KEY": hidden}}))
-    assert """{'env': {'KEY': secret("it's")}}""" in module
+    one = resource("a:b:D", "one", custom=True, inputs={"env": {"KEY": hidden}})
+    requests = registered(bench.module_of(state_of(one)), monkeypatch)
+    value = json_format.MessageToDict(requests["one"].object)["env"]["KEY"]
+    assert value == {SIGNATURE: SECRET, "value": "it's"}
 
 
-def test_the_engines_own_resources_are_not_written_and_exports_are(bench: Any) -> None:
+def test_resources_of_the_engine_are_left_out_and_stack_outputs_are_exported(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stack = resource("pulumi:pulumi:Stack", "platform-bench", outputs={"url": "http://h"})
-    module = written(bench, stack, resource("pulumi:providers:mlops", "default", custom=True))
-    assert "Resource(" not in module.split("secret = ")[1]
-    assert "pulumi.export('url', 'http://h')" in module
+    default = resource("pulumi:providers:mlops", "default", custom=True)
+    requests = registered(bench.module_of(state_of(stack, default)), monkeypatch)
+    assert requests == {"exports": {"url": "http://h"}}
 
 
-def test_a_figure_above_its_limit_is_missed(bench: Any) -> None:
-    assert bench.at_most("a", 1.1, 1.1, "ratio", []).met
-    assert not bench.at_most("a", 1.2, 1.1, "ratio", []).met
-    assert bench.at_most("seconds", 300.0, None, "s", []).met
+def test_an_endpoint_is_repeated_for_each_name(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = resource("a:b:C", "platform-endpoint-001-endpoint")
+    service = resource(
+        "a:b:D", "platform-endpoint-001-endpoint-v1", custom=True, parent=endpoint["urn"],
+        inputs={"label": "endpoint-001"},
+    )  # fmt: skip
+    monitor = resource("a:b:D", "platform-monitor", custom=True, dependencies=[service["urn"]])
+    written = importlib.import_module("infrastructure_written")
+    state = state_of(endpoint, service, monitor)
+    module = written.module_of_many(state, "endpoint-001", ["endpoint-002"])
+    requests = registered(module, monkeypatch)
+    labels = {
+        name: request.object["label"] for name, request in requests.items() if name.endswith("-v1")
+    }
+    assert labels == {
+        f"platform-{name}-endpoint-v1": name for name in ("endpoint-001", "endpoint-002")
+    }
+    assert requests["platform-endpoint-002-endpoint-v1"].parent.endswith(
+        "::platform-endpoint-002-endpoint"
+    )
+    assert len(requests["platform-monitor"].dependencies) == 1
 
 
 def test_the_command_that_the_platform_shows_is_understood(

@@ -6,16 +6,34 @@ Only what would touch the machine or a server answers at once with outputs that 
 
 from __future__ import annotations
 
+import copy
 import zlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from pulumi_mlops.plugin.handler import Context, Handler
-from pulumi_mlops.plugin.handlers import handlers
+from pulumi_mlops.plugin.handler import Context, Handler, ResourceSet
+from pulumi_mlops.plugin.handlers import SharedResources
 from pulumi_mlops.plugin.server import serve
+from pulumi_mlops.targets import registry
 
-# Their previews ask a cluster and a registry.
-_ASKING = ("mlops:kubernetes:NamespaceOwner", "mlops:index:Image")
+# Their previews send requests to a cluster and a registry.
+_REQUESTS_IN_PREVIEW = ("mlops:kubernetes:NamespaceOwner", "mlops:index:Image")
+
+
+class StubbedResources(ResourceSet):
+    """The same resource types and checks of the configuration; no resource has an effect."""
+
+    def __init__(self, real: ResourceSet) -> None:
+        self._real = real
+
+    def handlers(self) -> list[Handler[Any]]:
+        """One handler per resource type."""
+        return [stubbed(handler) for handler in self._real.handlers()]
+
+    def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The real check."""
+        return self._real.check_config(old, new)
 
 
 def stubbed(handler: Handler[Any]) -> Handler[Any]:
@@ -44,9 +62,10 @@ def stubbed(handler: Handler[Any]) -> Handler[Any]:
     methods: dict[str, Any] = {
         "create": create, "read": read, "update": update, "delete": delete, "drift": drift,
     }  # fmt: skip
-    if handler.token in _ASKING:
+    if handler.token in _REQUESTS_IN_PREVIEW:
         methods["preview"] = preview
-    stub: Handler[Any] = type(f"Stubbed{type(handler).__name__}", (type(handler),), methods)()
+    stub = copy.copy(handler)
+    stub.__class__ = type(f"Stubbed{type(handler).__name__}", (type(handler),), methods)
     return stub
 
 
@@ -70,4 +89,6 @@ def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
 
 def main(engine_address: str) -> None:
     """Answer the engine."""
-    serve([stubbed(handler) for handler in handlers()], version("pulumi-mlops"), engine_address)
+    real = [SharedResources(), *(registry.load(name).resources() for name in registry.names())]
+    stubs = [StubbedResources(each) for each in real]
+    serve(stubs, version("pulumi-mlops"), engine_address)

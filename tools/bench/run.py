@@ -1,65 +1,50 @@
-"""Runs all benchmarks of this folder: a table on stdout, figures in build/bench.json.
+"""Runs the benchmark: figures on stdout and in build/bench.json, progress on stderr.
 
-A benchmark is a module here with ``measure() -> list[Result]``. Exit code 1 when a limit is missed.
+`make bench ARGS='serving local-growth'` runs these parts alone. Exit code 1 when a part failed or a
+limit is missed, after all parts have run.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib
-import json
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-OUTPUT = HERE.parents[1] / "build" / "bench.json"
-sys.path.insert(0, str(HERE))
+import infrastructure
+import infrastructure_kubernetes
+import serving
+from figures import Part, Report
 
-from common import Result, progress  # noqa: E402
-
-
-def benchmarks() -> list[str]:
-    """The modules here that define measure(); read, not imported: some are servers."""
-    return [
-        path.stem
-        for path in sorted(HERE.glob("*.py"))
-        if any(
-            isinstance(node, ast.FunctionDef) and node.name == "measure"
-            for node in ast.parse(path.read_text()).body
-        )
-    ]
+BUILD = Path(__file__).resolve().parents[2] / "build"
+PARTS: dict[str, Part] = {
+    "serving": serving.requests,
+    "local-unchanged": infrastructure.unchanged,
+    "local-growth": infrastructure.growth,
+    "local-platform": infrastructure.platform,
+    "cluster-unchanged": infrastructure_kubernetes.unchanged,
+    "cluster-create": infrastructure_kubernetes.create,
+}
 
 
-def report(results: list[Result]) -> int:
-    """Print the table and write the file."""
-    width = max((len(result.name) for result in results), default=4)
-    print(f"{'name':<{width}}  {'ratio':>12}  {'limit':>8}")
-    for result in results:
-        verdict = "" if result.met else "  MISSED"
-        bound = "<=" if result.at_most else ">="
-        limit = "" if result.limit is None else f"{bound} {result.limit:g}"
-        figure = f"{result.ratio:.2f} {'' if result.unit == 'ratio' else result.unit}"
-        print(f"{result.name:<{width}}  {figure:>12}  {limit:>8}{verdict}")
-    figures = {
-        result.name: {
-            "ratio": result.ratio,
-            "limit": result.limit,
-            "unit": result.unit,
-            "samples": result.samples,
-        }
-        for result in results
-    }
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0 if all(result.met for result in results) else 1
-
-
-def main() -> int:
-    results: list[Result] = []
-    for name in benchmarks():
-        progress(f"{name} …")
-        results += importlib.import_module(name).measure()
-    return report(results)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that the command line names; without a name, all of them."""
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="see --list; default: all")
+    parser.add_argument("--list", action="store_true", help="print the names of the parts and end")
+    parser.add_argument("--smoke", action="store_true",
+                        help="run every step at the smallest size; limits are not judged, and "
+                        "build/bench-smoke.json is written")  # fmt: skip
+    parser.add_argument("--output", type=Path, help="the file to write")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(PARTS))
+        return 0
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"unknown part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    selected = options.parts or list(PARTS)
+    file = options.output or BUILD / ("bench-smoke.json" if options.smoke else "bench.json")
+    return Report(file, smoke=options.smoke).run({name: PARTS[name] for name in selected})
 
 
 if __name__ == "__main__":

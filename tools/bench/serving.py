@@ -11,18 +11,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from common import (
-    Result,
-    Server,
-    free_port,
-    paired,
-    progress,
-    ratio,
-    requests_per_second,
-)
+from figures import Figure, median_of_ratios, progress
+from servers import Server, free_port, paired, requests_per_second
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 4
@@ -49,78 +43,84 @@ mlflow.sklearn.save_model(
 """
 
 
-def measure() -> list[Result]:
+def requests(smoke: bool) -> Iterator[Figure]:
     """Requests per second of ours over each other server's, median of the rounds."""
     with tempfile.TemporaryDirectory(prefix="bench-serving-", ignore_cleanup_errors=True) as folder:
-        return _measure(Path(folder))
+        yield from _requests(Path(folder), smoke)
 
 
-def _measure(folder: Path) -> list[Result]:
-    model = folder / "model"
+def _requests(folder: Path, smoke: bool) -> Iterator[Figure]:
+    samples = _samples(folder, smoke)
+    ours, mlflow = samples["ours"], samples["mlflow"]
+    yield median_of_ratios("V2 / bare FastAPI", ours, samples["fastapi"], 0.85)
+    yield median_of_ratios("V2 / mlflow models serve", ours, mlflow, 2.0)
+    invocations = samples["ours /invocations"]
+    yield median_of_ratios("/invocations / mlflow models serve", invocations, mlflow, 1.5)
+    if "mlserver" in samples:
+        yield median_of_ratios("V2 / MLServer", ours, samples["mlserver"], 1.0)
+
+
+def _samples(folder: Path, smoke: bool) -> dict[str, list[float]]:
+    """Requests per second of each server, round by round."""
+    model = _model(folder)
+    split = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [ROW]}}).encode()
+    targets = _targets(split)
+    ports = {name: free_port() for name in targets}
+    servers: dict[str, Server] = {}
+    try:
+        servers["ours"] = _ours(ports["ours"], model, folder)
+        servers["fastapi"] = _fastapi(ports["fastapi"], model, folder)
+        servers["mlflow"] = _mlflow(ports["mlflow"], model, folder)
+        if python := _mlserver_environment(install=not smoke):
+            servers["mlserver"] = _mlserver(python, ports["mlserver"], model, folder)
+        for name, server in servers.items():
+            progress(f"waiting for {name}")
+            server.wait(f"http://127.0.0.1:{ports[name]}{targets[name][2]}")
+        count = CLIENTS if smoke else REQUESTS
+
+        def load(name: str, path: str, body: bytes) -> Callable[[], float]:
+            return lambda: requests_per_second(
+                ports[name], path, body, clients=CLIENTS, requests=count
+            )
+
+        subjects = {name: load(name, *targets[name][:2]) for name in servers}
+        # The same body on both sides, for the comparison with MLflow's own protocol.
+        subjects["ours /invocations"] = load("ours", "/invocations", split)
+        return paired(subjects, 1 if smoke else ROUNDS)
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
+def _model(folder: Path) -> Path:
+    """A trained model as MLflow saves it."""
     progress("training the model")
+    model = folder / "model"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAIN.format(columns=COLUMNS, path=str(model))],
         check=True,
         capture_output=True,
         cwd=folder,
     )
-    v2 = json.dumps(
-        {
-            "inputs": [
-                {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
-                for name, value in zip(COLUMNS, ROW, strict=True)
-            ]
-        }
-    ).encode()
-    v2_frame = json.dumps({**json.loads(v2), "parameters": {"content_type": "pd"}}).encode()
-    split = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [ROW]}}).encode()
-    rows = json.dumps({"rows": [dict(zip(COLUMNS, ROW, strict=True))]}).encode()
+    return model
 
-    ports = {name: free_port() for name in ("ours", "fastapi", "mlflow", "mlserver")}
-    targets = {
+
+def _targets(split: bytes) -> dict[str, tuple[str, bytes, str]]:
+    """Of each server: the path and the body of a request, and the path that answers 200 once it is
+    ready."""
+    inputs = [
+        {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
+        for name, value in zip(COLUMNS, ROW, strict=True)
+    ]
+    v2 = json.dumps({"inputs": inputs}).encode()
+    v2_frame = json.dumps({"inputs": inputs, "parameters": {"content_type": "pd"}}).encode()
+    rows = json.dumps({"rows": [dict(zip(COLUMNS, ROW, strict=True))]}).encode()
+    return {
         "ours": ("/v2/models/penguins/infer", v2, "/v2/health/ready"),
         "fastapi": ("/predict", rows, "/health"),
         "mlflow": ("/invocations", split, "/health"),
         "mlserver": ("/v2/models/penguins/infer", v2_frame, "/v2/models/penguins/ready"),
     }
-    servers: dict[str, Server] = {}
-    try:
-        servers["ours"] = _ours(ports["ours"], model, folder)
-        servers["fastapi"] = _fastapi(ports["fastapi"], model, folder)
-        servers["mlflow"] = _mlflow(ports["mlflow"], model, folder)
-        if python := _mlserver_environment():
-            servers["mlserver"] = _mlserver(python, ports["mlserver"], model, folder)
-        for name, server in servers.items():
-            progress(f"waiting for {name}")
-            server.wait(f"http://127.0.0.1:{ports[name]}{targets[name][2]}")
-
-        def load(name: str, path: str, body: bytes) -> float:
-            return requests_per_second(ports[name], path, body, clients=CLIENTS, requests=REQUESTS)
-
-        subjects = {
-            name: lambda name=name: load(name, *targets[name][:2])  # type: ignore[misc]
-            for name in servers
-        }
-        # The same body on both sides, for the comparison with MLflow's own protocol.
-        subjects["ours /invocations"] = lambda: load("ours", "/invocations", split)
-        samples = paired(subjects, ROUNDS)
-    finally:
-        for server in servers.values():
-            server.stop()
-    ours = samples["ours"]
-    results = [
-        ratio("serving: V2 over bare FastAPI", ours, samples["fastapi"], 0.85),
-        ratio("serving: V2 over mlflow models serve", ours, samples["mlflow"], 2.0),
-        ratio(
-            "serving: /invocations over mlflow models serve",
-            samples["ours /invocations"],
-            samples["mlflow"],
-            1.5,
-        ),
-    ]
-    if "mlserver" in samples:
-        results.append(ratio("serving: V2 over MLServer", ours, samples["mlserver"], 1.0))
-    return results
 
 
 def _ours(port: int, model: Path, folder: Path) -> Server:
@@ -170,12 +170,14 @@ def _mlserver(python: Path, port: int, model: Path, folder: Path) -> Server:
     return Server("mlserver", [str(python.parent / "mlserver"), "start", str(home)], {}, folder)
 
 
-def _mlserver_environment() -> Path | None:
-    """MLServer's interpreter, installed once under build/; None when it cannot be installed."""
+def _mlserver_environment(*, install: bool) -> Path | None:
+    """MLServer's interpreter, installed once under build/; None when it is not there."""
     home = ROOT / "build" / "bench-mlserver"
     python = home / "bin" / "python"
     if (python.parent / "mlserver").exists():
         return python
+    if not install:
+        return None
     progress("installing MLServer into an environment of its own")
     uv = [sys.executable, "-m", "uv"]
     try:
@@ -192,9 +194,3 @@ def _mlserver_environment() -> Path | None:
         progress(f"MLServer cannot be installed, left out: {error.stderr.strip()[-300:]}")
         return None
     return python
-
-
-if __name__ == "__main__":
-    from run import report
-
-    sys.exit(report(measure()))

@@ -72,6 +72,7 @@ class Delivery:
                 "name": field("name"),
                 **(autoscaled or {"generation": field("generation")}),
                 "uid": field("uid"),
+                "cluster": self.cluster.facts(),
                 "timeoutSeconds": timeout,
                 "table": table,
             },

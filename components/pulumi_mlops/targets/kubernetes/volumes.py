@@ -21,7 +21,10 @@ def volume(cluster: Cluster, name: str, retain: bool, opts: pulumi.ResourceOptio
     native = cluster.make(
         "PersistentVolumeClaim", name,
         pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(protect=retain, retain_on_delete=retain)
+            opts,
+            pulumi.ResourceOptions(
+                protect=retain, retain_on_delete=retain, depends_on=cluster.guard_volume(name)
+            ),
         ),
         labels=cluster.labels(name, "data"),
         spec=manifests.volume_claim(cluster.settings.volume_size, cluster.settings.storage_class),

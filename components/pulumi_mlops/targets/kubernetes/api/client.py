@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
@@ -17,12 +18,14 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ....plugin.errors import ResourceError, UnreachableError
+from ....plugin.errors import GoneError, ResourceError, UnreachableError
 from .errors import RefusedError, refused
 from .location import Where
 from .pods import Manifest, is_ready, port_of_pod
 
 _log = logging.getLogger(__name__)
+# What a pod has to log in with.
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 T = TypeVar("T")
 
 # A cluster that does not answer at all is not waited for without an end.
@@ -170,7 +173,7 @@ class ClusterApi:
 
         exposed = self.get("Service", service)
         if exposed is None:
-            raise UnreachableError(f"there is no Service {service} in {self.where.namespace}")
+            raise GoneError(f"there is no Service {service} in {self.where.namespace}")
         pods = self.every("Pod", exposed["spec"]["selector"])
         if not any(map(is_ready, pods)):
             raise UnreachableError(f"no pod of Service {service} is ready")
@@ -180,6 +183,18 @@ class ClusterApi:
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer to one request."""
         return self._wait(self._ask(method, path, options))
+
+    def read(self, path: str) -> Manifest:
+        """The object at a path; raises RefusedError when there is none."""
+        return self._objects("GET", path)
+
+    def server(self) -> str:
+        """The address of the API server, as the kubeconfig has it."""
+
+        async def address() -> str:
+            return str((await self._connected()).auth.server)
+
+        return self._wait(address())
 
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
@@ -211,6 +226,11 @@ class ClusterApi:
         if file is not None and not Path(file).is_file():
             raise UnreachableError(
                 f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
+            )
+        if file is None and _missing(listed := os.environ.get("KUBECONFIG", "")):
+            raise UnreachableError(
+                f"there is no kubeconfig {listed}: correct the environment variable KUBECONFIG, or "
+                "set mlops:kubernetes.kubeconfig"
             )
         import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
 
@@ -283,6 +303,12 @@ class ClusterApi:
         named = f"context {self.where.context}" if self.where.context else "its current context"
         file = f"the kubeconfig {self.where.kubeconfig or ''}".rstrip()
         return f"look at {file} and {named} (mlops:kubernetes), with `kubectl cluster-info`"
+
+
+def _missing(listed: str) -> bool:
+    """Whether KUBECONFIG lists files of which none exists, and no pod's account replaces them."""
+    files = [Path(each).expanduser() for each in listed.split(os.pathsep) if each]
+    return bool(files) and not any(map(Path.is_file, [*files, _ACCOUNT]))
 
 
 @contextlib.contextmanager

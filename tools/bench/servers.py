@@ -1,4 +1,4 @@
-"""What the benchmarks share: paired measurement, results, servers and a small load generator."""
+"""Servers under measurement, and a small load generator."""
 
 from __future__ import annotations
 
@@ -6,41 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import statistics
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Result:
-    """One figure: the median of the per-round ratios, and the least that is accepted.
-
-    With `at_most` the limit is the most that is accepted; without a limit the figure is only told.
-    """
-
-    name: str
-    ratio: float
-    limit: float | None
-    unit: str = "ratio"
-    samples: list[float] = field(default_factory=list)
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Whether the limit is met."""
-        if self.limit is None:
-            return True
-        return self.ratio <= self.limit if self.at_most else self.ratio >= self.limit
-
-
-def progress(message: str) -> None:
-    """A line on stderr, since set-up takes minutes."""
-    print(f"  {message}", file=sys.stderr, flush=True)
+from figures import progress
 
 
 def paired(
@@ -60,12 +32,6 @@ def paired(
             shown = ", ".join(f"{name} {figure:.0f}/s" for name, figure in figures.items())
             progress(f"round {number + 1} of {rounds}: {shown}")
     return samples
-
-
-def ratio(name: str, ours: list[float], theirs: list[float], limit: float) -> Result:
-    """Ours over theirs, round by round."""
-    samples = [round(a / b, 4) for a, b in zip(ours, theirs, strict=True)]
-    return Result(name, statistics.median(samples), limit, "ratio", samples)
 
 
 def free_port() -> int:
