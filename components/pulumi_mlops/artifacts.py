@@ -15,7 +15,7 @@ from .targets.port import (
     EnvironmentSpec,
     Health,
     SecretSpec,
-    Service,
+    ServiceHandle,
     ServiceSpec,
     Target,
     resolve,
@@ -142,7 +142,7 @@ class ArtifactStore(pulumi.ComponentResource):
     """Those of them that are no secrets, a variable each, for a program's environment."""
     secrets: dict[str, pulumi.Input[str]]
     """Those that are."""
-    services: list[Service]
+    services: list[ServiceHandle]
     """What its clients call; nothing where the store exists already."""
 
     def __init__(
@@ -155,7 +155,7 @@ class ArtifactStore(pulumi.ComponentResource):
         super().__init__("mlops:index:ArtifactStore", name, None, opts)
         target = resolve(spec.target)
         self.scrape: dict[str, typing.Any] = {}
-        self.services: list[Service] = []
+        self.services: list[ServiceHandle] = []
         key: pulumi.Input[str] | None
         secret: pulumi.Input[str] | None
         if spec.endpoint_url is None:

@@ -14,12 +14,12 @@ from .artifacts import ArtifactStore
 from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
     BUCKET_CLIENT,
-    Database,
+    DatabaseHandle,
     DatabaseSpec,
-    Environment,
+    EnvironmentHandle,
     EnvironmentSpec,
     Health,
-    Job,
+    JobHandle,
     JobSpec,
     Resources,
     SecretSpec,
@@ -219,12 +219,12 @@ _NO_AUTH = _Auth()
 def _migration(
     name: str,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     opts: pulumi.ResourceOptions,
     *,
-    environment: Environment,
+    environment: EnvironmentHandle,
     schemas: Sequence[str],
-) -> Job:
+) -> JobHandle:
     """Has the tables be those of this MLflow before a server with it starts, once for all servers.
     The one of before goes on meanwhile, and when it fails."""
     return target.job(
@@ -245,7 +245,7 @@ def _auth(
     name: str,
     spec: TrackingServerSpec,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     child: pulumi.ResourceOptions,
 ) -> _Auth:
     # As long as the data: whoever was given the password can still work with what is kept.

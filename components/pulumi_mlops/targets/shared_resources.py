@@ -1,4 +1,4 @@
-"""Requests of the port that the plugin answers in the same way for every target."""
+"""Requests of the port that the resource plugin answers in the same way for every target."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import cast
 import pulumi
 
 from ..plugin import sdk
-from .port import Bucket, BucketSpec, ClientSettings, ModelVersion, ModelVersionSpec
+from .port import (
+    BucketHandle,
+    BucketSpec,
+    ClientSettingsHandle,
+    ModelVersionHandle,
+    ModelVersionSpec,
+)
 
 
-def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
     """A bucket over the S3 API."""
     native = sdk.Bucket(
         name,
@@ -31,11 +37,13 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
         },
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=spec.retain)),
     )
-    return Bucket(uri=native.uri, native=native)
+    return BucketHandle(uri=native.uri, native=native)
 
 
-def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions) -> ModelVersion:
-    """A version over the registry's API; one that is not there fails the update."""
+def model_version(
+    name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+) -> ModelVersionHandle:
+    """A model version, looked up by the API of the registry. A missing version fails the update."""
     native = sdk.ModelVersion(
         name,
         {
@@ -48,15 +56,15 @@ def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOption
         },
         opts,
     )
-    return ModelVersion(example=native.example, ready=native)
+    return ModelVersionHandle(example=native.example, ready=native)
 
 
 def client_settings(
     name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-) -> ClientSettings:
-    """A file in the stack's folder, on the machine that runs the update."""
+) -> ClientSettingsHandle:
+    """A file in the stack folder, on the machine that runs the update."""
     native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
-    return ClientSettings(path=native.path, native=native)
+    return ClientSettingsHandle(path=native.path, native=native)
 
 
 def _shell_exports(env: Mapping[str, str]) -> str:

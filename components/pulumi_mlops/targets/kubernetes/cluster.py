@@ -17,7 +17,7 @@ from pulumi.runtime import get_root_resource
 from ...plugin import sdk as plugin_sdk
 from ...sources import from_project
 from ...spec import SecretKeyRef
-from ..port import Environment
+from ..port import EnvironmentHandle
 from . import manifests, names, sdk, settings
 
 _KINDS = {
@@ -60,7 +60,7 @@ class Cluster:
     def __init__(self) -> None:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
-        self.router: Environment | None = None
+        self.router: EnvironmentHandle | None = None
         """What every route's proxies run in, once one has been asked for."""
         self.buckets: list[tuple[frozenset[str], manifests.Manifest]] = []
         """Of each bucket that is made within the cluster: the services that have it, none for a

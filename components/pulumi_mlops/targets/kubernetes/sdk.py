@@ -20,7 +20,7 @@ class ClusterIdentityArgs(TypedDict):
 
 class ClusterIdentity(MlopsResource):
     """The cluster of a stack, identified by the UID of the namespace `kube-system` or, for users
-    who may not read it, by the cluster's CA. The preview on another cluster fails. No input
+    who may not read it, by the CA of the cluster. The preview on another cluster fails. No input
     describes how the cluster is reached, so another kubeconfig changes nothing."""
 
     _token: ClassVar[str] = "mlops:kubernetes:ClusterIdentity"

@@ -62,7 +62,7 @@ class Environment(MlopsResource):
 
 
 class ProcessHealthArgs(TypedDict):
-    """When the program is ready."""
+    """The health check of a program."""
 
     port: NotRequired[str | None]
     """Name of the port to check. Default: `http`."""

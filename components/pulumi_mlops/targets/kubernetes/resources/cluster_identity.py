@@ -13,7 +13,9 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 
 _UID_OF = "kube-system"
 # kubernetes.io, "RootCAConfigMap": the control plane writes it into every namespace.
@@ -69,8 +71,8 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     token = "mlops:kubernetes:ClusterIdentity"
     description = (
         "The cluster of a stack, identified by the UID of the namespace `kube-system` or, for "
-        "users who may not read it, by the cluster's CA. The preview on another cluster fails. No input "
-        "describes how the cluster is reached, so another kubeconfig changes nothing."
+        "users who may not read it, by the CA of the cluster. The preview on another cluster "
+        "fails. No input describes how the cluster is reached, so another kubeconfig changes nothing."
     )
     inputs = ClusterIdentityInputs
     outputs: ClassVar[dict[str, OutputField]] = {

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ..api.client import Clusters, RefusedError
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 
 
 class ExistingSecretInputs(Inputs):

@@ -10,7 +10,9 @@ from pydantic import Field
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known, Unknown
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.pods import Manifest
 
 NAME = "mlops-owner"

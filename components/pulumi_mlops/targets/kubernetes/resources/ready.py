@@ -11,7 +11,8 @@ from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known
 from ..api import gateways
-from ..api.client import Clusters, RefusedError
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.workloads import is_complete
 from .cluster_identity import refuse_another
 from .wait import Wait
