@@ -7,7 +7,7 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 import pulumi
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from . import crontab
 from .artifacts import ArtifactStore
@@ -104,6 +104,13 @@ class Schedule(Spec):
 
     cron: str = Field(description="Five crontab fields, as in `0 3 * * 1-5`.")
     timezone: str = Field("UTC", description="A name of the IANA time zone database.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_map(cls, given: typing.Any) -> typing.Any:
+        if isinstance(given, str):
+            raise ValueError('must be a map, as in `schedule: {cron: "0 3 * * *"}`')
+        return given
 
     @field_validator("cron")
     @classmethod
