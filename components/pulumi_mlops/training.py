@@ -7,7 +7,7 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 import pulumi
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from . import crontab
 from .artifacts import ArtifactStore
@@ -108,6 +108,13 @@ class Schedule(Spec):
     timezone: str = Field(
         "UTC", description="Time zone of the IANA database, such as `Europe/Berlin`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_map(cls, given: typing.Any) -> typing.Any:
+        if isinstance(given, str):
+            raise ValueError('must be a map, as in `schedule: {cron: "0 3 * * *"}`')
+        return given
 
     @field_validator("cron")
     @classmethod

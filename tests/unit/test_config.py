@@ -333,6 +333,11 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         ),
         ("pipelines.penguins.schedule", {}, "{key}.cron: is required"),
         (
+            "pipelines.penguins.schedule",
+            "* * * * *",
+            '{key}: must be a map, as in `schedule: {cron: "0 3 * * *"}`',
+        ),
+        (
             "pipelines.penguins.parameters",
             {"seed": [1]},
             "{key}.seed: must be text, a number, true or false",
