@@ -25,6 +25,20 @@ from pathlib import Path
 
 from .files import read_json, remove_tree, write_private
 
+RESERVED_NAMES = frozenset({"passphrase", "state"})
+"""Entries of `.mlops` that belong to the checkout. No stack may have their names."""
+
+
+def name_problem(stack: str) -> str | None:
+    """Why a stack cannot have this name; None when it can."""
+    if stack.lower() not in RESERVED_NAMES:
+        return None
+    names = " or ".join(sorted(RESERVED_NAMES))
+    return (
+        f"a stack cannot be called {stack}: .mlops/{stack.lower()} belongs to the checkout, and "
+        f"the files of the stack would be in it. Choose a name other than {names}"
+    )
+
 
 @dataclass(frozen=True)
 class StackDir:
