@@ -53,9 +53,8 @@ test: lint ## the checks and all tests but those on a cluster
 	$(PYTEST) $(ARGS)
 
 test-kubernetes: $(VENV)/.engine ## the tests on a real cluster: that of KUBECONFIG, or one that is started
-	@[ -n "$$KUBECONFIG" ] || $(PY) tools/cluster/cluster.py up >/dev/null
-	KUBECONFIG="$${KUBECONFIG:-$(CURDIR)/.mlops/cluster/kubeconfig}" \
-	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$(CURDIR)/.mlops/cluster/bin:$$PATH" \
+	@exports=; [ -n "$$KUBECONFIG" ] || exports=$$($(PY) tools/cluster/cluster.py up) || exit 1; eval "$$exports"; \
+	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH:$(CURDIR)/.cluster/bin" \
 		$(VENV)/bin/pytest -m kubernetes $(or $(ARGS),tests/kubernetes)
 
 lint: $(VENV)/.engine ## the checks alone: style, types, layers

@@ -261,7 +261,9 @@ def json_schema(project: str = "platform") -> dict[str, typing.Any]:
     for name in registry.names("pulumi-mlops"):
         if (model := registry.load(name).settings()) is not None:
             targets[f"mlops:{name}"] = {"$ref": f"#/$defs/{model.__name__}"}
-            schema["$defs"][model.__name__] = model.model_json_schema(schema_generator=_Schema)
+            part = model.model_json_schema(schema_generator=_Schema)
+            # Its references start at the root of the whole schema.
+            schema["$defs"] |= {**part.pop("$defs", {}), model.__name__: part}
     definitions = schema.pop("$defs")
     properties = {f"{project}:{key}": value for key, value in schema["properties"].items()}
     properties |= {f"mlops:{key}": value for key, value in _SETTINGS.items()} | targets

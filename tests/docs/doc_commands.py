@@ -23,7 +23,7 @@ class Elsewhere(NamedTuple):
 
 
 HERE = {
-    "make up": "Try it:",
+    "make up": "tracking server",
     'eval "$(make -s env)"': "",
     'eval "$(make -s env STACK=cluster)"': "",
     "make help": "make up",
@@ -65,7 +65,6 @@ HERE = {
     "MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/python run.py --test-size 0.2 --seed 7": (
         "registered penguins version 1"
     ),
-    "pytest pipelines/penguins_mlflow": "passed",
     ".venv/bin/python tools/engine/engine.py --source build": "engine/",
     "uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links "
     "--no-header --extra dev --python-version 3.11 pyproject.toml -o requirements.lock": "mlflow==",
@@ -81,10 +80,11 @@ INTERRUPTED = {"mlops logs penguins-endpoint -f"}
 SUITE = {
     "make check": "pytest",
     "make test": "pytest",
-    "make test ARGS='tests/unit -k drift'": "pytest tests/unit -k drift",
-    "make test ARGS='-m \"not engine\"'": 'pytest -m "not engine"',
+    "make test ARGS='tests/unit -k drift'": "tests/unit -k drift",
+    "make test ARGS='-m \"not engine\"'": '-m "not engine"',
     "make test-kubernetes": "pytest -m kubernetes",
     "make bench": "tools/bench/run.py",
+    "make bench ARGS=--smoke": "tools/bench/run.py --smoke",
 }
 """By command."""
 
@@ -128,6 +128,11 @@ ELSEWHERE = {
         "pulumi stack output tracking_url": Elsewhere(_EXAMPLE, ('"stack", "output"',)),
         "pulumi config set points 500": Elsewhere(_EXAMPLE, ('"config", "set", "points"',)),
         "pulumi destroy": Elsewhere(_EXAMPLE, ('example.pulumi("destroy"',)),
+    },
+    "pipelines/penguins_mlflow/README.md": {
+        "pytest pipelines/penguins_mlflow": Elsewhere(
+            "pyproject.toml", ('testpaths = ["tests", "pipelines"]',)
+        ),
     },
     "tools/README.md": {
         "make cluster": Elsewhere("Makefile", ("cluster.py up", "pytest -m kubernetes")),

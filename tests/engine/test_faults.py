@@ -176,7 +176,7 @@ SCHEDULE = """
 import pulumi
 from pathlib import Path
 from pulumi_mlops import sources
-from pulumi_mlops.targets import EnvironmentSpec, JobSpec, ScheduleSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, JobSpec, ScheduleSpec, resolve
 
 target, nothing = resolve(), pulumi.ResourceOptions()
 environment = target.environment("environment", EnvironmentSpec(

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 # that may call whatever is outside of its platform.
 PROGRAM = """
 import pulumi_mlops as mlops
-from pulumi_mlops.targets import Backend, RouteSpec
+from pulumi_mlops.targets.port import Backend, RouteSpec
 
 store = mlops.ArtifactStore("artifacts", {"retain": False})
 serve("tracking", public=True)

@@ -118,7 +118,7 @@ def test_a_route_shows_its_shares_and_what_is_down(
         ports[name] = program.health["port"]
     weights = {"v1": 90, "v2": 10}
     services = {
-        name: haproxy.Service(weights[name], (f"127.0.0.1:{port}",), "/health")
+        name: haproxy.ProxyBackend(weights[name], (f"127.0.0.1:{port}",), "/health")
         for name, port in ports.items()
     }
     ctx = make_context(root.path.parents[1], "mlops:local:Route", "p-endpoint-route")

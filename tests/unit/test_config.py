@@ -328,13 +328,13 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "pipelines.penguins.schedule",
             {"cron": "@daily"},
-            "{key}.cron: has 1 fields: five are needed (minute, hour, "
+            "{key}.cron: has 1 fields and must have five (minute, hour, "
             "day of the month, month, day of the week), as in `0 3 * * 1-5`",
         ),
         (
             "pipelines.penguins.schedule",
             {"cron": "0 3 31 2 *"},
-            "{key}.cron: names a day that never comes",
+            "{key}.cron: names a day that does not exist",
         ),
         (
             "pipelines.penguins.schedule",

@@ -406,6 +406,18 @@ def test_a_kubeconfig_and_a_context_that_are_not_there(server: Server, tmp_path:
     assert "context other" in unreachable(Where("team", "other", str(file)))
 
 
+def test_the_variable_kubeconfig_that_names_no_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = str(tmp_path / "none")
+    monkeypatch.setenv("KUBECONFIG", missing)
+    with pytest.raises(UnreachableError, match=f"^there is no kubeconfig {missing}: .* KUBECONFIG"):
+        ClusterApi(Where("team")).get("Job", "a")
+    # One of several is enough.
+    monkeypatch.setenv("KUBECONFIG", f"{missing}:{kubeconfig(tmp_path, server.url)}")
+    assert ClusterApi(Where("team")).get("Job", "a") is None
+
+
 @pytest.mark.parametrize(
     ("answers", "told"),
     [

@@ -504,7 +504,7 @@ def test_a_version_that_is_not_registered_names_those_that_are(tmp_path, monkeyp
     env = {**fixtures.environment(""), "MLFLOW_TRACKING_URI": uri}
     with pytest.raises(LoadError) as caught:
         fetch(Settings.from_env(env), str(tmp_path))
-    assert str(caught.value) == "version 7 of model 'iris' is not registered; these are: 1"
+    assert str(caught.value) == "version 7 of model 'iris' is not registered; registered: 1"
     env["MLOPS_MODEL_VERSION"] = "1"
     fetched = tmp_path / "fetched"
     fetched.mkdir()

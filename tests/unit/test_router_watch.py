@@ -15,7 +15,7 @@ import certifi
 import pytest
 
 from pulumi_mlops.runtime.router import watch
-from pulumi_mlops.runtime.router.watch import Cluster, server_addresses
+from pulumi_mlops.runtime.router.watch import InClusterApi, server_addresses
 
 Manifest = dict[str, Any]
 
@@ -45,7 +45,9 @@ class Api:
                 raise Enough
 
         with pytest.raises(Enough):
-            Cluster(self.url, self.account).follow("/api/v1/things", {"fieldSelector": "a=b"}, take)
+            InClusterApi(self.url, self.account).follow(
+                "/api/v1/things", {"fieldSelector": "a=b"}, take
+            )
         return self.taken
 
 
@@ -178,7 +180,7 @@ def test_the_token_is_read_each_time(api: Api) -> None:
 def test_one_that_does_not_answer_is_asked_again(tmp_path: Path, api: Api, capsys: Any) -> None:
     url, api.url = api.url, "http://127.0.0.1:9"
     api.answers = [listed("1", thing("a", 1))]
-    cluster = Cluster(api.url, api.account)
+    cluster = InClusterApi(api.url, api.account)
     asked = []
 
     def headers() -> dict[str, str]:

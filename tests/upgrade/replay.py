@@ -220,19 +220,23 @@ def _moved_data(steps: Sequence[Step]) -> Iterator[str]:
         old, new = step.get("oldState"), step.get("newState")
         if old is None or new is None:
             continue
-        before, now = (sorted(_mounted(each.get("inputs") or {})) for each in (old, new))
+        before, now = (sorted(_mounted(each)) for each in (old, new))
         if before != now:
             yield f"has other data, {now} instead of {before}: {step['urn']}"
 
 
-def _mounted(inputs: Any) -> Iterator[str]:
-    if isinstance(inputs, list):
-        for each in inputs:
-            yield from _mounted(each)
-    elif isinstance(inputs, Mapping):
-        for key, value in inputs.items():
-            # The folder of a local process; the volume claim of a pod.
-            if key in ("data", "claimName") and isinstance(value, str):
-                yield value
-            else:
-                yield from _mounted(value)
+def _mounted(resource: Mapping[str, Any]) -> Iterator[str]:
+    inputs = resource.get("inputs") or {}
+    if resource["type"] == "mlops:local:Process" and "data" in inputs:
+        yield inputs["data"]
+    elif resource["type"].startswith("kubernetes:"):
+        yield from _claims(inputs)
+
+
+def _claims(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _claims(each)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from [each] if key == "claimName" else _claims(each)

@@ -85,6 +85,9 @@ class Handler(ABC, Generic[I]):
         """Those of the changed inputs that need a new resource."""
         return changed & self.replace_on
 
+    def refuse_change(self, ctx: Context, changed: set[str], old: dict[str, Any], new: I) -> None:
+        """Raise ResourceError for a change of inputs that may not pass a preview."""
+
     def delete_before_replace(self, old: dict[str, Any], new: I) -> bool:
         """Whether old and new cannot stand side by side."""
         return False

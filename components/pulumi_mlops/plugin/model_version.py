@@ -16,7 +16,7 @@ import httpx
 from pydantic import Field
 
 from ..runtime.net import is_http, is_loopback
-from .errors import ResourceError, UnreachableError
+from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs
 from .values import Known, has_unknown
 
@@ -103,6 +103,8 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
         try:
             found = registry.get(model, version)
+        except GoneError:
+            return None
         except UnreachableError as error:
             if not state:
                 raise

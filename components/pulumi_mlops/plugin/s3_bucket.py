@@ -8,7 +8,7 @@ from ..runtime.s3.bucket import Owner, make, take_over
 from ..runtime.s3.client import DeniedError, Endpoint, code_of, exists
 from ..runtime.s3.contents import contents, empty
 from ..runtime.s3.settings import Settings, new_claim, owner_of, read_settings, write_settings
-from .errors import ResourceError, UnreachableError
+from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler
 from .s3_inputs import BucketInputs, broken_rules
 from .values import Unknown, has_unknown
@@ -95,12 +95,14 @@ class BucketHandler(Handler[BucketInputs]):
         endpoint = (
             Endpoint.of_state(state, ctx.reach) if state else Endpoint.of_environment(ctx.reach)
         )
-        client = endpoint.client()
         try:
+            client = endpoint.client()
             with endpoint.errors(resource_id, "read"):
                 if not exists(client, resource_id):
                     return None
                 now = read_settings(client, resource_id)
+        except GoneError:
+            return None
         except UnreachableError as error:
             if not state:
                 raise
@@ -138,7 +140,11 @@ class BucketHandler(Handler[BucketInputs]):
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         endpoint = Endpoint.of_state(old, ctx.reach)
-        client = endpoint.client()
+        try:
+            client = endpoint.client()
+        except GoneError as error:
+            ctx.log(f"bucket {resource_id} is gone with its store: {error}")
+            return
         with endpoint.errors(resource_id, "delete"):
             if not exists(client, resource_id):
                 return

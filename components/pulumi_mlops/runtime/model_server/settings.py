@@ -9,12 +9,12 @@ from pulumi_mlops.runtime.prediction_log import store_for
 
 
 class SettingsError(Exception):
-    """A variable is missing or bad; the message is one line and names it."""
+    """A variable is missing or invalid. The message is one line and names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one server serves, and where.
+    """The model version that one server serves, and its address.
 
     | variable | meaning | default |
     |---|---|---|

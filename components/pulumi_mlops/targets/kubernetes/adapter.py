@@ -355,7 +355,10 @@ class KubernetesTarget:
             "PersistentVolumeClaim", name,
             pulumi.ResourceOptions.merge(
                 # What would replace or delete it fails in the preview; forced, it keeps the data.
-                opts, pulumi.ResourceOptions(protect=retain, retain_on_delete=retain)
+                opts,
+                pulumi.ResourceOptions(
+                    protect=retain, retain_on_delete=retain, depends_on=here.guard_volume(name)
+                ),
             ),
             labels=here.labels(name, "data"),
             spec=manifests.claim(here.settings.volume_size, here.settings.storage_class),
@@ -467,6 +470,7 @@ class KubernetesTarget:
                     or {"generation": metadata.apply(lambda found: member(found, "generation"))}
                 ),
                 "uid": metadata.apply(lambda found: member(found, "uid")),
+                "cluster": self._cluster.facts(),
                 "timeoutSeconds": timeout,
                 "table": table,
             },

@@ -5,11 +5,24 @@ from __future__ import annotations
 from ...plugin.sdk import MlopsResource
 
 
+class ClusterIdentity(MlopsResource):
+    """Which cluster a stack is on."""
+
+    _token = "mlops:kubernetes:ClusterIdentity"
+    _outputs = ("identifier", "facts")
+
+
 class NamespaceOwner(MlopsResource):
     """Which stack a namespace of a cluster belongs to."""
 
     _token = "mlops:kubernetes:NamespaceOwner"
     _outputs = ("status",)
+
+
+class VolumeGuard(MlopsResource):
+    """Refuses an update that would replace a volume."""
+
+    _token = "mlops:kubernetes:VolumeGuard"
 
 
 class ExistingSecret(MlopsResource):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -20,13 +21,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ....plugin.errors import ResourceError, UnreachableError
+from ....plugin.errors import GoneError, ResourceError, UnreachableError
 from ....sources import from_project
 from .pods import Manifest, is_ready, port_of_pod
 
 _INSIDE = re.compile(r"(?P<service>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(\.cluster\.local)?")
 
 _log = logging.getLogger(__name__)
+# What a pod has to log in with.
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 T = TypeVar("T")
 
 # A cluster that does not answer at all is not waited for without an end.
@@ -205,7 +208,7 @@ class ClusterApi:
 
         exposed = self.get("Service", service)
         if exposed is None:
-            raise UnreachableError(f"there is no Service {service} in {self.where.namespace}")
+            raise GoneError(f"there is no Service {service} in {self.where.namespace}")
         pods = self.every("Pod", exposed["spec"]["selector"])
         if not any(map(is_ready, pods)):
             raise UnreachableError(f"no pod of Service {service} is ready")
@@ -215,6 +218,18 @@ class ClusterApi:
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer to one request."""
         return self._wait(self._ask(method, path, options))
+
+    def read(self, path: str) -> Manifest:
+        """The object at a path; raises RefusedError when there is none."""
+        return self._objects("GET", path)
+
+    def server(self) -> str:
+        """The address of the API server, as the kubeconfig has it."""
+
+        async def address() -> str:
+            return str((await self._connected()).auth.server)
+
+        return self._wait(address())
 
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
@@ -246,6 +261,11 @@ class ClusterApi:
         if file is not None and not Path(file).is_file():
             raise UnreachableError(
                 f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
+            )
+        if file is None and _missing(listed := os.environ.get("KUBECONFIG", "")):
+            raise UnreachableError(
+                f"there is no kubeconfig {listed}: correct the environment variable KUBECONFIG, or "
+                "set mlops:kubernetes.kubeconfig"
             )
         import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
 
@@ -354,6 +374,12 @@ class Clusters:
             if namespace not in self._apis:
                 self._apis[namespace] = ClusterApi(replace(self.where, namespace=namespace))
             return self._apis[namespace]
+
+
+def _missing(listed: str) -> bool:
+    """Whether KUBECONFIG lists files of which none exists, and no pod's account replaces them."""
+    files = [Path(each).expanduser() for each in listed.split(os.pathsep) if each]
+    return bool(files) and not any(map(Path.is_file, [*files, _ACCOUNT]))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from ....plugin.values import Known
 from ..api import gateways
 from ..api.client import Clusters, RefusedError
 from ..api.workloads import is_complete
+from .cluster_identity import refuse_another
 from .wait import Wait
 
 _METRICS = "apis/metrics.k8s.io/v1beta1"
@@ -42,11 +44,18 @@ class ReadyInputs(Inputs):
     table: Known[Any] = Field(
         None, description="The traffic table that each pod of a route must have taken over."
     )
+    cluster: Known[Any] = Field(
+        None, description="The facts of its ClusterIdentity: nothing is deleted on another cluster."
+    )
     timeout_seconds: float = Field(600, gt=0, description="How long it may take.")
 
 
 class ReadyHandler(Handler[ReadyInputs]):
-    """Waits; makes and deletes nothing of its own."""
+    """Waits; creates and deletes nothing of its own.
+
+    Its deletion fails on another cluster than the recorded one. `pulumi destroy` runs no program,
+    so that nothing else compares the two.
+    """
 
     token = "mlops:kubernetes:Ready"
     description = (
@@ -57,7 +66,7 @@ class ReadyHandler(Handler[ReadyInputs]):
     inputs = ReadyInputs
     outputs: ClassVar[dict[str, str]] = {"outputs": "object", "status": "string"}
     replace_on = frozenset({"kind", "namespace", "name"})
-    ignore_in_diff = frozenset({"timeoutSeconds"})
+    ignore_in_diff = frozenset({"timeoutSeconds", "cluster"})
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
@@ -117,7 +126,9 @@ class ReadyHandler(Handler[ReadyInputs]):
         return {"status": "ready" if complete else "not ready"}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """There is nothing of it."""
+        # It is deleted before the workload and all that the workload depends on.
+        with contextlib.suppress(UnreachableError, RefusedError):
+            refuse_another(self._clusters, old["namespace"], old.get("cluster"))
 
 
 def _warn_without_metrics(clusters: Clusters, ctx: Context, new: ReadyInputs) -> None:

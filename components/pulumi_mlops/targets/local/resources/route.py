@@ -16,7 +16,7 @@ from ....plugin.handler import Context, Handler, Inputs
 from ....plugin.values import Known, Unknown
 from ....runtime.router import haproxy
 from ..host import ports
-from ..host.router import Router, Wanted
+from ..host.router import RouteDefinition, Router
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LARGEST_ERROR = 0.5
@@ -156,11 +156,11 @@ class RouteHandler(Handler[RouteInputs]):
 
     def create(self, ctx: Context, new: RouteInputs) -> tuple[str, dict[str, Any]]:
         route = Router(ctx, ctx.name)
-        wanted = _wanted(new)
+        definition = _definition(new)
         with route.locked():
             route.remove()  # what an interrupted create left behind
             try:
-                return ctx.name, route.begin(wanted)
+                return ctx.name, route.begin(definition)
             except BaseException:
                 route.remove(keep_log=True)
                 raise
@@ -176,7 +176,7 @@ class RouteHandler(Handler[RouteInputs]):
     ) -> dict[str, Any]:
         route = Router(ctx, resource_id)
         with route.locked():
-            return route.change(_wanted(new))
+            return route.change(_definition(new))
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         route = Router(ctx, resource_id)
@@ -185,24 +185,26 @@ class RouteHandler(Handler[RouteInputs]):
         ctx.root.prune()
 
 
-def _wanted(new: RouteInputs) -> Wanted:
-    return Wanted(
+def _definition(new: RouteInputs) -> RouteDefinition:
+    return RouteDefinition(
         endpoint=new.endpoint,
         port=new.port,
         request_seconds=new.request_timeout_seconds,
         services={
-            name: haproxy.Service(service.weight, _known(service.addresses), service.check_path)
+            name: haproxy.ProxyBackend(
+                service.weight, _known(service.addresses), service.check_path
+            )
             for name, service in new.services.items()
         },
     )
 
 
-def _recorded(state: dict[str, Any]) -> Wanted | None:
+def _recorded(state: dict[str, Any]) -> RouteDefinition | None:
     """What the recorded inputs say; None when there are none, as for an import."""
     fields = RouteInputs.model_fields.items()
     names = [info.alias or name for name, info in fields]
     try:
-        return _wanted(RouteInputs.model_validate({k: state[k] for k in names if k in state}))
+        return _definition(RouteInputs.model_validate({k: state[k] for k in names if k in state}))
     except ValidationError:
         return None
 
