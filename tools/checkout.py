@@ -17,6 +17,7 @@ from urllib.parse import quote
 import yaml
 
 from pulumi_mlops.cli.checks import without_credentials
+from pulumi_mlops.stackdir import name_problem
 from pulumi_mlops.targets import registry
 
 SALT = re.compile(r"^encryptionsalt:.*\n?", re.MULTILINE)
@@ -122,7 +123,12 @@ def prepare(project: Path, found: Mapping[str, str]) -> None:
 
 
 def config_file(project: Path, stack: str) -> Path:
-    """The committed configuration of an environment."""
+    """The committed configuration of an environment.
+
+    Raises StackError for an environment that does not exist, or whose name is reserved.
+    """
+    if (problem := name_problem(stack)) is not None:
+        raise StackError(f"STACK={stack}: {problem}")
     folder = project / "stacks"
     names = sorted(
         path.name[len("Pulumi.") : -len(".yaml")] for path in folder.glob("Pulumi.*.yaml")

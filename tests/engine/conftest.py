@@ -1,4 +1,4 @@
-"""The platform that tests look at, brought up once, and projects for tests that break things."""
+"""Projects for tests; each is destroyed after its test."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from platform_project import (
-    DEV,
-    PLATFORM,
-    Commands,
-    Project,
-    Stack,
-    belonging_to,
-    claims,
-    client,
-    files_in,
-)
+from platform_project import Commands, Project, belonging_to, claims, files_in
 
 
 @pytest.fixture(scope="session")
@@ -63,32 +52,8 @@ def project(
 
 
 @pytest.fixture(scope="session")
-def checkout(engine: None, places: Path) -> Iterator[Project]:
-    """A checkout in a place as deep and as oddly named as any: long, with spaces, not ASCII."""
-    deep = places / "Übung macht den Meister" / ("deep " * 20 + "folder") / ("x" * 80) / "platform"
-    assert len(str(deep)) > 200
-    project = Project(deep, PLATFORM, pipelines=["pipelines/penguins_mlflow"])
-    yield project
-    project.destroy()
-
-
-@pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     """The command lines that were to be seen since the platform was begun."""
     watch = Commands()
     yield watch
     watch.stop()
-
-
-@pytest.fixture(scope="session")
-def platform(commands: Commands, checkout: Project) -> Stack:
-    """The dev platform, up, with version 1 of its model live."""
-    stack = checkout.stack("dev", DEV)
-    stack.apply(DEV)
-    return stack
-
-
-@pytest.fixture(scope="session")
-def s3(platform: Stack) -> Any:
-    """A client of the platform's artifact store."""
-    return client(platform.outputs())

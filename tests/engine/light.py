@@ -68,7 +68,9 @@ with open(os.environ["MLOPS_OUTPUTS"], "w") as file:
 
 PROGRAM = """
 import pulumi
-from pulumi_mlops import resources, sources
+from pulumi_mlops import sources
+from pulumi_mlops.plugin.sdk import File
+from pulumi_mlops.targets.local import sdk as resources
 
 config = pulumi.Config("app")
 folder = sources.find_project() / "app"
@@ -125,7 +127,7 @@ route = made(resources.Route("route", {
         for version, process in versions.items()
     },
 }, after()))
-made(resources.File("notes", {
+made(File("notes", {
     "fileName": "client.env", "content": secret.output("value").apply(lambda it: f"KEY={it}")
 }, after()))
 pulumi.export("store", store.output("url"))

@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 PORT, VERSION, READY_PATH = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 READY = asyncio.Event()
@@ -48,10 +49,41 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
+class WholeResponses(HttpToolsProtocol):
+    """Writes head and body in one piece. A kill between two writes would break a response, and no
+    proxy can send a request again after it passed on the head of the response."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(_JoinedWrites(transport, self.loop))
+
+
+class _JoinedWrites:
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop, self._parts = transport, loop, b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts += data
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, b""
+        if parts:
+            self._transport.write(parts)
+
+
 async def main() -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=WholeResponses,
             host="127.0.0.1",
             port=PORT,
             lifespan="off",

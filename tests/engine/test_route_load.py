@@ -120,7 +120,7 @@ class Route:
     def weights(self) -> dict[str, tuple[int, bool]]:
         """What was set of each server. Not whether it is up: a busy machine can fail a check."""
         servers = self.socket.servers("penguins").values()
-        return {server.name: (server.weight, server.ready) for server in servers}
+        return {server.name: (server.weight, server.in_service) for server in servers}
 
     @property
     def pid(self) -> int:
@@ -411,7 +411,7 @@ def test_what_an_interrupted_update_left_is_seen_and_put_right(
         assert route.drift() == {"status": f"out of step ({seen})"}
         route.set(services=table(v1=(100, v1), v2=(0, v2)))
         assert route.drift() == {}
-    until(lambda: route.socket.remove("penguins", name))
+    until(lambda: route.socket.delete("penguins", name))
     assert route.drift() == {"status": f"out of step (server {name} is missing)"}
     route.set(services=table(v1=(100, v1), v2=(0, v2)))
     assert route.drift() == {}

@@ -37,6 +37,7 @@ class Registered:
     inputs: dict[str, Any]
     protect: bool
     retain_on_delete: bool
+    delete_before_replace: bool
     ignore_changes: frozenset[str]
     depends_on: frozenset[str]
     provider: str
@@ -113,6 +114,8 @@ class _Engine(Mocks):
                 return {"path": f"/volumes/{name}"}
             case "mlops:index:GeneratedSecret":
                 return {"value": f"generated-{name}"}
+            case "mlops:kubernetes:ClusterIdentity":
+                return {"identifier": "uid-of-kube-system", "facts": {"uid": "uid-of-kube-system"}}
             case "mlops:kubernetes:ExistingSecret":
                 return {"value": f"postgresql://me:hush@db/{inputs['key']}"}
             case "mlops:kubernetes:Ready":
@@ -149,6 +152,7 @@ class _Recorder(MockMonitor):
                 inputs=_plain(json_format.MessageToDict(request.object)),
                 protect=request.protect,
                 retain_on_delete=request.retainOnDelete,
+                delete_before_replace=request.deleteBeforeReplace,
                 ignore_changes=frozenset(request.ignoreChanges),
                 depends_on=frozenset(request.dependencies),
                 provider=request.provider,

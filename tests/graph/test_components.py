@@ -489,7 +489,7 @@ def test_a_target_that_is_unknown_is_told(provision: Any, how: str) -> None:
 
     provision(program, {"mlops:target": "moon"} if how == "configuration" else {})
     assert len(refused) == 1
-    assert refused[0].startswith("mlops:target 'moon' is unknown: choose one of ")
+    assert refused[0].startswith("mlops:target: there is no target 'moon': choose one of ")
     assert "local" in refused[0]
 
 

@@ -90,6 +90,30 @@ def test_one_provider_and_one_namespace_serve_all(graph: Any) -> None:
             assert {owner.urn, namespace.urn} <= each.depends_on, each.urn
 
 
+@pytest.mark.parametrize(("kubeconfig", "path"), [
+    (None, ""), ("kube/config", "../kube/config"), ("/etc/kube", "/etc/kube"),
+])  # fmt: skip
+def test_how_the_cluster_is_reached_is_no_part_of_the_state(
+    provision: Any, project: Path, monkeypatch: pytest.MonkeyPatch, kubeconfig: Any, path: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/somewhere/else")
+    settings = {**json.loads(CONFIG["mlops:kubernetes"]), "kubeconfig": kubeconfig}
+    config = {**CONFIG, "mlops:kubernetes": json.dumps(settings)}
+    graph = provision(lambda: mlops.ArtifactStore("store"), config)
+    (provider,) = graph.of("pulumi:providers:kubernetes").values()
+    assert provider.inputs["clusterIdentifier"] == "uid-of-kube-system"
+    assert provider.inputs["kubeconfig"] == path
+    assert graph["cluster-identity"].inputs == {"namespace": "team"}
+    # A plan that replaces the provider is seen by the owner, which is before everything else.
+    assert provider.urn in graph["namespace-owner"].depends_on
+
+
+def test_no_replacement_creates_before_it_deletes(graph: Any) -> None:
+    """It would adopt the object of the same name, and delete that."""
+    for each in of_the_cluster(graph):
+        assert each.delete_before_replace, each.urn
+
+
 def test_a_namespace_is_taken_before_anything_is_in_it(provision: Any, project: Path) -> None:
     graph = provision(platform, CONFIG)
     owner, key = graph["namespace-owner"], graph["namespace-key"]

@@ -104,7 +104,7 @@ def test_every_client_is_given_the_credentials(provision: Any, project: Path) ->
     assert graph.result["env"].secret
     assert graph.result["env"].value["MLFLOW_TRACKING_PASSWORD"] == password
     settings = graph["platform-client-env"].inputs["content"]
-    assert f"export MLFLOW_TRACKING_PASSWORD='{password}'\n" in opened(settings)
+    assert f"export MLFLOW_TRACKING_PASSWORD={password}\n" in opened(settings)
     shown = [each for each in graph.all.values() if password in repr(without_secrets(each.inputs))]
     assert shown == []
 

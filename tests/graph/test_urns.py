@@ -108,7 +108,7 @@ CASES = [
 ]  # fmt: skip
 SHARED = {
     "pulumi:providers:kubernetes", "kubernetes:core/v1:Namespace",
-    "mlops:kubernetes:NamespaceOwner",
+    "mlops:kubernetes:ClusterIdentity", "mlops:kubernetes:NamespaceOwner",
 }  # fmt: skip
 
 

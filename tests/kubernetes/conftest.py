@@ -26,11 +26,19 @@ import base_image
 import debian
 import docker_engine
 import image
+import kubernetes_plugin
 from mlops_project import MlopsProject
 from platform_on_cluster import Platform
 from pulumi_project import Project
 
 BUSYBOX = "mlops.test/busybox:1"
+
+
+def pytest_report_header() -> str:
+    """Which plugin of pulumi-kubernetes runs."""
+    return kubernetes_plugin.TOLD
+
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "cluster" / "cluster.py"
 
 

@@ -14,7 +14,8 @@ from pulumi_project import Project
 
 TOOL = """
 import pulumi
-from pulumi_mlops.targets import EnvironmentSpec, Health, JobSpec, Resources, ServiceSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, Health, JobSpec, Resources, ServiceSpec
+from pulumi_mlops.targets.port import resolve
 
 here, opts = resolve(), pulumi.ResourceOptions()
 image = here.environment("tool-environment", EnvironmentSpec(requirements=[]), opts)

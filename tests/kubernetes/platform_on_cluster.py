@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes_plugin import PLUGINS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PLUGIN = Path(__file__).parent / "provider"
 REGISTRY = "mlops.test/dev"
 ENDPOINT = "platform-penguins-endpoint"
 
@@ -46,7 +46,7 @@ class Platform:
                 "plugins": {
                     "providers": [
                         {"name": "mlops", "path": str(Path(sys.executable).parent)},
-                        {"name": "kubernetes", "path": str(PLUGIN)},
+                        *PLUGINS,
                     ]
                 },
             },

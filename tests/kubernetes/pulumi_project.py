@@ -1,4 +1,4 @@
-"""A Pulumi program on a cluster, run by the real engine with the stand-in plugin."""
+"""A Pulumi program on a cluster, run by the real engine with either plugin of pulumi-kubernetes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-PLUGIN = Path(__file__).parent / "provider"
+from kubernetes_plugin import PLUGINS
 
 
 class Project:
@@ -25,7 +25,7 @@ class Project:
         settings = {
             "name": "standin",
             "runtime": "python",
-            "plugins": {"providers": [{"name": "kubernetes", "path": str(PLUGIN)}]},
+            "plugins": {"providers": [*PLUGINS]},
         }
         (folder / "Pulumi.yaml").write_text(json.dumps(settings))
         self.env = {
@@ -63,7 +63,7 @@ class Project:
             env={**self.env, **env},
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=400,
             check=False,
         )
         told = ran.stdout + ran.stderr

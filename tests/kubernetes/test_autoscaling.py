@@ -23,7 +23,7 @@ while :; do
 done
 """
 PROGRAM = f"""
-from pulumi_mlops.targets import EnvironmentSpec, Resources, ServiceSpec, resolve
+from pulumi_mlops.targets.port import EnvironmentSpec, Resources, ServiceSpec, resolve
 
 target, most = resolve(), os.environ["MOST"]
 environment = target.environment("busy-environment", EnvironmentSpec(requirements=[]), Options())

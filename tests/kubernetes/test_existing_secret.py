@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
 PROGRAM = """
 from pulumi_mlops.spec import FromSecret
-from pulumi_mlops.targets import text_of
+from pulumi_mlops.targets.port import text_of
 
 reference = FromSecret(secret_key_ref={"name": "db", "key": "KEY"})
 serve("user", secrets={"TOKEN": text_of(here, reference)})

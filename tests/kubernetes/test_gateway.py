@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 IMAGES = {"traefik": "mlops.test/traefik:1", "echo": "mlops.test/echo:1"}
 PROGRAM = """
-from pulumi_mlops.targets import Backend, RouteSpec
+from pulumi_mlops.targets.port import Backend, RouteSpec
 
 def version(number, ready="yes"):
     env = {"VERSION": number, "READY": ready}

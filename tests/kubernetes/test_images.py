@@ -219,7 +219,7 @@ def test_what_was_pushed_is_known(
     assert (after["engine"], after["registry"]) == (True, True)
     engine("rmi", image.reference)
     assert main(["images", "build", "--push"]) == 0
-    assert "is in the registry already" in capsys.readouterr().err
+    assert "is already in the registry" in capsys.readouterr().err
 
 
 def test_an_update_builds_and_pushes_what_the_registry_has_not(

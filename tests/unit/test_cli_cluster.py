@@ -299,7 +299,7 @@ def test_one_at_a_time_and_only_what_there_is(
     assert main(["run", "x"]) == 1
     assert "running already" in capsys.readouterr().err
     assert main(["run", "y"]) == 2
-    assert "there is shop-x-job" in capsys.readouterr().err
+    assert "there are shop-x-job" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_is_ended(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:

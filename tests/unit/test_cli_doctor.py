@@ -82,12 +82,12 @@ def test_the_engine_and_its_language_host(tmp_path: Path, monkeypatch: pytest.Mo
 def test_back_end_and_passphrase(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _verdicts(checks_engine.backend(project, "dev")) == {"back end": "warn"}
+    assert _verdicts(checks_engine.backend(project, "dev")) == {"backend": "warn"}
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}/state")
-    assert _verdicts(checks_engine.backend(project, "dev")) == {"back end": "wrong"}
+    assert _verdicts(checks_engine.backend(project, "dev")) == {"backend": "wrong"}
     (tmp_path / "state").mkdir()
     found = checks_engine.backend(project, "dev")
-    assert _verdicts(found) == {"back end": "ok", "passphrase": "warn"}
+    assert _verdicts(found) == {"backend": "ok", "passphrase": "warn"}
     file = tmp_path / "passphrase"
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(file))
     assert _verdicts(checks_engine.backend(project, "dev"))["passphrase"] == "wrong"
@@ -107,7 +107,7 @@ def test_a_stack_with_a_key_of_its_own_needs_no_passphrase(
     (project / "Pulumi.yaml").write_text("name: p\n")
     (project / "Pulumi.prod.yaml").write_text("secretsprovider: awskms://alias/x\n")
     found = checks_engine.backend(project, "prod")
-    assert _verdicts(found) == {"back end": "ok", "passphrase": "ok"}
+    assert _verdicts(found) == {"backend": "ok", "passphrase": "ok"}
     assert "hidden" not in str(found)
 
 
@@ -288,7 +288,7 @@ def test_the_round(
     out = capsys.readouterr().out
     assert str(root.path) in out
     assert ("fix: mend it" in out) is bad
-    assert out.endswith("1 wrong\n" if bad else "All is well.\n")
+    assert out.endswith("1 wrong\n" if bad else "Everything works.\n")
 
 
 def test_without_a_stack_the_machine_is_checked_all_the_same(

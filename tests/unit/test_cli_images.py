@@ -71,7 +71,7 @@ def test_a_registry_that_does_not_say(
     assert main(["images", "--json"]) == 0
     assert [each["registry"] for each in json.loads(capsys.readouterr().out)] == [None, None]
     assert main(["images"]) == 0
-    assert "`mlops images build` builds what is missing" in capsys.readouterr().out
+    assert "`mlops images build` builds missing images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_what_is_missing_is_built(
     # Arguments of a program are seen by every user of the machine.
     assert "password" not in " ".join(built["arguments"])
     said = capsys.readouterr().err
-    assert "p-store     is built already" in said
-    assert f"p-tracking  builds {image.reference}" in said
+    assert "p-store     is already built" in said
+    assert f"p-tracking  building {image.reference}" in said
     assert "p-tracking  built in" in said
     assert "Step 1" in image.log.read_text()
     assert main(["images", "build", "--force", "store"]) == 0
@@ -154,7 +154,7 @@ def test_push_and_save(
     docker.tell(registry=[images["p-store"].reference])
     archive = docker.folder.parent / "images.tar"
     assert main(["images", "build", "--push"]) == 0
-    assert "p-store     is in the registry already" in capsys.readouterr().err
+    assert "p-store     is already in the registry" in capsys.readouterr().err
     assert [each["arguments"] for each in docker.asked("push")] == [
         ["push", images["p-tracking"].reference]
     ]
@@ -165,7 +165,7 @@ def test_push_and_save(
     assert "2 images" in capsys.readouterr().err
     assert [file.name for file in archive.parent.glob(".*.new")] == []
     assert main(["images", "build", "--save", "nowhere/images.tar"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_a_failed_build_says_why_and_the_others_go_on(
@@ -189,17 +189,17 @@ def test_names_that_mean_nothing(
     docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["images", "build", "nothing"]) == 2
-    assert "there is p-store, p-tracking" in capsys.readouterr().err
+    assert "there are p-store, p-tracking" in capsys.readouterr().err
 
 
 def test_a_stack_without_images(docker: FakeDocker, capsys: pytest.CaptureFixture[str]) -> None:
     (docker.folder.parent / ".mlops" / "dev" / "programs").mkdir(parents=True)
     assert main(["images"]) == 0
-    assert "There are no images here" in capsys.readouterr().out
+    assert "There are no images" in capsys.readouterr().out
     assert main(["images", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert main(["images", "build"]) == 1
-    assert "there is nothing to build" in capsys.readouterr().err
+    assert "there are no images to build" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pulumi_mlops.cli.selection import (
     resource_of,
     stacks_in,
 )
+from pulumi_mlops.files import remove_tree
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_the_only_stack_is_the_default_and_the_state_is_no_stack(project: Path) 
     _stack(project / ".mlops", "dev")
     (project / ".mlops" / "state" / ".pulumi").mkdir(parents=True)
     assert stacks_in(project / ".mlops") == ["dev"]
+    _stack(project / ".mlops", "cluster")  # an environment as any other
+    assert stacks_in(project / ".mlops") == ["cluster", "dev"]
+    remove_tree(project / ".mlops" / "cluster")
     found = find_stack(project, None)
     assert (found.name, found.root.path) == ("dev", project / ".mlops" / "dev")
 
@@ -44,7 +48,7 @@ def test_the_only_stack_is_the_default_and_the_state_is_no_stack(project: Path) 
 def test_several_stacks_are_named(project: Path) -> None:
     for name in ("dev", "prod"):
         _stack(project / ".mlops", name)
-    with pytest.raises(UsageError, match=r"--stack NAME.*there is dev, prod"):
+    with pytest.raises(UsageError, match=r"--stack.*there is dev, prod"):
         find_stack(project, None)
     assert find_stack(project, "prod").root.path == project / ".mlops" / "prod"
 
@@ -83,7 +87,7 @@ def test_the_environment_names_the_stack(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_project_is_found_from_below_and_must_be_a_folder(project: Path) -> None:
     assert project_folder(project / "stacks") == project
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         project_folder(project / "missing")
 
 

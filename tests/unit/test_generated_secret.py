@@ -37,13 +37,7 @@ def test_each_is_another_and_nobody_is_told(tmp_path: Path) -> None:
     assert {len(value) for value in values} == {20}
     assert len(values) == 2
     assert ctx.log.lines == []  # type: ignore[attr-defined]
-    assert HANDLER.secret_outputs == {"value"}
     assert not list(tmp_path.rglob("*"))
-
-
-def test_another_length_is_another_secret() -> None:
-    new = GeneratedSecretInputs(length=40)
-    assert HANDLER.replaces({"length"}, {"length": 32}, new) == {"length"}
 
 
 @pytest.mark.parametrize("length", [7, 257, "long", 8.5])

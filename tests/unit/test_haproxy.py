@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +17,8 @@ from pydantic import ValidationError
 
 from pulumi_mlops.plugin.values import UNKNOWN
 from pulumi_mlops.runtime.router import haproxy
-from pulumi_mlops.runtime.router.haproxy import Service, Settings
+from pulumi_mlops.runtime.router.files import ProxyFiles
+from pulumi_mlops.runtime.router.haproxy import ProxyBackend, ProxySettings
 from pulumi_mlops.targets.local.resources.route import RouteInputs
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
@@ -34,11 +37,11 @@ def percentages(draw: Any, most: int = 5) -> list[int]:
 
 
 @st.composite
-def tables(draw: Any) -> dict[str, Service]:
+def tables(draw: Any) -> dict[str, ProxyBackend]:
     weights = draw(percentages())
     names = draw(st.lists(NAMES, min_size=len(weights), max_size=len(weights), unique=True))
     return {
-        name: Service(
+        name: ProxyBackend(
             weight,
             tuple(draw(st.lists(ADDRESSES, min_size=1, max_size=4, unique=True))),
             draw(PATHS),
@@ -87,15 +90,15 @@ def test_shares_that_cannot_be_met_are_told() -> None:
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=tables(), endpoint=NAMES, seconds=st.floats(0.001, 86_400))
 def test_haproxy_accepts_what_is_rendered(
-    table: dict[str, Service],
+    table: dict[str, ProxyBackend],
     endpoint: str,
     seconds: float,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("a folder with spaces")
-    servers = haproxy.plan(table)
+    servers = haproxy.backend_servers(table)
     rendered = haproxy.render_config(
-        Settings(endpoint, 20_000, 20_001, "/tmp/route.sock", seconds), servers
+        ProxySettings(endpoint, 20_000, 20_001, "/tmp/route.sock", seconds), servers
     )
     (folder / "haproxy.cfg").write_text(rendered)
     (folder / haproxy.CHECKS_FILE).write_text(haproxy.render_checks(servers))
@@ -108,7 +111,7 @@ def test_haproxy_accepts_what_is_rendered(
 
 def test_haproxy_would_refuse_what_is_wrong(tmp_path: Path) -> None:
     """So that the test above can fail."""
-    broken = haproxy.render_config(Settings("e", 20_000, 20_001, "/tmp/route.sock", 1), ())
+    broken = haproxy.render_config(ProxySettings("e", 20_000, 20_001, "/tmp/route.sock", 1), ())
     (tmp_path / "haproxy.cfg").write_text(broken.replace("roundrobin", "by-luck"))
     (tmp_path / haproxy.CHECKS_FILE).write_text("")
     assert check(tmp_path).returncode != 0
@@ -125,15 +128,19 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_server_keeps_its_name_while_weights_and_order_change() -> None:
-    one = haproxy.plan({"v1": Service(100, ("127.0.0.1:1", "127.0.0.1:2"), "/ready")})
-    other = haproxy.plan(
+    one = haproxy.backend_servers(
+        {"v1": ProxyBackend(100, ("127.0.0.1:1", "127.0.0.1:2"), "/ready")}
+    )
+    other = haproxy.backend_servers(
         {
-            "v2": Service(90, ("127.0.0.1:3",), "/ready"),
-            "v1": Service(10, ("127.0.0.1:2", "127.0.0.1:1"), "/ready"),
+            "v2": ProxyBackend(90, ("127.0.0.1:3",), "/ready"),
+            "v1": ProxyBackend(10, ("127.0.0.1:2", "127.0.0.1:1"), "/ready"),
         }
     )
     assert {server.name for server in one} < {server.name for server in other}
-    changed = haproxy.plan({"v1": Service(100, ("127.0.0.1:1", "127.0.0.1:2"), "/other")})
+    changed = haproxy.backend_servers(
+        {"v1": ProxyBackend(100, ("127.0.0.1:1", "127.0.0.1:2"), "/other")}
+    )
     assert not {server.name for server in one} & {server.name for server in changed}
 
 
@@ -204,3 +211,34 @@ def test_addresses_are_normalised_and_may_be_unknown() -> None:
     assert found.services["v1"].addresses == ["127.0.0.1:8001", "[::1]:8002", UNKNOWN]
     later = RouteInputs.model_validate(inputs(addresses=UNKNOWN))
     assert later.services["v1"].addresses is UNKNOWN
+
+
+def test_configuration_is_that_of_the_previous_release() -> None:
+    """The supervisor restarts a running HAProxy when this text changes.
+
+    Then connections are refused for a moment during the upgrade. Change the digest only for a
+    change that needs the restart, and describe it in the CHANGELOG.
+    """
+    fixed = ProxySettings("penguins", 20_000, 20_001, "/run/route.sock", 300.0)
+    digest = hashlib.sha256(haproxy.render_config(fixed, ()).encode()).hexdigest()
+    assert digest == "ffdcbf8ad12c2f02c6d3cc7c0c1e391f7dfea41fc5c5ae718000600405692be5"
+
+
+def test_stored_route_of_the_previous_release_is_read(tmp_path: Path) -> None:
+    stored = {
+        "settings": {
+            "endpoint": "penguins", "port": 20_000, "metrics_port": 20_001,
+            "socket": "/run/route.sock", "request_seconds": 300.0, "host": "127.0.0.1",
+        },
+        "servers": [
+            {"name": "v1-94ae93d8", "service": "v1", "address": "127.0.0.1:1", "weight": 1,
+             "check_path": "/ready"},
+        ],
+    }  # fmt: skip
+    (tmp_path / "haproxy.cfg").write_text("")
+    (tmp_path / "route.json").write_text(json.dumps(stored))
+    read = ProxyFiles(tmp_path).load()
+    assert read is not None
+    services = {"v1": ProxyBackend(100, ("127.0.0.1:1",), "/ready")}
+    assert read.servers == haproxy.backend_servers(services)
+    assert (read.settings.port, read.table) == (20_000, None)

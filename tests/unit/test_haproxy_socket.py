@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_mlops.runtime.router.haproxy import Server
+from pulumi_mlops.runtime.router.haproxy import ProxyServer
 from pulumi_mlops.runtime.router.haproxy_socket import (
-    Live,
-    Refused,
+    CommandRefused,
+    LiveServer,
     RuntimeSocket,
     difference,
     parse_servers_state,
@@ -67,16 +67,16 @@ def serve() -> Iterator[Callable[..., RuntimeSocket]]:
 
 def test_the_state_of_servers() -> None:
     assert parse_servers_state(STATE) == {
-        "v1-a": Live("v1-a", "127.0.0.1:7101", 9, up=True, ready=True),
+        "v1-a": LiveServer("v1-a", "127.0.0.1:7101", 9, up=True, down=False, in_service=True),
         # running, as HAProxy sees it, but no check has passed yet
-        "v2-b": Live("v2-b", "127.0.0.1:7102", 0, up=False, ready=True),
-        "v2-c": Live("v2-c", "127.0.0.1:7103", 0, up=False, ready=False),
+        "v2-b": LiveServer("v2-b", "127.0.0.1:7102", 0, up=False, down=False, in_service=True),
+        "v2-c": LiveServer("v2-c", "127.0.0.1:7103", 0, up=False, down=True, in_service=False),
     }
 
 
 @pytest.mark.parametrize("answer", ["Can't find backend.\n\n", "", "2\n# be_id\n"])
 def test_an_answer_of_another_kind_is_refused(answer: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(CommandRefused):
         parse_servers_state(answer)
 
 
@@ -91,7 +91,7 @@ def test_statistics_of_one_backend(serve: Callable[..., RuntimeSocket]) -> None:
 
 
 def test_a_refusal_carries_haproxys_words(serve: Callable[..., RuntimeSocket]) -> None:
-    with pytest.raises(Refused, match=r"^No such server\.$"):
+    with pytest.raises(CommandRefused, match=r"^No such server\.$"):
         serve("\nNo such server.\n\n").do("set server a/b weight 1;set server a/c weight 1")
 
 
@@ -105,7 +105,7 @@ def test_nobody_answers(tmp_path: Path, serve: Callable[..., RuntimeSocket]) -> 
 def test_adding_begins_with_no_weight(serve: Callable[..., RuntimeSocket]) -> None:
     asked: list[str] = []
     answers = ("Key not found.\n\n", "\n", "New server registered.\n\n", "\n", "\n")
-    server = Server("v2-b", "v2", "127.0.0.1:7102", 9, "/ready")
+    server = ProxyServer("v2-b", "v2", "127.0.0.1:7102", 9, "/ready")
     serve(*answers, asked=asked).add("penguins", server)
     assert asked[2].startswith("add server penguins/v2-b 127.0.0.1:7102 weight 0 check ")
     assert asked[3:] == ["enable health penguins/v2-b\n", "enable server penguins/v2-b\n"]
@@ -113,12 +113,12 @@ def test_adding_begins_with_no_weight(serve: Callable[..., RuntimeSocket]) -> No
 
 def test_removing_waits_for_connections(serve: Callable[..., RuntimeSocket]) -> None:
     busy = "Server still has connections attached to it, cannot remove it.\n\n"
-    assert not serve("\n", busy).remove("penguins", "v1-a")
-    assert serve("\n", "Server deleted.\n\n", "\n").remove("penguins", "v1-a")
+    assert not serve("\n", busy).delete("penguins", "v1-a")
+    assert serve("\n", "Server deleted.\n\n", "\n").delete("penguins", "v1-a")
     gone = "No such server.\n\n"
-    assert serve(gone, gone, "Key not found.\n\n").remove("penguins", "v1-a")
-    with pytest.raises(Refused, match="Permission denied"):
-        serve("\n", "Permission denied\n\n").remove("penguins", "v1-a")
+    assert serve(gone, gone, "Key not found.\n\n").delete("penguins", "v1-a")
+    with pytest.raises(CommandRefused, match="Permission denied"):
+        serve("\n", "Permission denied\n\n").delete("penguins", "v1-a")
 
 
 @given(
@@ -139,8 +139,8 @@ def test_weights_never_sum_to_zero_on_the_way(weights: dict[str, tuple[int, int]
 
 
 def test_differences_are_told_in_words() -> None:
-    planned = [Server("v1-a", "v1", "127.0.0.1:1", 9, "/")]
-    live = Live("v1-a", "127.0.0.1:1", 9, up=False, ready=True)
+    planned = [ProxyServer("v1-a", "v1", "127.0.0.1:1", 9, "/")]
+    live = LiveServer("v1-a", "127.0.0.1:1", 9, up=False, down=False, in_service=True)
     assert difference({"v1-a": live}, planned) is None, "health is not a matter of the plan"
     assert difference({}, planned) == "server v1-a is missing"
     assert difference({"v1-a": live, "x": live}, planned) == "server x is left over"

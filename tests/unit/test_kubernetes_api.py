@@ -18,7 +18,9 @@ import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
 from pulumi_mlops.targets.kubernetes.api import client as api_module
-from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cluster"))
@@ -404,6 +406,18 @@ def test_a_kubeconfig_and_a_context_that_are_not_there(server: Server, tmp_path:
         ClusterApi(Where("team", kubeconfig=missing)).get("Job", "a")
     file = kubeconfig(tmp_path, server.url)
     assert "context other" in unreachable(Where("team", "other", str(file)))
+
+
+def test_the_variable_kubeconfig_that_names_no_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = str(tmp_path / "none")
+    monkeypatch.setenv("KUBECONFIG", missing)
+    with pytest.raises(UnreachableError, match=f"^there is no kubeconfig {missing}: .* KUBECONFIG"):
+        ClusterApi(Where("team")).get("Job", "a")
+    # One of several is enough.
+    monkeypatch.setenv("KUBECONFIG", f"{missing}:{kubeconfig(tmp_path, server.url)}")
+    assert ClusterApi(Where("team")).get("Job", "a") is None
 
 
 @pytest.mark.parametrize(

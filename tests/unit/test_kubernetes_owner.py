@@ -10,7 +10,7 @@ import pytest
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
 from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.values import UNKNOWN
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
 from pulumi_mlops.targets.kubernetes.resources.namespace_owner import (
     NamespaceOwnerHandler,
     NamespaceOwnerInputs,
@@ -241,6 +241,38 @@ def test_a_namespace_that_somebody_deleted_is_not_made_half(
     assert owner.read() is None
 
 
-def test_it_moves_with_the_namespace_and_is_not_imported(owner: Owner) -> None:
-    assert owner.handler.replaces({"namespace", "key"}, {}, owner.inputs()) == {"namespace"}
+def test_it_is_not_imported(owner: Owner) -> None:
     assert "cannot be imported" in refused(owner.handler.read, owner.ctx, "team", {})
+
+
+# What may not pass a preview
+
+OLD = {"namespace": "team", "key": "mine", "createNamespace": True, "deleteNamespace": True,
+       "provider": "id-1"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "more", "told"), [
+    ("provider", {"provider": UNKNOWN}, "would replace the Kubernetes provider, and so delete"),
+    ("provider", {"provider": "id-2"}, "would replace the Kubernetes provider, and so delete"),
+    ("namespace", {"namespace": "other"}, "namespace cannot change from team to other"),
+    ("", {"createNamespace": False}, "create_namespace cannot become false while"),
+])  # fmt: skip
+def test_a_plan_that_would_delete_everything_is_refused(
+    owner: Owner, changed: str, more: dict[str, Any], told: str
+) -> None:
+    new = owner.inputs(**{"deleteNamespace": True, "provider": "id-1", **more})
+    assert told in refused(owner.handler.refuse_change, owner.ctx, {changed}, OLD, new)
+
+
+@pytest.mark.parametrize(("changed", "old", "more"), [
+    # A stack of an older version, whose state names no provider.
+    ("provider", {"provider": None}, {"provider": "id-1"}),
+    ("provider", {"provider": None}, {"provider": UNKNOWN}),
+    ("", {"deleteNamespace": False}, {"createNamespace": False}),
+    ("deleteNamespace", {}, {"deleteNamespace": False}),
+    ("key", {}, {}),
+])  # fmt: skip
+def test_other_changes_pass(
+    owner: Owner, changed: str, old: dict[str, Any], more: dict[str, Any]
+) -> None:
+    owner.handler.refuse_change(owner.ctx, {changed}, {**OLD, **old}, owner.inputs(**more))

@@ -157,6 +157,34 @@ def test_pods_of_the_template_before_are_not_spoken_of(ready: Any) -> None:
 # When waiting is of no use
 
 
+def test_a_program_that_gives_up_ends_the_wait_with_its_error(ready: Any) -> None:
+    """A model that does not load: its server runs, and no restart would change that."""
+    it: Ready = ready(*[None] * 60)
+    running = pod(phase="Running", containerStatuses=container(running={}))
+    probe = {"httpGet": {"path": "/ready", "port": 8080}}
+    running["spec"]["containers"] = [{"name": "main", "readinessProbe": probe}]
+    it.cluster.put(workload(), replica_set(), running)
+    it.cluster.logs["tool-1-a"] = "ModuleNotFoundError: No module named 'xgboost'\n"
+    error = "the model does not load: ModuleNotFoundError: No module named 'xgboost'"
+    it.cluster.readiness["tool-1-a"] = {"ready": False, "error": error, "failed": True}
+    told = refused(it, timeoutSeconds=600)
+    assert told.splitlines()[0] == f"Deployment tool cannot become ready: {error}"
+    assert "its log (kubectl logs tool-1-a) ends with:" in told
+    assert len(it.log.of("status")) < 10, "seconds, and not the ten minutes that it may take"
+
+
+@pytest.mark.parametrize("answer", [{"failed": False}, ["failed"], "no JSON: {", None])
+def test_a_program_that_may_still_become_ready_is_waited_for(ready: Any, answer: Any) -> None:
+    it: Ready = ready(*[None] * 20, lambda: it.cluster.put(rolled_out()))
+    running = pod(phase="Running", containerStatuses=container(running={}))
+    probe = {"httpGet": {"path": "/ready", "port": 8080}}
+    running["spec"]["containers"] = [{"name": "main", "readinessProbe": probe}]
+    it.cluster.put(workload(), replica_set(), running)
+    if answer is not None:
+        it.cluster.readiness["tool-1-a"] = answer
+    it.create()
+
+
 def test_a_crash_loop_ends_the_wait_with_the_log(ready: Any) -> None:
     def crashes(restarts: int) -> Any:
         last = {"exitCode": 3, "reason": "Error"}

@@ -13,7 +13,7 @@ from standin.checking import Refused, checked
 from standin.kubeconfig import KubeconfigError, load
 from standin.readiness import READINESS
 from standin.rendering import render, rendered_path
-from standin.settings import Settings, replacing
+from standin.settings import Settings
 from standin.wire import UNKNOWN, Secret, decode, encode, has_unknown, plain, with_secrets_of
 
 DEPLOYMENT = "urn:pulumi:dev::project::my:index:Part$kubernetes:apps/v1:Deployment::web"
@@ -238,17 +238,6 @@ def test_kubeconfig_is_text_or_a_path_or_the_environments(
         load(KUBECONFIG, context="three")
     with pytest.raises(KubeconfigError, match="credential plugins"):
         load(KUBECONFIG.replace("user: u,", "user: e,"))
-
-
-def test_another_server_replaces_what_the_provider_made() -> None:
-    other = KUBECONFIG.replace("https://one", "https://other")
-    renamed = KUBECONFIG.replace("token: t", "token: s")
-    assert replacing({"kubeconfig": KUBECONFIG}, {"kubeconfig": other}) == ["kubeconfig"]
-    assert replacing({"kubeconfig": KUBECONFIG}, {"kubeconfig": renamed}) == []
-    assert replacing({"kubeconfig": KUBECONFIG}, {"kubeconfig": UNKNOWN}) == []
-    same = {"clusterIdentifier": "a"}
-    assert replacing({"kubeconfig": KUBECONFIG, **same}, {"kubeconfig": other, **same}) == []
-    assert replacing(same, {"clusterIdentifier": "b"}) == ["clusterIdentifier"]
 
 
 def test_settings_come_as_texts_too(monkeypatch: pytest.MonkeyPatch) -> None:

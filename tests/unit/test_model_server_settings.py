@@ -18,14 +18,10 @@ GOOD = {
 }
 
 
-def test_defaults():
+def test_the_model_is_that_of_the_registry_and_the_server_listens_on_loopback():
     settings = Settings.from_env(GOOD)
-    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
     assert settings.model_uri == "models:/iris/7"
-    assert settings.role == "live"
-    assert settings.drain_seconds == 1.0
-    assert settings.keep_alive_seconds == 75
-    assert settings.prediction_log == ""
+    assert settings.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.errors import GoneError, ResourceError
 from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.model_version import ModelVersionHandler
 from pulumi_mlops.plugin.values import UNKNOWN
@@ -369,3 +369,13 @@ def test_a_server_that_knows_nobody_of_that_name(
     state = {**new.model_dump(by_alias=True), **OUTPUTS}
     assert HANDLER.read(ctx, "penguins/2", state) == {}
     assert ["not checked at preview" in line for line in log.of("warning")] == [True, False]
+
+
+def test_a_version_is_gone_with_its_registry(ctx: Context) -> None:
+    """As in a namespace that somebody deleted."""
+
+    def reach(url: str) -> str:
+        raise GoneError("there is no Service tracking in team")
+
+    state = {"trackingUri": "http://tracking.team.svc:5000", "model": "m", "version": "1"}
+    assert HANDLER.read(replace(ctx, reach=reach), "m/1", state) is None

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pulumi_mlops.plugin.dispatch import MlopsProvider
 from pulumi_mlops.plugin.errors import ResourceError
-from pulumi_mlops.plugin.handler import Context, Handler, Inputs, ResourceSet
+from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField, ResourceSet
 from pulumi_mlops.plugin.handlers import SharedResources
 from pulumi_mlops.plugin.schema import schema_of
 from pulumi_mlops.plugin.values import UNKNOWN, Known, to_plain, to_property
@@ -39,8 +39,10 @@ class ThingHandler(Handler[ThingInputs]):
     token = "mlops:test:Thing"
     description = "A thing."
     inputs = ThingInputs
-    outputs: ClassVar[dict[str, str]] = {"status": "string", "key": "string"}
-    secret_outputs = frozenset({"key"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "status": OutputField(str, "Its state."),
+        "key": OutputField(str, "Its key.", secret=True),
+    }
     replace_on = frozenset({"size"})
     ignore_in_diff = frozenset({"where"})
 
@@ -133,6 +135,15 @@ def test_diff_replaces_where_it_must(plugin: Plugin) -> None:
     assert found.detailed_diff["env.A"].kind is api.PropertyDiffKind.UPDATE
 
 
+def test_a_change_may_be_refused_in_the_diff(plugin: Plugin) -> None:
+    def refuse(ctx: Any, changed: set[str], old: dict[str, Any], new: ThingInputs) -> None:
+        raise ResourceError(f"{sorted(changed)}: {old['size']:g} to {new.size}")
+
+    plugin.handler.refuse_change = refuse  # type: ignore[method-assign]
+    with pytest.raises(ResourceError, match=r"\['size'\]: 1 to 2"):
+        plugin.diff({"size": 1, "where": "/here"}, {"size": 2, "where": "/there"})
+
+
 def test_drift_is_a_change_and_is_told(plugin: Plugin) -> None:
     plugin.handler.drifted = {"status": "stopped"}
     found = plugin.diff({"size": 1}, {"size": 1})
@@ -161,8 +172,10 @@ def test_secrets_stay_secret(plugin: Plugin) -> None:
         plugin.create({"env": env})
 
 
-def test_a_move_without_alias_does_not_delete_what_was_just_made(plugin: Plugin) -> None:
-    plugin.create({}, urn=URN.replace("Box", "Crate"))
+@pytest.mark.parametrize("urn", [URN, URN.replace("Box", "Crate")])
+def test_an_update_does_not_delete_what_it_just_created(plugin: Plugin, urn: str) -> None:
+    """`pulumi up --replace` of a fixed name, and a move to another URN without an alias."""
+    plugin.create({}, urn=urn)
     gone = api.DeleteRequest(URN, "thing", {}, 0.0)
     asyncio.run(plugin.provider.delete(gone))
     assert plugin.handler.deleted == []
@@ -209,6 +222,14 @@ def checked(plugin: Plugin, old: dict[str, Any], new: dict[str, Any]) -> list[tu
     answer = asyncio.run(plugin.provider.check_config(request))
     assert dict(answer.inputs or {}) == now
     return [(each.property, each.reason) for each in answer.failures or []]
+
+
+@pytest.mark.parametrize("name", ["state", "passphrase", "State"])
+def test_a_stack_may_not_have_the_folder_of_the_checkout(plugin: Plugin, name: str) -> None:
+    urn = f"urn:pulumi:{name}::p::pulumi:providers:mlops::default"
+    answer = asyncio.run(plugin.provider.check_config(api.CheckRequest(urn, {}, {}, b"")))
+    (failure,) = answer.failures or []
+    assert failure.reason.startswith(f"a stack cannot be called {name}: .mlops/{name.lower()}")
 
 
 def test_a_stack_is_on_a_cluster_or_rendered_and_stays_so(plugin: Plugin) -> None:

@@ -1,9 +1,8 @@
-"""The agent of a route's pod: a real HAProxy kept as the table and the ready pods say."""
+"""The agent of a route's pod, which reconciles a real HAProxy with a table and ready pods."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ import httpx
 import pytest
 
 from pulumi_mlops.runtime.router import agent as agent_module
-from pulumi_mlops.runtime.router.__main__ import _follow
-from pulumi_mlops.runtime.router.agent import Agent
+from pulumi_mlops.runtime.router.agent import Agent, ProxyUnresponsive
+from pulumi_mlops.runtime.router.files import ROUTE_FILE
 from pulumi_mlops.runtime.router.haproxy_socket import RuntimeSocket
 
 from .router_fixtures import ENDPOINT, Proxy, proxy
@@ -31,29 +30,29 @@ def route() -> Iterator[Proxy]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that does not pass now does not pass."""
+    """The agent does not wait until all servers pass their check."""
     monkeypatch.setattr(agent_module, "_CHECK_SECONDS", 0)
 
 
-def tables(route: Proxy) -> dict[str, int] | None:
+def accepted(route: Proxy) -> dict[str, int] | None:
     found = route.agent.state()["table"]
     return found and {version: entry["weight"] for version, entry in found.items()}
 
 
-def test_nothing_counts_before_both_are_known(route: Proxy) -> None:
+def test_no_table_is_accepted_before_table_and_pods_are_known(route: Proxy) -> None:
     route.agent.follow()
     route.table(v1=100)
     route.agent.follow()
     assert not route.agent.ready
-    assert tables(route) is None
+    assert accepted(route) is None
     route.slices(v1=[1])
     route.settle()
     assert route.agent.ready
-    assert tables(route) == {"v1": 100}
+    assert accepted(route) == {"v1": 100}
     assert route.get().text == "127.0.1.1"
 
 
-def test_the_state_is_the_table_as_the_program_wrote_it(route: Proxy) -> None:
+def test_state_is_the_table_of_the_configmap(route: Proxy) -> None:
     route.table(v1=100)
     route.slices(v1=[1])
     route.settle()
@@ -61,36 +60,37 @@ def test_the_state_is_the_table_as_the_program_wrote_it(route: Proxy) -> None:
     assert json.loads(json.dumps(route.agent.state())) == {"table": {"v1": entry}}
 
 
-def test_a_first_table_waits_for_all_its_versions(route: Proxy, capsys: Any) -> None:
+def test_first_table_waits_for_all_weighted_versions(route: Proxy, capsys: Any) -> None:
     route.table(v1=90, v2=10, v3=0)
     route.slices(v1=[1])
     route.agent.follow()
     assert not route.agent.ready
-    assert capsys.readouterr().out == "no pod of v2 is ready: the table before goes on\n"
+    assert capsys.readouterr().out == (
+        "no pod of v2 is ready: the last accepted table stays in effect\n"
+    )
     route.slices(v1=[1], v2=[2])
     route.settle()
-    assert tables(route) == {"v1": 90, "v2": 10, "v3": 0}
+    assert accepted(route) == {"v1": 90, "v2": 10, "v3": 0}
 
 
-def test_a_version_without_pods_leaves_the_table_before(route: Proxy) -> None:
+def test_version_without_pods_keeps_the_accepted_table(route: Proxy) -> None:
     route.table(v1=100)
     route.slices(v1=[1])
     route.settle()
     route.table(v2=100)
     route.agent.follow()
-    assert tables(route) == {"v1": 100}
-    # The pods of the one that goes on come and go all the same.
+    assert accepted(route) == {"v1": 100}
+    # The pods of the accepted table still change.
     route.slices(v1=[2])
-    route.agent.follow()
-    route.until(lambda: route.get().text == "127.0.1.2")
+    route.until(lambda: route.agent.follow() or route.get().text == "127.0.1.2")
     route.slices(v1=[2], v2=[3])
     route.settle()
-    assert tables(route) == {"v2": 100}
+    assert accepted(route) == {"v2": 100}
     assert route.get().text == "127.0.1.3"
     assert route.weights() == {"v2": {"3": 1}}
 
 
-def test_a_version_that_does_not_pass_gets_nothing(route: Proxy, impatient: None) -> None:
+def test_version_that_fails_its_check_gets_no_requests(route: Proxy, impatient: None) -> None:
     route.pod(2).healthy = False
     route.table(v1=100)
     route.slices(v1=[1], v2=[2])
@@ -98,17 +98,17 @@ def test_a_version_that_does_not_pass_gets_nothing(route: Proxy, impatient: None
     route.table(v1=50, v2=50)
     for _ in range(3):
         route.agent.follow()
-        assert tables(route) == {"v1": 100}
+        assert accepted(route) == {"v1": 100}
         assert route.weights() == {"v1": {"1": 1}, "v2": {"2": 0}}
     assert {route.get().text for _ in range(5)} == {"127.0.1.1"}
-    # Pods of the version that goes on come and go meanwhile.
+    # The pods of the accepted version still change.
     route.slices(v1=[3], v2=[2])
     route.until(lambda: route.agent.follow() or set(route.weights()["v1"]) == {"3"})
     assert route.weights() == {"v1": {"3": 1}, "v2": {"2": 0}}
     assert route.get().text == "127.0.1.3"
     route.pod(2).healthy = True
     route.settle()
-    assert tables(route) == {"v1": 50, "v2": 50}
+    assert accepted(route) == {"v1": 50, "v2": 50}
     assert {route.get().text for _ in range(8)} == {"127.0.1.2", "127.0.1.3"}
 
 
@@ -132,18 +132,18 @@ def test_shares_are_exact(route: Proxy, table: dict[str, int], pods: dict[str, l
         assert Fraction(100 * sum(weights[version].values()), total) == share
 
 
-def test_shares_stay_when_pods_come_and_go(route: Proxy) -> None:
+def test_shares_stay_when_pods_change(route: Proxy) -> None:
     route.table(v1=80, v2=20)
     for first in ([1], [1, 2, 3], [3], [3, 4]):
         route.slices(v1=first, v2=[9])
         route.settle()
         weights = route.weights()
         assert set(weights["v1"]) == set(map(str, first))
-        one, other = (sum(weights[version].values()) for version in ("v1", "v2"))
-        assert one == 4 * other
+        weight_1, weight_2 = (sum(weights[version].values()) for version in ("v1", "v2"))
+        assert weight_1 == 4 * weight_2
 
 
-def test_a_version_that_goes_finishes_what_it_began(route: Proxy) -> None:
+def test_removed_version_finishes_its_requests(route: Proxy) -> None:
     route.table(v1=100)
     route.slices(v1=[1], v2=[2])
     route.settle()
@@ -152,9 +152,9 @@ def test_a_version_that_goes_finishes_what_it_began(route: Proxy) -> None:
     slow.start()
     route.pod(1).busy.wait()
     route.table(v2=100)
-    route.until(lambda: route.agent.follow() or tables(route) == {"v2": 100})
+    route.until(lambda: route.agent.follow() or accepted(route) == {"v2": 100})
     route.agent.follow()
-    assert route.weights() == {"v1": {"1": 0}, "v2": {"2": 1}}, "it has a request still"
+    assert route.weights() == {"v1": {"1": 0}, "v2": {"2": 1}}, "it has a request in flight"
     assert route.get().text == "127.0.1.2"
     route.pod(1).go_on.set()
     slow.join()
@@ -163,7 +163,7 @@ def test_a_version_that_goes_finishes_what_it_began(route: Proxy) -> None:
     assert route.weights() == {"v2": {"2": 1}}
 
 
-def test_a_version_comes_back_before_it_is_gone(route: Proxy) -> None:
+def test_draining_version_returns_to_service(route: Proxy) -> None:
     route.table(v1=100)
     route.slices(v1=[1], v2=[2])
     route.settle()
@@ -172,7 +172,7 @@ def test_a_version_comes_back_before_it_is_gone(route: Proxy) -> None:
     route.pod(1).busy.wait()
     for table in ({"v2": 100}, {"v1": 100}):
         route.table(**table)
-        route.until(lambda table=table: route.agent.follow() or tables(route) == table)
+        route.until(lambda table=table: route.agent.follow() or accepted(route) == table)
     assert route.get().text == "127.0.1.1"
     route.pod(1).go_on.set()
     slow.join()
@@ -180,18 +180,18 @@ def test_a_version_comes_back_before_it_is_gone(route: Proxy) -> None:
     assert route.weights() == {"v1": {"1": 1}}
 
 
-def test_all_pods_of_a_route_may_go_and_come_back(route: Proxy) -> None:
+def test_all_pods_of_a_route_are_replaced(route: Proxy) -> None:
     route.table(v1=100, v2=0)
     route.slices(v1=[1], v2=[2])
     route.settle()
     route.slices(v2=[2])
     route.settle()
     assert route.weights() == {"v2": {"2": 0}}
-    assert route.get().status_code == 503, "the one that waits gets nothing"
+    assert route.get().status_code == 503, "a version with weight 0 gets no requests"
     route.slices()
     route.settle()
     assert route.weights() == {}
-    assert route.agent.ready, "it is not the proxy that is at fault"
+    assert route.agent.ready, "the proxy itself is ready"
     assert route.get().json() == {
         "error": "no server of a version that gets requests is ready; try again"
     }
@@ -200,7 +200,7 @@ def test_all_pods_of_a_route_may_go_and_come_back(route: Proxy) -> None:
     assert route.get().text == "127.0.1.3"
 
 
-def test_when_one_version_is_gone_the_others_share(route: Proxy) -> None:
+def test_other_versions_get_the_requests_of_one_without_pods(route: Proxy) -> None:
     route.table(v1=90, v2=10)
     route.slices(v1=[1], v2=[2])
     route.settle()
@@ -212,7 +212,7 @@ def test_when_one_version_is_gone_the_others_share(route: Proxy) -> None:
     assert route.weights() == {"v1": {"1": 9}, "v2": {"2": 1}}
 
 
-GOOD = {"service": "service-v2", "port": 1, "weight": 100, "check_path": "/ready"}
+VALID = {"service": "service-v2", "port": 1, "weight": 100, "check_path": "/ready"}
 
 
 @pytest.mark.parametrize(
@@ -224,27 +224,38 @@ GOOD = {"service": "service-v2", "port": 1, "weight": 100, "check_path": "/ready
         {"v2": "[1]"},
         {"v2": "null"},
         {"v2": "{}"},
-        {"v2": json.dumps({**GOOD, "more": 1})},
-        {"v2": json.dumps({**GOOD, "weight": "100"})},
-        {"v2": json.dumps({**GOOD, "weight": True})},
-        {"v2": json.dumps({**GOOD, "weight": -1})},
-        {"v2": json.dumps({**GOOD, "weight": 0})},
-        {"v2": json.dumps({**GOOD, "port": None})},
-        {"v2": json.dumps({**GOOD, "check_path": 1})},
+        {"v2": json.dumps({**VALID, "more": 1})},
+        {"v2": json.dumps({**VALID, "weight": "100"})},
+        {"v2": json.dumps({**VALID, "weight": True})},
+        {"v2": json.dumps({**VALID, "weight": -1})},
+        {"v2": json.dumps({**VALID, "weight": 0})},
+        {"v2": json.dumps({**VALID, "port": None})},
+        {"v2": json.dumps({**VALID, "check_path": 1})},
     ],
 )
-def test_a_table_that_cannot_be_leaves_the_one_before(data: Any, capsys: Any) -> None:
+def test_invalid_table_is_ignored(data: Any, capsys: Any) -> None:
     agent = Agent(ENDPOINT, RuntimeSocket("/none"))
-    agent.take_table({"table": {"data": {"v1": json.dumps(GOOD)}}})
-    before = agent._wanted
+    agent.take_table({"table": {"data": {"v1": json.dumps(VALID)}}})
+    before = agent._desired
     agent.take_table({"table": {"data": data}})
     agent.take_table({})
-    assert agent._wanted == before is not None
-    assert capsys.readouterr().out.startswith("the table cannot be read: ")
+    assert agent._desired == before is not None
+    assert capsys.readouterr().out.startswith("the traffic table is invalid: ")
 
 
-def test_the_loop_takes_changes_and_ends_with_its_haproxy(route: Proxy) -> None:
-    following = threading.Thread(target=_follow, args=(route.agent, route.process))
+def test_loop_reports_a_proxy_that_does_not_respond(
+    route: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "_SOCKET_SECONDS", 0.3)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            route.agent.run()
+        except ProxyUnresponsive as error:
+            ended.append(error)
+
+    following = threading.Thread(target=run)
     following.start()
     route.table(v1=100)
     route.slices(v1=[1])
@@ -255,25 +266,45 @@ def test_the_loop_takes_changes_and_ends_with_its_haproxy(route: Proxy) -> None:
     route.process.wait()
     route.slices(v1=[1])
     following.join()
+    assert len(ended) == 1
 
 
-def test_a_loop_that_fails_ends_its_haproxy() -> None:
-    """Else it would go on with the servers of that moment, for ever."""
+def test_next_agent_continues_from_the_stored_table(route: Proxy) -> None:
+    """The agent was killed. The pods of its table are known, those of the next one are not."""
+    route.table(v1=100)
+    route.slices(v1=[1])
+    route.settle()
+    route.new_agent()
+    assert route.agent.ready, "HAProxy serves, so the pod stays ready"
+    assert accepted(route) == {"v1": 100}
+    route.table(v2=100)
+    route.slices(v1=[1, 2])
+    route.until(lambda: route.agent.follow() or set(route.weights().get("v1", ())) == {"1", "2"})
+    assert accepted(route) == {"v1": 100}
+    route.slices(v1=[1, 2], v2=[3])
+    route.settle()
+    assert route.weights() == {"v2": {"3": 1}}
 
-    class Broken:
-        def run(self) -> None:
-            raise ZeroDivisionError
 
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    with pytest.raises(ZeroDivisionError):
-        _follow(Broken(), process)  # type: ignore[arg-type]
-    assert process.wait() != 0
+def test_stored_table_of_another_form_is_ignored(route: Proxy) -> None:
+    route.table(v1=100)
+    route.slices(v1=[1])
+    route.settle()
+    stored = route.files.folder / ROUTE_FILE
+    content = json.loads(stored.read_text())
+    stored.write_text(json.dumps({**content, "table": {"v1": {"unknown": 1}}}))
+    route.new_agent()
+    assert not route.agent.ready
+    route.table(v1=100)
+    route.slices(v1=[1])
+    route.settle()
+    assert route.weights() == {"v1": {"1": 1}}
 
 
-def test_clients_of_a_proxy_that_is_to_end_come_back_by_another(
+def test_clients_of_a_proxy_that_shuts_down_reconnect(
     route: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kept connection ends with an answer, never just when its next request comes."""
+    """An idle connection is closed by a response, not when its next request arrives."""
     monkeypatch.setattr(agent_module, "_LEAVE_SECONDS", 0)
     route.table(v1=100)
     route.slices(v1=[1])
@@ -283,5 +314,5 @@ def test_clients_of_a_proxy_that_is_to_end_come_back_by_another(
         route.agent.drain()
         assert client.get(f"{route.url}/").headers["connection"] == "close"
         assert client.get(f"{route.url}/").status_code == 200
-    # The kubelet may run the hook twice.
+    # The kubelet can run the hook twice.
     route.agent.drain()

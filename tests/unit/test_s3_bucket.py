@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from pulumi_mlops.plugin.errors import ResourceError
+from pulumi_mlops.plugin.errors import GoneError, ResourceError
 from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.s3_bucket import BucketHandler
 from pulumi_mlops.plugin.s3_inputs import broken_name_rules
@@ -356,7 +356,7 @@ def test_an_interrupted_create_converges(store: Store, ctx: Context, log: Log, b
     store.client().create_bucket(Bucket=bucket)  # all that a killed create did
     state = create(ctx, store, bucket, versioning=True)
     assert drift(ctx, state) == {}
-    assert "taken over; it holds nothing" in log.of("info")[0]
+    assert "is adopted; it holds nothing" in log.of("info")[0]
 
 
 def test_kept_data_comes_back(store: Store, ctx: Context, log: Log, bucket: str) -> None:
@@ -667,3 +667,15 @@ def test_region(moto: Store, ctx: Context, bucket: str) -> None:
     assert drift(ctx, state) == {}
     place = moto.client().get_bucket_location(Bucket=bucket)
     assert place["LocationConstraint"] == "eu-central-1"
+
+
+def test_a_bucket_is_gone_with_its_store(ctx: Context) -> None:
+    """As in a namespace that somebody deleted."""
+
+    def reach(url: str) -> str:
+        raise GoneError("there is no Service store in team")
+
+    gone = replace(ctx, reach=reach)
+    state = {"bucket": "a-bucket", "endpointUrl": "http://store.team.svc:8333", "claim": "c"}
+    assert HANDLER.read(gone, "a-bucket", state) is None
+    HANDLER.delete(gone, "a-bucket", state)

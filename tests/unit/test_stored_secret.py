@@ -35,18 +35,6 @@ def test_it_is_made_changed_and_gone_in_the_state_alone(tmp_path: Path) -> None:
     assert ctx.log.lines == []  # type: ignore[attr-defined]
 
 
-def test_its_content_is_a_secret_of_the_schema() -> None:
-    assert HANDLER.secret_inputs == {"stringData"}
-
-
-@pytest.mark.parametrize(
-    ("changed", "replaces"),
-    [("namespace", True), ("name", True), ("type", True), ("labels", False), ("stringData", False)],
-)
-def test_another_name_is_another_secret(changed: str, replaces: bool) -> None:
-    assert bool(HANDLER.replaces({changed}, INPUTS, made())) is replaces
-
-
 def test_content_may_be_unknown_in_a_preview(tmp_path: Path) -> None:
     for content in (UNKNOWN, {"A": UNKNOWN, "B": "x"}):
         assert HANDLER.preview(make_context(tmp_path, HANDLER.token), made(stringData=content),

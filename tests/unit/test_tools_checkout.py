@@ -139,6 +139,13 @@ def test_a_passphrase_of_the_user_is_used(project, base, chosen):
     assert not (project / ".mlops" / "passphrase").exists()
 
 
+@pytest.mark.parametrize("name", ["state", "passphrase", "State"])
+def test_an_environment_may_not_have_the_folder_of_the_checkout(project, name):
+    (project / "stacks" / f"Pulumi.{name}.yaml").write_text("")
+    with pytest.raises(checkout.StackError, match=f"STACK={name}: a stack cannot be called {name}"):
+        checkout.config_file(project, name)
+
+
 def test_an_unknown_environment_is_named_with_those_that_exist(project):
     assert checkout.config_file(project, "prod").name == "Pulumi.prod.yaml"
     with pytest.raises(checkout.StackError, match=r"STACK=stage: .*environments: dev, prod\."):

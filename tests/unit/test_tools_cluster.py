@@ -309,3 +309,14 @@ def test_without_a_cluster_an_image_has_nowhere_to_go(here, tmp_path):
     (tmp_path / "image.tar").touch()
     with pytest.raises(progress.ToolError, match="make cluster"):
         lifecycle.Cluster(here.checkout).load(tmp_path / "image.tar")
+
+
+def test_the_cluster_shares_no_folder_with_an_environment(tmp_path):
+    found = place.Place(tmp_path)
+    assert found.folder == tmp_path / ".cluster"
+    environment = tmp_path / ".mlops" / "cluster" / "files"
+    environment.mkdir(parents=True)
+    assert found.folder == tmp_path / ".cluster"
+    # One that an earlier version has started is ended there.
+    (environment.parent / "network.json").touch()
+    assert found.folder == environment.parent

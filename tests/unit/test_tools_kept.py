@@ -122,6 +122,7 @@ def test_only_what_runs_from_the_environment_keeps_it(
 ) -> None:
     """`make clean` beside the kept data of a cluster."""
     shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("cluster"))
     state = tmp_path / ".mlops/state/.pulumi/stacks/shop"
     for folder in (state, tmp_path / "stacks", tmp_path / "build"):
         folder.mkdir(parents=True)
@@ -129,7 +130,8 @@ def test_only_what_runs_from_the_environment_keeps_it(
     (tmp_path / "stacks/Pulumi.prod.yaml").write_text(f"config:\n  mlops:target: {target}\n")
     outer = {"STACK", "PULUMI_STACK", "MAKEFLAGS", "MAKEOVERRIDES"}
     done = subprocess.run(
-        ["make", "-s", "clean"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        ["make", "-s", "clean", f"PY={sys.executable}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
         env={key: value for key, value in os.environ.items() if key not in outer},
     )  # fmt: skip
     assert (done.returncode != 0) is refused, done.stderr

@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import sys, threading
 sys.setswitchinterval(1e-6)
-from pulumi_mlops.provider.local.uv import uv_bin
+from pulumi_mlops.targets.local.host.uv import uv_bin
 found = []
 threads = [threading.Thread(target=lambda: found.append(uv_bin())) for _ in range(8)]
 for thread in threads: thread.start()

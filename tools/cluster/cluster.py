@@ -22,9 +22,7 @@ HERE = Path(__file__).resolve().parent
 @contextlib.contextmanager
 def alone(checkout: Path) -> Iterator[None]:
     """Let one command at a time change the cluster of a checkout."""
-    folder = checkout / ".mlops"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(checkout, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

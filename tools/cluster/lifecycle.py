@@ -182,8 +182,6 @@ class Cluster:
             raise ToolError(f"something is mounted in {self.place.folder}: {', '.join(left)}")
         if there:
             shutil.rmtree(self.place.folder)
-        with contextlib.suppress(OSError):
-            self.place.folder.parent.rmdir()  # when nothing else is in it
         return there
 
     def status(self) -> bool:

@@ -72,7 +72,12 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        return self.checkout / ".mlops" / "cluster"
+        """Apart from the folders of environments, one of which may be called `cluster`.
+
+        A cluster that an earlier version started stays where it is until it is ended.
+        """
+        earlier = self.checkout / ".mlops" / "cluster"
+        return earlier if (earlier / "network.json").exists() else self.checkout / ".cluster"
 
     @property
     def key(self) -> str:

@@ -1,7 +1,7 @@
-"""The command `mlops`: look at and work with a platform, on this machine or on a cluster.
+"""The command `mlops`: look at and work with the environments of a project.
 
-Exit codes: 0 all is well, 1 something is wrong, 2 the command was used wrongly, 130 interrupted.
-`mlops run` exits with the code of the job.
+Exit codes: 0 success, 1 something is wrong, 2 wrong usage, 130 interrupted. `mlops run` exits with
+the code of the job.
 """
 
 from __future__ import annotations
@@ -29,65 +29,63 @@ from .terminal import Style
 
 _EXAMPLES = """\
 examples:
-  mlops status                   what runs, and whether it is healthy
+  mlops status                   list services, jobs and volumes, and their health
   mlops logs tracking -f         follow the log of the tracking server
   mlops run penguins             run a deployed pipeline again
-  mlops doctor                   what is wrong with this machine, and the fix
-  mlops connect                  reach a platform that runs on a cluster
+  mlops doctor                   check this machine and the environment
+  mlops connect                  open tunnels to an environment on a cluster
 """
 
 _STATUS_HELP = """\
-Show every program, route, job and volume of a stack: whether it is healthy, its uptime, restarts
-since it was deployed, memory (RSS of it and its children) and URL; on a cluster its pods, age and
-image. Exits with 1 when something is not healthy.
+List every service, route, job and volume of an environment: health, uptime, restarts since it was
+deployed, memory (RSS of the process and its children) and URL; on a cluster pods, age and image.
+Exits with 1 if one of them is not healthy.
 """
 _LOGS_HELP = """\
-Show the end of a log. NAME is a program, replica, route or job, or any part of its name; what
-belongs to one component is shown together. Without NAME the logs are listed.
+Show the end of a log. NAME is a service, replica, route or job, or a part of its name. All logs
+of one component are shown together. Without NAME the command lists the logs.
 """
 _RUN_HELP = """\
-Run a deployed job again, now: its log is shown, then its outputs. Ctrl-C ends the run.
-PIPELINE is the name of a job or any part of it that only one job has.
+Run a deployed job now, show its log, then its outputs. Ctrl-C ends the run.
+PIPELINE is the name of a job, or a part of the name that no other job has.
 Exits with the code of the job.
 """
 _CONNECT_HELP = """\
-Open tunnels from this machine to what a stack runs on a cluster, through the cluster's API: the
-tracking server, the S3 store, the endpoints, the dashboard. Shows where each is, and the variables
-that clients need, until Ctrl-C. The ports stay the same from one time to the next where they are
-free.
-With a COMMAND after --, it runs with these variables, credentials too, and the tunnels end with it.
-Addresses of the cluster in its arguments become those of the tunnels.
+Open tunnels from this machine to an environment on a cluster, through the cluster's API: tracking
+server, S3 store, endpoints and dashboard. Print their URLs and the variables that clients need.
+The tunnels stay open until Ctrl-C. They use the same local ports each time, if these are free.
+With a COMMAND after --, run it with these variables and the credentials; the tunnels end with it.
+In its arguments, addresses of the cluster are replaced by those of the tunnels.
 """
 _IMAGES_HELP = """\
-List the images of a stack for a cluster: what each is called, and whether the container engine and
-the registry have it. `mlops images build` builds those that are missing.
+List the images of an environment: reference, and whether the container engine and the container
+registry have them. `mlops images build` builds missing images.
 """
 _IMAGES_BUILD_HELP = """\
-Build images with docker, podman or nerdctl, whichever answers first. NAME is an image or any part
-of its name; without NAME all are built. What the engine has already is left as it is.
-The engine is the one that DOCKER_HOST points at (CONTAINER_HOST for podman).
-Exits with 1 when one of them cannot be built; the others are built all the same.
+Build images with docker, podman or nerdctl, the first that answers. NAME is an image or a part of
+its name. Default: all images. Images that the container engine already has are not built again.
+DOCKER_HOST (CONTAINER_HOST for podman) selects the engine.
+Exits with 1 if an image cannot be built; the other images are built all the same.
 """
 _SECRETS_HELP = """\
-Print the Secrets of a stack whose manifests are rendered into files (mlops:kubernetes.render_to):
-they are in none of these files, but in the stack's state alone.
+Print the Secrets of an environment whose manifests are rendered into a folder (`render_to`). The
+manifests refer to them; their values are in the stack's state only.
   mlops secrets | kubectl apply -f -
   mlops secrets | kubeseal --format yaml > clusters/ml/secrets.yaml
-On a terminal only their names and keys are shown, unless --show is given.
+On a terminal only names and keys are shown. --show also shows the values.
 """
 _DOCTOR_HELP = """\
-Check what a platform needs of this machine: the Pulumi engine and its settings, the plugin, Python
-and uv, the package index, HAProxy, disk space, ports, and what killed runs left behind. For a
-stack on a cluster: whether it answers, what is allowed there, its namespace, storage and images.
-Exits with 1 when something is wrong; warnings alone are no reason.
+Check what a platform needs: the Pulumi engine and its settings, the resource plugin, Python, and
+what the environment's target needs of this machine or of its cluster. Each finding names the fix.
+Exits with 1 if something is wrong. Warnings do not change the exit code.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments (those of the process unless given) name."""
+    """Run the command in `arguments`. Default: the arguments of the process."""
     parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # What follows belongs to another program; argparse would look for options in it.
+    # argparse would look for options in the command after --.
     cut = given.index("--") if "--" in given and "connect" in given else len(given)
     options = parser.parse_args(given[:cut])
     options.program = given[cut + 1 :]
@@ -105,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Its reader, as in `mlops logs x | head`, has what it wants.
+        # The reader has ended, as in `mlops logs x | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -179,7 +177,7 @@ def _failed(error: Exception, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlops",
-        description="Look at and work with a platform, on this machine or on a cluster.",
+        description="Look at and work with the environments of a project.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -196,74 +194,72 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
 
-    status = add("status", "what runs, and whether it is healthy", _STATUS_HELP)
-    status.add_argument("--json", action="store_true", help="for programs to read")
+    status = add("status", "list services, jobs and volumes, and their health", _STATUS_HELP)
+    status.add_argument("--json", action="store_true", help="print JSON")
 
     logs = add("logs", "show or follow a log", _LOGS_HELP)
-    logs.add_argument("name", nargs="?", metavar="NAME", help="any part of a name")
+    logs.add_argument("name", nargs="?", metavar="NAME", help="a name, or a part of it")
     logs.add_argument(
-        "-f", "--follow", action="store_true", help="go on with what is written, and with new runs"
+        "-f", "--follow", action="store_true", help="follow the log, and the logs of new runs"
     )
     logs.add_argument(
         "-n", "--lines", type=_count, default=100, metavar="N",
-        help="how many of the last lines are shown (default: 100)",
+        help="number of lines (default: 100)",
     )  # fmt: skip
     logs.add_argument(
         "-p", "--previous", action="store_true",
-        help="the log before: a job's previous run, what a program's log was rotated to",
+        help="the previous log: of a job's previous run, or before the last rotation",
     )  # fmt: skip
 
-    run = add("run", "run a deployed job again, now", _RUN_HELP)
+    run = add("run", "run a deployed job now", _RUN_HELP)
     run.add_argument("pipeline", metavar="PIPELINE", help="a job, or a part of its name")
 
-    doctor = add("doctor", "check this machine and the stack", _DOCTOR_HELP)
-    doctor.add_argument("--json", action="store_true", help="for programs to read")
+    doctor = add("doctor", "check this machine and the environment", _DOCTOR_HELP)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
 
-    connect = add("connect", "tunnels to what runs on a cluster", _CONNECT_HELP)
+    connect = add("connect", "open tunnels to an environment on a cluster", _CONNECT_HELP)
     connect.usage = "mlops connect [--stack NAME] [--project DIR] [--env [FILE]] [-- COMMAND …]"
     connect.add_argument(
         "--env", nargs="?", const="-", metavar="FILE",
-        help="show the credentials, too; with FILE, write them there, for its owner only",
+        help="also print the credentials; with FILE, write all to a private file",
     )  # fmt: skip
 
-    _add_images(add("images", "list and build the images for a cluster", _IMAGES_HELP), shared)
+    _add_images(add("images", "list and build container images", _IMAGES_HELP), shared)
 
-    secrets = add("secrets", "the Secrets of rendered manifests", _SECRETS_HELP)
+    secrets = add("secrets", "print the Secrets of rendered manifests", _SECRETS_HELP)
     secrets.add_argument("--json", action="store_true", help="JSON instead of YAML")
-    secrets.add_argument("--show", action="store_true", help="show values on a terminal, too")
+    secrets.add_argument("--show", action="store_true", help="also show values on a terminal")
 
     add("version", "print the version", "Print the version of pulumi-mlops.")
     return parser
 
 
 def _add_images(images: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
-    images.add_argument("--json", action="store_true", help="for programs to read")
+    images.add_argument("--json", action="store_true", help="print JSON")
     commands = images.add_subparsers(dest="images_command", metavar="build")
     build = commands.add_parser(
-        "build", help="build what is missing", description=_IMAGES_BUILD_HELP, allow_abbrev=False,
+        "build", help="build missing images", description=_IMAGES_BUILD_HELP, allow_abbrev=False,
         parents=[shared], formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     for command in (images, build):
         command.add_argument(
             "--engine", choices=("docker", "podman", "nerdctl"), default=argparse.SUPPRESS,
-            help="which to take; the first that answers unless told",
+            help="the container engine; default: the first that answers",
         )  # fmt: skip
     build.add_argument("names", nargs="*", metavar="NAME", help="an image, or a part of its name")
-    build.add_argument("--push", action="store_true", help="push them to their registry")
+    build.add_argument("--push", action="store_true", help="also push to the container registry")
     build.add_argument(
-        "--save", type=Path, metavar="FILE", help="write all of them into one archive (tar)"
+        "--save", type=Path, metavar="FILE", help="write all of them into one tar archive"
     )
-    build.add_argument(
-        "--force", action="store_true", help="build, and push, what is there already too"
-    )
+    build.add_argument("--force", action="store_true", help="build and push existing images again")
 
 
 def _shared_options() -> argparse.ArgumentParser:
-    """Options that every command takes."""
+    """The options of every command."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--stack", metavar="NAME", default=argparse.SUPPRESS,
-        help="the environment; default: $PULUMI_STACK, $STACK, or the only one that is there",
+        help="the environment; default: $PULUMI_STACK, $STACK, or the only one",
     )  # fmt: skip
     shared.add_argument(
         "--project", metavar="DIR", type=Path, default=argparse.SUPPRESS,
@@ -274,7 +270,7 @@ def _shared_options() -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from .version import run  # noqa: PLC0415 - what it imports is not needed otherwise
+        from .version import run  # noqa: PLC0415 - its imports are slow
 
         run(argparse.Namespace())
         parser.exit()
@@ -282,5 +278,5 @@ class _Version(argparse.Action):
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines: give 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines: use 0 or more")
     return int(text)

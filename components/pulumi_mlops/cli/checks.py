@@ -1,4 +1,4 @@
-"""What `mlops doctor` finds: one verdict a thing that is checked."""
+"""The findings of `mlops doctor`: one verdict for each thing that is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Verdict = Literal["ok", "warn", "wrong"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was found. `fix` says what to do about a verdict that is not `ok`."""
+    """One finding. `fix` is what to do about a verdict other than `ok`."""
 
     name: str
     verdict: Verdict
@@ -26,12 +26,12 @@ Checker = Callable[[], list[Check]]
 
 
 def ok(name: str, message: str) -> Check:
-    """All is well with `name`."""
+    """`name` works."""
     return Check(name, "ok", message)
 
 
 def warn(name: str, message: str, fix: str) -> Check:
-    """`name` works, or will until something is asked of it."""
+    """`name` works, or works in most cases."""
     return Check(name, "warn", message, fix)
 
 
@@ -41,10 +41,10 @@ def wrong(name: str, message: str, fix: str) -> Check:
 
 
 def guarded(name: str, checker: Checker) -> list[Check]:
-    """What a checker finds; that it failed itself is a finding too."""
+    """The findings of a checker. An exception of the checker is a finding, too."""
     try:
         return checker()
-    except Exception as error:  # a doctor must finish its round
+    except Exception as error:  # the other checks still run
         told = without_credentials(f"{type(error).__name__}: {error}")
         return [wrong(name, f"could not be checked ({told})", "see the reason")]
 
@@ -56,8 +56,10 @@ def output_of(
     text: str = "",
     env: Mapping[str, str] | None = None,
 ) -> tuple[int | None, str, str]:
-    """Exit code, output and errors of a short command; the code is None when it took too long or
-    could not be started, and the errors then say so."""
+    """Exit code, output and errors of a short command.
+
+    The code is None if the command did not start or did not end in time; the errors say which.
+    """
     try:
         ended = subprocess.run(
             list(command), input=text, capture_output=True, text=True, check=False,
@@ -71,7 +73,7 @@ def output_of(
 
 
 def without_credentials(text: str) -> str:
-    """`text` with every URL cut down to its scheme and host: the rest may hold a secret."""
+    """`text` with every URL reduced to scheme and host: the rest may contain a secret."""
     return re.sub(r"[a-z][a-z0-9+.-]*://[^\s`'\")>]+", lambda match: _place(match[0]), text)
 
 

@@ -38,7 +38,7 @@ def engine() -> list[Check]:
     code, told, errors = output_of([found, "version"], _SHORT_SECONDS, env=env)
     if code != 0:
         reason = without_credentials(errors) or f"exit code {code}"
-        return [wrong("engine", f"{found} does not run: {reason}", "install it anew")]
+        return [wrong("engine", f"{found} does not run: {reason}", "reinstall it")]
     numbers = tuple(map(int, re.findall(r"\d+", told)[:2]))
     minimum = ".".join(map(str, _ENGINE_MINIMUM))
     if numbers < _ENGINE_MINIMUM:
@@ -50,33 +50,34 @@ def engine() -> list[Check]:
     beside = Path(found).resolve().parent / _HOST
     host = str(beside) if os.access(beside, os.X_OK) else shutil.which(_HOST)
     if host is None:
-        fix = f"install Pulumi's whole distribution: {_HOST} belongs beside pulumi"
-        checks.append(wrong("language host", f"{_HOST} is neither beside {found} nor on PATH", fix))
+        fix = f"install the complete Pulumi distribution: {_HOST} is in the folder of pulumi"
+        problem = f"{_HOST} is neither in the folder of {found} nor on PATH"
+        checks.append(wrong("language host", problem, fix))
     else:
         checks.append(ok("language host", host))
     return checks
 
 
 def backend(project: Path, stack: str | None) -> list[Check]:
-    """Where the state is kept, and whether the passphrase of its secrets is to be had."""
+    """The backend of the state, and whether the passphrase of its secrets is available."""
     url, from_where = _backend_url()
     if not url:
         if os.environ.get("PULUMI_ACCESS_TOKEN"):
-            return [ok("back end", "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")]
+            return [ok("backend", "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")]
         fix = 'eval "$(make -s env)", set PULUMI_BACKEND_URL, or run `pulumi login`'
-        return [warn("back end", "none is chosen", fix)]
+        return [warn("backend", "no backend is selected", fix)]
     shown = without_credentials(url)
     if url.startswith("file://"):
         folder = Path(unquote(urlsplit(url).netloc + urlsplit(url).path)).expanduser()
         if not folder.is_dir():
-            fix = f"make the folder, or correct {from_where}"
-            return [wrong("back end", f"{folder} is no folder", fix)]
+            fix = f"create the folder, or correct {from_where}"
+            return [wrong("backend", f"{folder} is not a folder", fix)]
         if not os.access(folder, os.W_OK):
-            fix = f"see who owns it, or correct {from_where}"
-            return [wrong("back end", f"{folder} cannot be written to", fix)]
+            fix = f"change its owner or mode, or correct {from_where}"
+            return [wrong("backend", f"{folder} is not writable", fix)]
         shown = f"file://{folder}"
-    checks = [ok("back end", f"{shown} ({from_where})")]
-    if not url.startswith("https://"):  # Pulumi Cloud keeps the key itself
+    checks = [ok("backend", f"{shown} ({from_where})")]
+    if not url.startswith("https://"):  # Pulumi Cloud has the key
         checks.append(_passphrase(project, stack))
     return checks
 
@@ -107,7 +108,7 @@ def _passphrase(project: Path, stack: str | None) -> Check:
 
 
 def _backend_url() -> tuple[str, str]:
-    """The back end, and what says so."""
+    """The URL of the backend, and the setting that it comes from."""
     if url := os.environ.get("PULUMI_BACKEND_URL"):
         return url, "PULUMI_BACKEND_URL"
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
@@ -119,7 +120,7 @@ def _backend_url() -> tuple[str, str]:
 
 
 def plugin(project: Path) -> list[Check]:
-    """The plugin that Pulumi.yaml names: where it is, and what it answers when it is started."""
+    """The plugin that Pulumi.yaml names: its path, and its answers."""
     own = Path(sys.prefix) / "bin" / _PLUGIN
     file = project / "Pulumi.yaml"
     if not file.exists():
@@ -131,7 +132,7 @@ def plugin(project: Path) -> list[Check]:
         if (found := shutil.which(_PLUGIN)) is not None:
             return [*_ask(Path(found))]
         fix = f"plugins: {{providers: [{{name: mlops, path: {own.parent}}}]}}"
-        return [wrong("project", f"{file} does not say where the plugin mlops is", f"add {fix}")]
+        return [wrong("project", f"{file} names no folder of the plugin mlops", f"add {fix}")]
     named = project / told / _PLUGIN if (project / told).is_dir() else project / told
     if not os.access(named, os.X_OK):
         fix = f"set plugins.providers.path to {own.parent}, or install the package there"
@@ -146,7 +147,7 @@ def plugin(project: Path) -> list[Check]:
 
 
 def _ask(command: Path) -> list[Check]:
-    """Start the plugin as the engine does, and ask for its version and schema."""
+    """Start the plugin as the engine does, and request its version and schema."""
     name = "plugin"
     if not os.access(command, os.X_OK):
         fix = "install the package pulumi-mlops into this environment"
@@ -163,7 +164,7 @@ def _ask(command: Path) -> list[Check]:
             process.kill()
             _, errors = process.communicate()
             reason = without_credentials(errors.strip().splitlines()[-1]) if errors.strip() else ""
-            fix = f"run {command} to see all, and install the package anew"
+            fix = f"run {command} to see the full error; reinstall the package"
             return [wrong(name, f"{command} does not start: {reason or 'no port'}", fix)]
         answered, resources = _answers(f"127.0.0.1:{port}")
     finally:
@@ -175,19 +176,19 @@ def _ask(command: Path) -> list[Check]:
             process.kill()
             process.wait()
     if answered != (ours := version("pulumi-mlops")):
-        fix = "install the same version into both environments"
+        fix = "install the same version in both environments"
         return [warn(name, f"it is version {answered}, this command {ours}", fix)]
     return [ok(name, f"version {answered}, {resources} resource types ({command})")]
 
 
 def _answers(address: str) -> tuple[str, int]:
-    # A second or more of imports, which only this check needs.
+    # These imports take a second or more, and only this check needs them.
     import grpc  # noqa: PLC0415
     from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415
     from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS  # noqa: PLC0415
     from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc  # noqa: PLC0415
 
-    # A proxy of the environment is not asked: this is our own loopback.
+    # No proxy: the plugin listens on the loopback interface.
     options = [*_GRPC_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(address, options=options) as channel:
         stub = provider_pb2_grpc.ResourceProviderStub(channel)

@@ -20,7 +20,7 @@ _WIDTH = len("disk space in /tmp")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything; 1 when something is wrong."""
+    """Run all checks; 1 if something is wrong."""
     project = project_folder(options.project)
     name = named_stack(options.stack)
     checks, stack = _stack(project, name)
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     style = Style(sys.stdout)
     if not options.json:
         _show(checks, style)
-    # Most of them wait for a program to answer.
+    # Most checks wait for another program.
     with ThreadPoolExecutor(max_workers=8) as pool:
         for found in pool.map(lambda item: guarded(*item), plan.items()):
             checks += found
@@ -50,7 +50,7 @@ def checkers(project: Path, name: str | None, stack: Stack | None) -> dict[str, 
     return {
         "Python": checks_machine.python,
         "engine": checks_engine.engine,
-        "back end": partial(checks_engine.backend, project, stack.name if stack else name),
+        "backend": partial(checks_engine.backend, project, stack.name if stack else name),
         "plugin": partial(checks_engine.plugin, project),
         **registry.load(target).operations().doctor(project, name, stack),
     }
@@ -61,7 +61,7 @@ def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | None]:
     try:
         stack = find_stack(project, name)
     except UsageError as error:
-        return [warn("stack", str(error), "only what does not depend on it is checked")], None
+        return [warn("stack", str(error), "the checks of an environment are left out")], None
     try:
         registry.load(stack.target)
     except registry.UnknownTargetError as error:
@@ -87,4 +87,4 @@ def _summary(wrong: int, warned: int, style: Style) -> str:
         )
         if count
     ]
-    return "\n" + (", ".join(told) if told else style.good("All is well."))
+    return "\n" + (", ".join(told) if told else style.good("Everything works."))

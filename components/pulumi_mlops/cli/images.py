@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
-    """An image and who has it; None where nobody can say."""
+class ImageStatus:
+    """An image, and whether engine and registry have it; None if unknown."""
 
     image: Image
     engine: bool | None
@@ -53,7 +53,7 @@ class Whereabouts:
     bytes: int | None
 
     def as_json(self) -> dict[str, object]:
-        """What `--json` prints of it."""
+        """The JSON form."""
         return {
             "name": self.image.name,
             "reference": self.image.reference,
@@ -65,8 +65,8 @@ class Whereabouts:
         }
 
 
-def examine(known: Sequence[Image], wanted: str | None) -> list[Whereabouts]:
-    """Who has each of the images; said on stderr when there is no engine to ask."""
+def examine(known: Sequence[Image], wanted: str | None) -> list[ImageStatus]:
+    """The status of each image. Without a container engine, a note on stderr says so."""
     if not known:
         return []
     engine: Engine | None = None
@@ -75,23 +75,23 @@ def examine(known: Sequence[Image], wanted: str | None) -> list[Whereabouts]:
     except ImageError as error:
         print(f"{Style(sys.stderr).unsure('note:')} {error}", file=sys.stderr)
 
-    def ask(image: Image) -> Whereabouts:
+    def ask(image: Image) -> ImageStatus:
         if engine is None:
-            return Whereabouts(image, None, registry.has(image.reference), None)
+            return ImageStatus(image, None, registry.has(image.reference), None)
         held = engine.size(image.reference)
         there = engine.registry_has(image.reference)
         if there is None:
             there = registry.has(image.reference)
-        return Whereabouts(image, held is not None, there, held)
+        return ImageStatus(image, held is not None, there, held)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         return list(pool.map(ask, known))
 
 
-def render(found: Sequence[Whereabouts], style: Style) -> list[str]:
-    """The lines for people."""
+def render(found: Sequence[ImageStatus], style: Style) -> list[str]:
+    """The table."""
     if not found:
-        return ["There are no images here: `pulumi up` for a cluster says what they are made of."]
+        return ["There are no images. `pulumi preview` lists those that an environment needs."]
     said = {True: "yes", False: "no", None: "?"}
     rows = [
         [
@@ -105,12 +105,12 @@ def render(found: Sequence[Whereabouts], style: Style) -> list[str]:
     ]
     lines = table(["IMAGE", "ENGINE", "REGISTRY", "SIZE", "REFERENCE"], rows, style)
     if any(each.engine is False and not each.registry for each in found):
-        lines += ["", "`mlops images build` builds what is missing; with --push it is pushed, too."]
+        lines += ["", "`mlops images build` builds missing images; --push also pushes them."]
     return lines
 
 
 def select(names: Sequence[str], known: Sequence[Image]) -> list[Image]:
-    """The images that the names mean; all without names. Raises UsageError naming what there is."""
+    """The images that `names` select; all without names. Raises UsageError."""
     if not names:
         return list(known)
     by_name = {image.name: image for image in known}
@@ -118,18 +118,18 @@ def select(names: Sequence[str], known: Sequence[Image]) -> list[Image]:
     for name in names:
         found = matching(name, by_name)
         if not found:
-            there = ", ".join(by_name) or "none"
-            raise UsageError(f"no image is called {name!r}: there is {there}")
+            there = ", ".join(by_name) or "no images"
+            raise UsageError(f"there is no image {name!r}: there are {there}")
         chosen |= {each: by_name[each] for each in found}
     return list(chosen.values())
 
 
 def build(images: Sequence[Image], options: argparse.Namespace) -> int:
-    """Build what is missing, push and save what was asked; 1 when one of them failed."""
+    """Build missing images; push and save as the options say. 1 if one of them failed."""
     if not images:
-        raise CommandError("there is nothing to build: `pulumi up` for a cluster writes it")
+        raise CommandError("there are no images to build: run `pulumi preview` first")
     if options.save and not options.save.absolute().parent.is_dir():
-        raise UsageError(f"--save: {options.save.absolute().parent} is no folder")
+        raise UsageError(f"--save: {options.save.absolute().parent} is not a folder")
     engine = Engine.find(options.engine)
     width = max(len(image.name) for image in images)
     style = Style(sys.stderr)
@@ -158,15 +158,15 @@ def _make(
     held = engine.size(image.reference)
     pushed = options.push and not options.force and engine.registry_has(image.reference)
     if pushed and (held is not None or not options.save):
-        say(image, "is in the registry already")
+        say(image, "is already in the registry")
         return
     if held is None or options.force:
-        say(image, f"builds {image.reference}")
+        say(image, f"building {image.reference}")
         engine.build(image)
         held = engine.size(image.reference) or 0
         say(image, f"built in {duration(time.monotonic() - begun)}, {size(held)}")
     else:
-        say(image, f"is built already, {size(held)}")
+        say(image, f"is already built, {size(held)}")
     if options.push and not pushed:
         begun = time.monotonic()
         engine.push(image)

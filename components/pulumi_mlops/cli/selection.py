@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ..sources import find_project
-from ..stackdir import StackDir
+from ..stackdir import RESERVED_NAMES, StackDir
 from ..targets import registry
-
-# Entries of `.mlops` that belong to the checkout, not to a stack.
-_RESERVED = frozenset({"state", "cluster"})
 
 
 class CommandError(Exception):
-    """Something is wrong; the text says what, and the fix."""
+    """Something is wrong. The message says what, and the fix."""
 
 
 class UsageError(CommandError):
-    """The command was given something that is not there."""
+    """The command names something that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,16 @@ class Stack:
 
 
 def project_folder(given: Path | None) -> Path:
-    """The folder of Pulumi.yaml that `--project` names, or the nearest one."""
+    """The project folder: `--project`, or the nearest with a Pulumi.yaml."""
     if given is not None and not given.is_dir():
-        raise UsageError(f"--project: {given} is no folder; name the one that has Pulumi.yaml")
+        raise UsageError(f"--project: {given} is not a folder: name the folder of Pulumi.yaml")
     return find_project(given)
 
 
 def named_stack(given: str | None) -> str | None:
-    """The stack that `--stack` or the environment names."""
+    """The stack that `--stack`, PULUMI_STACK or STACK names."""
     name = given or os.environ.get("PULUMI_STACK") or os.environ.get("STACK")
-    # Pulumi takes organization/project/stack as well.
+    # Pulumi also accepts organization/project/stack.
     return name.rpartition("/")[2] if name else None
 
 
@@ -68,7 +65,7 @@ def stacks_in(folder: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in folder.iterdir()
-        if entry.is_dir() and entry.name not in _RESERVED and any(entry.iterdir())
+        if entry.is_dir() and entry.name not in RESERVED_NAMES and any(entry.iterdir())
     )
 
 
@@ -88,7 +85,7 @@ def find_stack(project: Path, name: str | None) -> Stack:
         each for each in _configured(project) if each in stacks_in(data_folder(project, each))
     }
     if len(found) != 1:
-        problem = "which stack? --stack NAME says it" if found else f"no stack in {default}"
+        problem = "several stacks: name one with --stack" if found else f"no stack in {default}"
         raise UsageError(f"{problem}: {_existing(project, sorted(found))}")
     return _stack(project, found.pop())
 
@@ -127,7 +124,7 @@ def data_folder(project: Path, stack: str) -> Path:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; empty when there is none. Raises CommandError if it is broken."""
+    """The mapping in a YAML file; empty without a file. Raises CommandError if it is invalid."""
     import yaml  # noqa: PLC0415 - few commands need it
 
     try:
@@ -135,7 +132,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError) as error:
-        # Only where: the text around it may hold a secret.
+        # The position only: the text may contain a secret.
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise CommandError(f"{file}{where} cannot be read as YAML") from None
@@ -143,7 +140,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def resource_of(program: str) -> str:
-    """What a program is a replica or generation of: `a-v1.2-0` → `a-v1`, `b.route` → `b`."""
+    """The resource of a program: `a-v1.2-0` → `a-v1`, `b.route` → `b`."""
     name = program.removesuffix(".route")
     if name == program:
         name = re.sub(r"-\d+$", "", name)
@@ -151,16 +148,16 @@ def resource_of(program: str) -> str:
 
 
 def component_of(name: str) -> str:
-    """Whose child it is: children are called `<component>-<what>`."""
+    """The component of a resource or program: its children are named `<component>-<suffix>`."""
     resource = resource_of(name)
     return resource.rpartition("-")[0] or resource
 
 
 def matching(name: str, known: Iterable[str]) -> list[str]:
-    """Those of `known` that `name` means.
+    """The names in `known` that `name` selects.
 
-    The one that is called so; else the replicas of what is called so; else those that have it as
-    whole words; else those that have it anywhere.
+    In this order: the exact name; the replicas of the resource with this name; names that contain
+    it as whole words; names that contain it.
     """
     names = sorted(known)
     word = re.compile(rf"(?<![^-.]){re.escape(name)}(?![^-.])")
@@ -176,25 +173,25 @@ def matching(name: str, known: Iterable[str]) -> list[str]:
 
 
 def select_logs(name: str, known: Sequence[str]) -> list[str]:
-    """The logs that `name` means: one, or those of one component.
+    """The logs that `name` selects: one, or all of one component.
 
-    Raises UsageError naming what there is.
+    Raises UsageError with the names that exist.
     """
     found = matching(name, known)
     if not found:
-        raise UsageError(f"nothing called {name!r} has a log: {', '.join(known) or 'none has'}")
+        raise UsageError(f"there is no log of {name!r}: there are {', '.join(known) or 'no logs'}")
     if len({component_of(each) for each in found}) > 1:
-        raise UsageError(f"{name!r} may be any of {', '.join(found)}: say more of the name")
+        raise UsageError(f"{name!r} is ambiguous: {', '.join(found)}")
     return found
 
 
 def select_job(pipeline: str, known: list[str]) -> str:
-    """The job that `pipeline` means. Raises UsageError naming what there is."""
+    """The job that `pipeline` selects. Raises UsageError with the jobs that exist."""
     found = matching(pipeline, known)
     if not found:
-        raise UsageError(f"no job is called {pipeline!r}: there is {', '.join(known) or 'none'}")
+        raise UsageError(f"there is no job {pipeline!r}: there are {', '.join(known) or 'no jobs'}")
     if len(found) > 1:
-        raise UsageError(f"{pipeline!r} may be any of {', '.join(found)}: say more of the name")
+        raise UsageError(f"{pipeline!r} is ambiguous: {', '.join(found)}")
     return found[0]
 
 

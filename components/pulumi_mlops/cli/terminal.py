@@ -1,4 +1,4 @@
-"""How things are shown: colours, tables, durations and sizes."""
+"""Terminal output: colours, tables, durations and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 class Style:
-    """Colours for a stream: only on a terminal, and not where NO_COLOR (no-color.org) is set."""
+    """Colours for a stream: on a terminal, unless NO_COLOR (no-color.org) is set."""
 
     def __init__(self, stream: TextIO) -> None:
         self.enabled = (
@@ -21,15 +21,15 @@ class Style:
         )
 
     def good(self, text: str) -> str:
-        """What is as it should be."""
+        """A good state."""
         return self._painted(text, "32")
 
     def bad(self, text: str) -> str:
-        """What is wrong."""
+        """A bad state."""
         return self._painted(text, "31")
 
     def unsure(self, text: str) -> str:
-        """What deserves a look."""
+        """A warning or note."""
         return self._painted(text, "33")
 
     def title(self, text: str) -> str:
@@ -37,7 +37,7 @@ class Style:
         return self._painted(text, "1")
 
     def quiet(self, text: str) -> str:
-        """What is there for completeness."""
+        """A detail."""
         return self._painted(text, "2")
 
     def _painted(self, text: str, code: str) -> str:
@@ -45,7 +45,7 @@ class Style:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> list[str]:
-    """Lines with aligned columns; a column in which all is empty is left out."""
+    """Lines with aligned columns, without empty columns."""
     shown = [index for index in range(len(heads)) if any(row[index] for row in rows)]
     widths = {index: max(len(row[index]) for row in [heads, *rows]) for index in shown}
 
@@ -56,7 +56,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> 
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `5 d 2 h`."""
+    """Seconds as `45 s`, `12 min`, `3 h 20 min`, `5 d 2 h`."""
     whole = max(0, round(seconds))
     for index, (step, unit) in enumerate(_STEPS):
         if whole >= step:
@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """`117 MiB`."""
+    """Bytes as `117 MiB`."""
     for unit in _UNITS:
         if count < 1024 or unit == _UNITS[-1]:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
@@ -79,7 +79,7 @@ def size(count: float) -> str:
 
 
 def marked(lines: list[str], healthy: list[bool], style: Style) -> list[str]:
-    """A table's lines, each row with a mark for whether it is healthy."""
+    """The lines of a table, each row with a mark: healthy or not."""
     marks = [style.good("✓") if good else style.bad("✗") for good in healthy]
     if not _can_show("✓✗"):
         marks = ["+" if good else "!" for good in healthy]
@@ -95,12 +95,12 @@ def _can_show(text: str) -> bool:
 
 
 def ago(started: float | None) -> str:
-    """How long it is since then; empty for never."""
+    """The time since `started`, as `5 min ago`; empty for None."""
     return f"{duration(time.time() - started)} ago" if started is not None else ""
 
 
 def line_printer(names: Sequence[str], style: Style) -> Callable[[str, str], None]:
-    """What prints a line; with the name of what wrote it where there are several."""
+    """A function that prints a line; with several names, after the name of its log."""
     width = max(map(len, names))
 
     def show(name: str, line: str) -> None:

@@ -15,7 +15,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pydantic import ValidationError
 
 from ..sources import find_project
-from ..stackdir import StackDir
+from ..stackdir import StackDir, name_problem
 from .errors import ResourceError
 from .handler import Context, Handler, ResourceSet
 from .schema import schema_of
@@ -50,7 +50,7 @@ class MlopsProvider(api.Provider):
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="resource")
         self._data_dir: str | None = None
         self._known_ids: set[str] = set()
-        self._made: dict[tuple[str, str], str] = {}
+        self._made: set[tuple[str, str]] = set()
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
@@ -62,6 +62,9 @@ class MlopsProvider(api.Provider):
             for each in self._resource_sets
             for where, what in each.check_config(old, new)
         ]
+        # Not when it is destroyed: the engine checks no configuration for that.
+        if (problem := name_problem(_stack_of(request.urn))) is not None:
+            failures.append(api.CheckFailure("", problem))
         return api.CheckResponse(inputs=dict(request.new_inputs), failures=failures)
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
@@ -102,7 +105,9 @@ class MlopsProvider(api.Provider):
             )
         )
         inputs = handler.inputs.model_validate(new)
-        replaces = handler.replaces({_top(path) for path, _ in found}, old, inputs)
+        changed = {_top(path) for path, _ in found}
+        await self._run(handler.refuse_change, ctx, changed, old, inputs)
+        replaces = handler.replaces(changed, old, inputs)
         detailed = {
             path: api.PropertyDiff(
                 _REPLACING[kind] if _top(path) in replaces else kind, input_diff=True
@@ -134,7 +139,7 @@ class MlopsProvider(api.Provider):
             )
         resource_id, outputs = await self._run(handler.create, ctx, new)
         self._known_ids.add(resource_id)
-        self._made[handler.token, resource_id] = request.urn
+        self._made.add((handler.token, resource_id))
         return api.CreateResponse(resource_id, _state(handler, request.properties, outputs))
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
@@ -175,9 +180,9 @@ class MlopsProvider(api.Provider):
     async def delete(self, request: api.DeleteRequest) -> None:
         handler = self._handler(request.urn)
         ctx = self._context(request.urn, _all(request), request.timeout)
-        if self._made.get((handler.token, request.resource_id), request.urn) != request.urn:
-            # It moved to another place of the program without an alias: what this update made
-            # there a moment ago is the same thing, and it stays.
+        if (handler.token, request.resource_id) in self._made:
+            # This update created the same object a moment ago: the resource was replaced under a
+            # fixed name (`pulumi up --replace`), or moved to another URN without an alias.
             return
         await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
 
@@ -203,8 +208,8 @@ class MlopsProvider(api.Provider):
             raise ResourceError(f"{token} is no resource of this plugin; it has {known}") from None
 
     def _context(self, urn: str, properties: Sequence[Properties], timeout: float = 0.0) -> Context:
-        head, project, _, name = urn.split("::", 3)
-        stack = head.rsplit(":", 1)[-1]
+        _, project, _, name = urn.split("::", 3)
+        stack = _stack_of(urn)
         base = Path(self._data_dir).expanduser() if self._data_dir else find_project() / ".mlops"
         hidden = _Hidden(properties)
         told = ""
@@ -259,6 +264,10 @@ class _Hidden:
 def _all(request: Any) -> list[Properties]:
     """Every property map of a request."""
     return [value for value in vars(request).values() if isinstance(value, Mapping)]
+
+
+def _stack_of(urn: str) -> str:
+    return urn.split("::", 1)[0].rsplit(":", 1)[-1]
 
 
 def _plain(properties: Properties) -> dict[str, Any]:

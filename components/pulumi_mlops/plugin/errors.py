@@ -1,5 +1,5 @@
 """The errors of the plugin that are meant for people."""
 
-from ..runtime.errors import ResourceError, UnreachableError
+from ..runtime.errors import GoneError, ResourceError, UnreachableError
 
-__all__ = ["ResourceError", "UnreachableError"]
+__all__ = ["GoneError", "ResourceError", "UnreachableError"]

@@ -7,3 +7,7 @@ class ResourceError(Exception):
 
 class UnreachableError(ResourceError):
     """Nobody answers there, or nobody who can."""
+
+
+class GoneError(UnreachableError):
+    """The server does not exist any more, and so nothing that was in it."""

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, health, and the way of a request to the inference thread.
+"""The ASGI application: routes, health, and the hand-over of requests to the inference thread.
 
 Plain ASGI without a framework: the routes are a handful of exact paths, and a framework's routing,
 validation and response classes cost more than everything else here but the model itself.
@@ -35,17 +35,17 @@ Call = Callable[["Inference", bytes, str, str], "Answer"]
 
 @dataclass(slots=True)
 class State:
-    """Whether the server may be sent requests, and why not."""
+    """Whether the server is ready for requests, and the reason if not."""
 
     inference: Inference | None = None
     reason: str = "the model is being loaded"
     failed: bool = False
-    """Whether it is of no use to wait: what was loaded will not become ready."""
+    """Whether the server can never become ready: the model failed to load."""
     draining: bool = False
 
     @property
     def ready(self) -> bool:
-        """Loaded, proven by the golden request, and not stopping."""
+        """The model is loaded, the golden request succeeded, and the server is not stopping."""
         return self.inference is not None and not self.draining
 
     @property
@@ -154,7 +154,7 @@ class App:
             self._keep(inference, answer, arrived, latency)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:
-        """Count and log an answer, after it was sent; a failure here must not reach the client."""
+        """Count and log a prediction after the response. A failure must not reach the client."""
         try:
             self._metrics.count_classes(inference.classes(answer))
             if self._log is not None:
@@ -248,7 +248,7 @@ class App:
         )
 
     def close(self) -> None:
-        """Give up the inference threads without waiting for a prediction that still runs."""
+        """Shut the inference threads down without waiting for a running prediction."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

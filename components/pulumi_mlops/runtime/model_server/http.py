@@ -1,4 +1,4 @@
-"""The little of HTTP that the server needs beyond ASGI: answers, errors, bodies and request ids."""
+"""The HTTP that the server needs beyond ASGI: responses, errors, bodies and request ids."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole HTTP answer."""
+    """A complete HTTP response."""
 
     status: int
     body: bytes
@@ -54,7 +54,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def client_request_id(scope: Scope) -> str:
-    """The client's ``x-request-id`` when it is sane (it goes to logs and headers), or nothing."""
+    """The client's ``x-request-id`` if it is safe for logs and headers, or an empty string."""
     value = header(scope, b"x-request-id")
     return value if SANE_ID.fullmatch(value) else ""
 

@@ -1,7 +1,9 @@
-"""From the bytes of a request to the bytes of its answer: the one path to the model.
+"""From the bytes of a request to the bytes of the response: the one path to the model.
 
-Everything here runs on an inference thread. Live requests and the golden request take the same
-functions, so a golden request that passes says something about live ones.
+`v2` and `invocations` run on an inference thread, `classes` and `record` on the event loop once the
+response is sent. The golden request runs on the loading thread, with MLflow's enforcement of the
+signature. Live requests skip the enforcement only if the golden request had the same result
+without it (`use_direct`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answered request: the response's body, what the model was given and what it answered."""
+    """A prediction: the body of the response, the input and the output of the model."""
 
     id: str
     body: bytes
@@ -92,11 +94,11 @@ class Inference:
         return Answer(request_id, text, data, raw)
 
     def classes(self, answer: Answer) -> list[Any]:
-        """The predicted classes; empty when the model does not answer classes."""
+        """The predicted classes; empty if the model does not predict classes."""
         return outputs.classes(answer.raw) if self.signature.discrete else []
 
     def record(self, answer: Answer, time: float, latency_seconds: float) -> Record:
-        """What the prediction log keeps of an answer."""
+        """The record of a prediction in the prediction log."""
         return Record(
             id=answer.id,
             time=time,

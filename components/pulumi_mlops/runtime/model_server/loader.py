@@ -1,4 +1,4 @@
-"""Fetches and loads the model, and proves it with the golden request."""
+"""Fetches and loads the model, and checks it with the golden request."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Loader:
         self._thread.start()
 
     def stop(self) -> bool:
-        """Give up waiting and remove the fetched files; False while a load still runs."""
+        """Stop waiting and remove the fetched files. False while a load is still running."""
         self._stop.set()
         self._thread.join(timeout=0.5)
         self._folder.cleanup()
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        # This server has its own retry, which says in between why it is not ready.
+        # This server has its own retry, which reports the reason between attempts.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -118,9 +118,9 @@ def _not_registered(client: Any, name: str, version: str) -> str:
     found = client.search_model_versions(f"name = '{quoted}'")
     versions = sorted((str(item.version) for item in found), key=int)
     if not versions:
-        return f"model '{name}' has no registered version, and version {version} was asked for"
+        return f"model '{name}' has no registered versions; version {version} was requested"
     return (
-        f"version {version} of model '{name}' is not registered; these are: {', '.join(versions)}"
+        f"version {version} of model '{name}' is not registered; registered: {', '.join(versions)}"
     )
 
 

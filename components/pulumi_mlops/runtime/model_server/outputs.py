@@ -1,4 +1,4 @@
-"""What models answer, as JSON, as V2 tensors and as classes."""
+"""Model outputs as JSON, as V2 tensors and as classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def to_json(value: Any) -> bytes:
 
 
 def predictions(raw: Any) -> Any:
-    """A model's answer as MLflow's ``predictions``: a list of values, or of one record a row."""
+    """A model's output as MLflow's ``predictions``: a list of values, or of one record a row."""
     if isinstance(raw, np.ndarray):
         return raw.tolist()
     if isinstance(raw, pd.Series):
@@ -42,7 +42,7 @@ def inputs_by_column(data: Any) -> Any:
 
 
 def classes(raw: Any) -> list[Any]:
-    """The predicted class of each row, for a model that answers classes."""
+    """The predicted class of each row, for a model that predicts classes."""
     if isinstance(raw, pd.DataFrame):
         raw = raw.iloc[:, 0]
     values = raw.tolist() if isinstance(raw, np.ndarray | pd.Series) else raw
@@ -50,7 +50,7 @@ def classes(raw: Any) -> list[Any]:
 
 
 def to_tensors(raw: Any, signature: Signature) -> list[dict[str, Any]]:
-    """A model's answer as V2 output tensors, flat and in row-major order.
+    """A model's output as V2 output tensors, flat and in row-major order.
 
     A DataFrame or a dict gives one tensor per column; anything else is one tensor, named as in
     the signature or ``prediction``.
@@ -118,7 +118,7 @@ def select(tensors: list[dict[str, Any]], wanted: Any) -> list[dict[str, Any]]:
 
 
 def misfit(raw: Any, signature: Signature) -> str | None:
-    """Why an answer does not fit the signature's output schema, or None when it does."""
+    """Why an output does not match the signature's output schema; None if it does."""
     if not signature.outputs or signature.raw:
         return None
     tensors = to_tensors(raw, signature)

@@ -1,1 +1,1 @@
-"""The proxy of a route: HAProxy, and what tells it about servers and weights."""
+"""The proxy of a route: HAProxy, and the reconciler of its servers and weights."""

@@ -1,196 +1,185 @@
-"""Keeps a HAProxy as the traffic table and the ready pods say, without losing a request.
+"""Keeps the proxy of a route's pod at the traffic table and the ready pods of each version.
 
-A table counts once every version that it gives requests to has a server that HAProxy has checked;
-until then the one before goes on. Pods come and go under the table that counts.
+A table is accepted when every version that it sends requests to has servers that pass HAProxy's
+check. Until then the last accepted table stays in effect, and its pods may change.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from . import haproxy
-from .haproxy import Server, Service
-from .haproxy_socket import Refused, RuntimeSocket, weight_command
-from .watch import Entry, Manifest, server_addresses, table_of
+from .haproxy import ProxyBackend, ProxyServer, backend_servers
+from .haproxy_socket import CommandRefused, RuntimeSocket
+from .planning import Gate
+from .reconciler import Reconciler, Step
+from .watch import Manifest, TableEntry, read_table, server_addresses
 
 _CHECK_SECONDS = 5.0
-_TICK_SECONDS = 0.2
+"""A table waits so long for all servers; then one of each version is enough."""
+_TICK_SECONDS = 0.1
+_RESYNC_SECONDS = 5.0
+"""A proxy that nothing changes is observed so often, since it may have been restarted."""
 _LEAVE_SECONDS = 5.0
 _DRAIN_SECONDS = 300.0
+_SOCKET_SECONDS = 20.0
+"""The agent ends if HAProxy does not respond for so long."""
+_IN_EFFECT = "the last accepted table stays in effect"
 
-Table = Mapping[str, Entry]
+Table = Mapping[str, TableEntry]
+Save = Callable[[Sequence[ProxyServer], Mapping[str, Any]], None]
+
+
+class ProxyUnresponsive(Exception):
+    """HAProxy's runtime socket did not respond for a long time."""
 
 
 class Agent:
-    """What is wanted, what counts, and the loop that brings one to the other."""
+    """The desired table, the accepted table, and the loop that reconciles HAProxy with them.
 
-    def __init__(self, endpoint: str, socket: RuntimeSocket) -> None:
-        self._endpoint, self._socket = endpoint, socket
+    `save(servers, table)` stores what the proxy and the next agent start from. `accepted` is the
+    table that the previous agent of this proxy stored, or None.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        socket: RuntimeSocket,
+        *,
+        save: Save = lambda servers, table: None,
+        accepted: Table | None = None,
+    ) -> None:
+        self._socket, self._save = socket, save
+        self._reconciler = Reconciler(endpoint, socket, _DRAIN_SECONDS)
         self._changed = threading.Event()
-        self._wanted: Table | None = None
+        self._desired: Table | None = None
         self._addresses: Mapping[str, frozenset[str]] | None = None
-        self._applied: Table | None = None
-        self._draining: dict[str, float] = {}
-        self._told = ""
+        self._accepted = accepted
+        self._waiting_for: Mapping[str, ProxyBackend] = {}
+        self._waiting_since = 0.0
+        self._settled = False
+        self._last_message = ""
 
     @property
     def ready(self) -> bool:
-        """Whether a table counts."""
-        return self._applied is not None
+        """Whether a table is accepted."""
+        return self._accepted is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether HAProxy has the desired state."""
+        return self._settled
 
     def state(self) -> dict[str, Any]:
-        """The table that counts."""
-        table = self._applied
-        return {
-            "table": None if table is None else {key: asdict(entry) for key, entry in table.items()}
-        }
+        """The accepted table."""
+        return {"table": None if self._accepted is None else _as_json(self._accepted)}
 
     def drain(self) -> None:
-        """Return once clients had time to come back by other pods: the cluster has told every node
-        meanwhile that this one is about to end."""
+        """Move the clients to other pods. Returns when they had time to reconnect.
+
+        The cluster removes this pod from the Service in the same time.
+        """
         self._socket.close_connections()
         time.sleep(_LEAVE_SECONDS)
 
     def take_table(self, config_maps: Mapping[str, Manifest]) -> None:
-        """The table is another one. Without any, and with one that cannot be, the last counts."""
-        for found in config_maps.values():
+        """Called when the ConfigMap changes.
+
+        A missing or invalid table is ignored, and the last valid one stays in effect.
+        """
+        for config_map in config_maps.values():
             try:
-                self._wanted = table_of(found)
+                self._desired = read_table(config_map)
             except (ValueError, TypeError) as error:
-                self._tell(f"the table cannot be read: {error}")
+                self._log(f"the traffic table is invalid: {error}")
         self._changed.set()
 
     def take_slices(self, slices: Mapping[str, Manifest]) -> None:
-        """Other pods are ready."""
+        """Called when EndpointSlices change."""
         self._addresses = server_addresses(slices)
         self._changed.set()
 
     def run(self) -> None:
-        """Follow for ever. Raises OSError when HAProxy is gone."""
+        """Reconcile for ever. Raises ProxyUnresponsive after 20 s without a response of HAProxy."""
+        responded = time.monotonic()
         while True:
-            self._changed.wait(_TICK_SECONDS if self._draining or self._pending else None)
+            self._changed.wait(_RESYNC_SECONDS if self._settled else _TICK_SECONDS)
             self._changed.clear()
             try:
                 self.follow()
-            except Refused as error:
-                self._tell(f"HAProxy refused: {error}")
-                self._changed.set()
-                time.sleep(_TICK_SECONDS)
-
-    @property
-    def _pending(self) -> bool:
-        return self._wanted != self._applied
+                responded = time.monotonic()
+            except CommandRefused as error:
+                self._settled = False
+                self._log(f"HAProxy refused a command: {error}")
+            except OSError as error:
+                self._settled = False
+                if time.monotonic() - responded > _SOCKET_SECONDS:
+                    raise ProxyUnresponsive(f"HAProxy does not respond: {error}") from None
+                self._log(f"HAProxy does not respond: {error}")
 
     def follow(self) -> None:
-        """One step: HAProxy as what is known says."""
-        if self._wanted is None or self._addresses is None:
+        """One step towards the desired table."""
+        table = self._desired
+        if table is None or self._addresses is None:
             return
-        table = self._wanted
-        missing = [
-            key
-            for key, entry in table.items()
-            if entry.weight and not self._addresses.get(entry.service)
-        ]
-        if self._pending and missing:
-            self._tell(f"no pod of {', '.join(missing)} is ready: the table before goes on")
-            if self._applied is None:
-                return
-            table = self._applied
-        self._apply(table)
+        accepted = self._accepted
+        backends = self._backends(table)
 
-    def _apply(self, table: Table) -> None:
-        servers = self._plan(table)
-        self._add(servers)
-        if table != self._applied and not self._checked(servers):
-            self._tell("a server that is to get requests does not pass: the table before goes on")
-            if self._applied is None:
-                return
-            # Its pods come and go meanwhile. Those of the new one stay, to be checked.
-            table, waiting = self._applied, servers
-            servers = self._plan(table)
-            self._add(servers)
-            names = {server.name for server in servers}
-            servers += [replace(each, weight=0) for each in waiting if each.name not in names]
-        planned = {server.name: server.weight for server in servers}
-        before = {name: each.weight for name, each in self._socket.servers(self._endpoint).items()}
-        after = {**dict.fromkeys(before, 0), **planned}
-        if command := weight_command(self._endpoint, before, after):
-            self._socket.do(command)
-            self._tell(f"weights {self._shares(table)}; servers {sorted(planned)}")
-        self._applied = table
-        self._drain(before.keys() - planned.keys())
+        def save(servers: Sequence[ProxyServer], of_desired: bool) -> None:
+            stored = table if of_desired else accepted
+            self._save(servers, _as_json(stored or {}))
 
-    def _add(self, servers: list[Server]) -> None:
-        """Let HAProxy have these, and check them; a new one has weight 0."""
-        live = self._socket.servers(self._endpoint)
-        for server in servers:
-            if server.name not in live:
-                self._socket.add(self._endpoint, server)
-            elif not live[server.name].ready:
-                self._socket.revive(self._endpoint, server.name)
-            self._draining.pop(server.name, None)
+        step = self._reconciler.step(
+            backends,
+            Gate.OPEN if table == accepted else self._gate(backends),
+            save,
+            fallback=None if accepted is None else self._backends(accepted),
+        )
+        if step.accepted:
+            self._accepted = table
+        self._settled = step.settled
+        self._report(step, table, backends)
 
-    def _plan(self, table: Table) -> list[Server]:
+    def _backends(self, table: Table) -> dict[str, ProxyBackend]:
         addresses = self._addresses or {}
-        services = {
-            key: Service(
+        return {
+            version: ProxyBackend(
                 entry.weight,
                 tuple(f"{ip}:{entry.port}" for ip in sorted(addresses.get(entry.service, ()))),
                 entry.check_path,
             )
-            for key, entry in table.items()
+            for version, entry in table.items()
         }
-        there = {key: service for key, service in services.items() if service.addresses}
-        if not any(service.weight for service in there.values()):
-            # None that gets requests is ready: those that wait get none all the same.
-            return [
-                Server(haproxy.server_name(key, address, one.check_path), key, address, 0,
-                       one.check_path)
-                for key, one in there.items()
-                for address in one.addresses
-            ]  # fmt: skip
-        return haproxy.plan(there)
 
-    def _checked(self, servers: list[Server]) -> bool:
-        """Whether each service that gets requests has a server that passes, within a while."""
-        wanted = {server.service for server in servers if server.weight}
-        deadline = time.monotonic() + _CHECK_SECONDS
-        while True:
-            live = self._socket.servers(self._endpoint)
-            up = {
-                server.service
-                for server in servers
-                if server.weight and server.name in live and live[server.name].up
-            }
-            if up >= wanted:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+    def _gate(self, backends: Mapping[str, ProxyBackend]) -> Gate:
+        now = time.monotonic()
+        if backends != self._waiting_for:
+            self._waiting_for, self._waiting_since = backends, now
+        late = now - self._waiting_since >= _CHECK_SECONDS
+        return Gate.EACH_BACKEND if late else Gate.ALL_SERVERS
 
-    def _drain(self, names: Any) -> None:
-        for name in names:
-            if name not in self._draining:
-                self._socket.drain(self._endpoint, name)
-                self._draining[name] = time.monotonic() + _DRAIN_SECONDS
-        if not self._draining:
+    def _report(self, step: Step, table: Table, backends: Mapping[str, ProxyBackend]) -> None:
+        weights = ", ".join(f"{version} {entry.weight}" for version, entry in table.items())
+        if step.accepted:
+            if step.commands:
+                names = sorted(server.name for server in backend_servers(backends))
+                self._log(f"traffic table: {weights}; servers: {', '.join(names) or 'none'}")
             return
-        rows = self._socket.stat(self._endpoint)
-        for name, deadline in list(self._draining.items()):
-            late = time.monotonic() > deadline
-            busy = rows.get(name, {}).get("scur", "0") != "0"
-            if (not busy or late) and self._socket.remove(self._endpoint, name, by_force=late):
-                del self._draining[name]
+        empty = [name for name in step.readiness.unserved if not backends[name].addresses]
+        if empty:
+            self._log(f"no pod of {', '.join(empty)} is ready: {_IN_EFFECT}")
+        else:
+            failing = ", ".join(server.name for server in step.readiness.failing)
+            self._log(f"servers without a passed check: {failing}: {_IN_EFFECT}")
 
-    @staticmethod
-    def _shares(table: Table) -> str:
-        return ", ".join(f"{key} {entry.weight}" for key, entry in table.items())
-
-    def _tell(self, line: str) -> None:
-        if line != self._told:
+    def _log(self, line: str) -> None:
+        if line != self._last_message:
             print(line, flush=True)
-            self._told = line
+            self._last_message = line
+
+
+def _as_json(table: Table) -> dict[str, Any]:
+    return {version: asdict(entry) for version, entry in table.items()}

@@ -1,7 +1,7 @@
-"""HAProxy as a weighted route: which servers stand for which shares, and its configuration.
+"""HAProxy as the proxy of a route: the weights of its servers, and its configuration file.
 
-The proxy's `backend` and `frontend` bear the endpoint's name, a server is called
-`<service>-<eight hex digits>`. Source: HAProxy 2.8's configuration manual (docs.haproxy.org).
+The HAProxy `frontend` and `backend` have the endpoint's name. A server's name is
+`<service>-<eight hex digits>`. Source: HAProxy 2.8 configuration manual (docs.haproxy.org).
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_WEIGHT = 256
-"""The largest weight that HAProxy takes."""
+"""HAProxy's largest server weight."""
 
 CHECKS_FILE = "checks.map"
-"""Server name to readiness path; beside the configuration, which names it by this name."""
+"""File name of the map from server name to readiness path. It is in the configuration's folder."""
 
 DRAINING = "draining"
-"""The key of CHECKS_FILE that is there while the proxy is about to end. No server is called so."""
+"""Key of CHECKS_FILE that exists while the proxy shuts down. No server has this name."""
 
-# A failed check is repeated after 100 ms and the second failure takes the server out, so a replica
-# that fails its readiness on purpose has 0.6 s to be left alone; one pass brings it back.
-# A slow answer (5 s, `timeout check`) is not a failed one: a busy model server is still a good one.
+# A failed check is repeated after 100 ms. The second failure marks the server down, at most 0.6 s
+# after its readiness failed. The first passed check marks it up.
+# `timeout check` is 5 s, because a busy model server may answer its readiness path late.
 SERVER_OPTIONS = "check inter 500ms fastinter 100ms downinter 500ms fall 2 rise 1"
 
-# Idle connections of clients are kept for so long. Model servers must keep theirs longer.
+# Timeout of idle client connections. The model servers' keep-alive timeout must be longer.
 KEEP_ALIVE_SECONDS = 60
 
-# How long requests in flight may go on once HAProxy is told to end.
+# Time limit for requests in flight after HAProxy received the signal to stop.
 STOP_SECONDS = 10
 
-# What a client gets from the proxy itself; the form is the V2 inference protocol's error object.
+# Error responses of the proxy itself, as error objects of the V2 inference protocol.
 _ERRORS = {
     400: "the request is not valid HTTP",
     408: "the request did not arrive in time",
@@ -43,8 +43,8 @@ _ERRORS = {
 
 
 @dataclass(frozen=True)
-class Service:
-    """Servers that share `weight` percent of the requests among them."""
+class ProxyBackend:
+    """A service behind the route. Its servers share `weight` percent of the requests."""
 
     weight: int
     addresses: tuple[str, ...]
@@ -52,8 +52,8 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Server:
-    """One server as HAProxy is to know it; `weight` is HAProxy's, 0 to 256."""
+class ProxyServer:
+    """One server of HAProxy. `weight` is HAProxy's weight, 0 to 256."""
 
     name: str
     service: str
@@ -63,8 +63,8 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What cannot change while HAProxy runs."""
+class ProxySettings:
+    """Settings that need a restart of HAProxy when they change."""
 
     endpoint: str
     port: int
@@ -77,58 +77,78 @@ class Settings:
 def server_weights(services: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], float]:
     """The weight of each server of a service, from (percent, number of servers), and the error.
 
-    HAProxy shares requests in proportion to whole weights of at most 256, so the smallest such
-    weights that come closest to the percentages are taken; nearly always they meet them exactly.
-    The error is the largest difference between a service's share and what was asked, in percent.
+    HAProxy distributes requests in proportion to integer weights of at most 256. The result has the
+    smallest weights that come closest to the percentages; nearly always they are exact. The error
+    is the largest difference between the share of a service and its percentage. The percentages
+    are relative to their sum. At least one of them must be positive.
     """
     ratios = {
         name: Fraction(percent, count) for name, (percent, count) in services.items() if percent
     }
+    percent_sum = sum(percent for percent, _ in services.values())
     largest = max(ratios.values())
     best: dict[str, int] = {}
-    least = Fraction(1000)
+    best_error = Fraction(1000)
     for top in range(1, MAX_WEIGHT + 1):
         tried = {name: max(1, round(ratio * top / largest)) for name, ratio in ratios.items()}
         total = sum(weight * services[name][1] for name, weight in tried.items())
         error = max(
-            abs(Fraction(100 * weight * services[name][1], total) - services[name][0])
+            abs(
+                Fraction(100 * weight * services[name][1], total)
+                - Fraction(100 * services[name][0], percent_sum)
+            )
             for name, weight in tried.items()
         )
-        if error < least:
-            best, least = tried, error
+        if error < best_error:
+            best, best_error = tried, error
         if not error:
             break
-    return {name: best.get(name, 0) for name in services}, float(least)
+    return {name: best.get(name, 0) for name in services}, float(best_error)
 
 
-def plan(services: Mapping[str, Service]) -> list[Server]:
-    """The servers that stand for `services`, in a stable order."""
-    weights, _ = server_weights(
-        {name: (service.weight, len(service.addresses)) for name, service in services.items()}
-    )
+def backend_servers(backends: Mapping[str, ProxyBackend]) -> list[ProxyServer]:
+    """All servers of `backends` with their final weights, in a stable order."""
+    counts = {
+        name: (backend.weight, len(backend.addresses))
+        for name, backend in backends.items()
+        if backend.addresses
+    }
+    weights = server_weights(counts)[0] if any(weight for weight, _ in counts.values()) else {}
     return [
-        Server(
-            server_name(name, address, service.check_path),
+        ProxyServer(
+            server_name(name, address, backend.check_path),
             name,
             address,
-            weights[name],
-            service.check_path,
+            weights.get(name, 0),
+            backend.check_path,
         )
-        for name, service in sorted(services.items())
-        for address in sorted(service.addresses)
+        for name, backend in sorted(backends.items())
+        for address in sorted(backend.addresses)
     ]
 
 
 def server_name(service: str, address: str, check_path: str) -> str:
-    """A name that changes with what is asked of the server, and with nothing else.
+    """The name of a server, derived from everything that cannot change while it exists.
 
-    So a changed readiness path is a new server, which has to pass before the old one goes.
+    With another readiness path it is a new server, which has to pass its check before the previous
+    server is drained.
     """
     return f"{service}-{hashlib.sha256(f'{address}{check_path}'.encode()).hexdigest()[:8]}"
 
 
-def render_config(settings: Settings, servers: Iterable[Server]) -> str:
-    """The configuration file; run HAProxy in its folder, where CHECKS_FILE is as well."""
+def service_of(server: str) -> str:
+    """The service that a server's name begins with."""
+    return server.rpartition("-")[0]
+
+
+def render_config(
+    settings: ProxySettings, servers: Iterable[ProxyServer], listen: str | None = None
+) -> str:
+    """The configuration file. HAProxy must run in its folder, which also contains CHECKS_FILE.
+
+    `listen` is the address of the endpoint's listener in HAProxy's notation, for example `fd@3`
+    for an inherited socket. Default: the host and port of `settings`.
+    """
     seconds = f"{round(settings.request_seconds * 1000)}ms"
     errors = "\n".join(
         f"    http-error status {code} content-type application/json "
@@ -139,10 +159,12 @@ def render_config(settings: Settings, servers: Iterable[Server]) -> str:
         f"    server {server.name} {server.address} weight {server.weight} {SERVER_OPTIONS}"
         for server in servers
     )
-    # retry-on: inference is pure, so a POST may be sent again. An answer of 500 is the model's own
-    # and would be the same again; a time-out is not worth three times the wait.
-    # connection close: else a kept connection would be closed just when its next request comes.
-    # tune.bufsize: a request that fits in is kept until it is answered, so that it can be resent.
+    # Local routes restart HAProxy when this text changes, so an upgrade should not change it.
+    # retry-on: inference has no side effects, so HAProxy may send a POST again. It does not retry
+    # after 500, which the model would answer again, nor after a timeout.
+    # connection close: without it, HAProxy could close an idle connection at the moment when the
+    # client sends the next request.
+    # tune.bufsize: HAProxy can resend requests up to this size.
     return f"""\
 global
     log stdout format raw daemon notice
@@ -169,7 +191,7 @@ defaults
 {errors}
 
 frontend {settings.endpoint}
-    bind {settings.host}:{settings.port}
+    bind {listen or f"{settings.host}:{settings.port}"}
     http-request set-header x-forwarded-for %[src]
     http-request set-header x-forwarded-proto http
     http-request set-header x-forwarded-host %[req.hdr(host)]
@@ -194,7 +216,9 @@ backend {settings.endpoint}
 """  # noqa: E501 - HAProxy's lines do not break
 
 
-def render_checks(servers: Iterable[Server]) -> str:
-    """The content of CHECKS_FILE. HAProxy 2.8 has one check a backend; the map makes it each
-    server's own."""
+def render_checks(servers: Iterable[ProxyServer]) -> str:
+    """The content of CHECKS_FILE.
+
+    HAProxy 2.8 has one check per backend. The map gives each server its own path.
+    """
     return "".join(f"{server.name} {server.check_path}\n" for server in servers)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -16,7 +17,7 @@ from pulumi.runtime import get_root_resource
 from ...plugin import sdk as plugin_sdk
 from ...sources import from_project
 from ...spec import SecretKeyRef
-from ..port import Environment
+from ..port import EnvironmentHandle
 from . import manifests, names, sdk, settings
 
 _KINDS = {
@@ -59,7 +60,7 @@ class Cluster:
     def __init__(self) -> None:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
-        self.router: Environment | None = None
+        self.router: EnvironmentHandle | None = None
         """What every route's proxies run in, once one has been asked for."""
         self.buckets: list[tuple[frozenset[str], manifests.Manifest]] = []
         """Of each bucket that is made within the cluster: the services that have it, none for a
@@ -68,6 +69,7 @@ class Cluster:
         self._read: dict[tuple[str, str], pulumi.Output[str]] = {}
         self.rendered = self.settings.render_to is not None
         """Whether objects become files, and no cluster is asked."""
+        self._identity = self._identify()
         self._provider = _class("Provider", "")(
             "kubernetes",
             namespace=self.namespace,
@@ -141,12 +143,37 @@ class Cluster:
 
     def inside(self, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
         """The same options for something in the namespace."""
-        more = pulumi.ResourceOptions(provider=self._provider, depends_on=self._before_all)
+        more = pulumi.ResourceOptions(
+            provider=self._provider,
+            depends_on=self._before_all,
+            # Names are fixed. Created first, a replacement would adopt the object that is there,
+            # and the deletion after it would delete that.
+            delete_before_replace=True,
+        )
         return pulumi.ResourceOptions.merge(opts, more)
 
     def address(self, name: str) -> str:
         """The DNS name of a Service, for every pod of the cluster."""
         return f"{names.label(name)}.{self.namespace}.svc"
+
+    def facts(self) -> pulumi.Output[Any] | None:
+        """What identifies the cluster; None where none is asked."""
+        return None if self._identity is None else self._identity.facts
+
+    def guard_volume(self, name: str) -> list[pulumi.Resource]:
+        """What a volume called `name` has to wait for: nothing where no cluster is asked."""
+        if self.rendered:
+            return []
+        guard = sdk.VolumeGuard(
+            f"{name}-guard",
+            {
+                "namespace": self.namespace,
+                "name": names.label(name),
+                "storageClass": self.settings.storage_class,
+            },
+            pulumi.ResourceOptions(depends_on=self._before_all),
+        )
+        return [guard]
 
     def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
         """A value of a Secret in the namespace. Who asks twice reads once."""
@@ -157,7 +184,7 @@ class Cluster:
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
                 pulumi.ResourceOptions(depends_on=self._before_all),
             )
-            self._read[of.name, of.key] = pulumi.Output.secret(made.output("value"))
+            self._read[of.name, of.key] = pulumi.Output.secret(made.value)
         return self._read[of.name, of.key]
 
     def refuse_deletion(self, name: str) -> None:
@@ -191,8 +218,10 @@ class Cluster:
             {
                 "namespace": self.namespace,
                 # Everybody may read it in the cluster: it opens nothing.
-                "key": pulumi.Output.unsecret(key.output("value")),
+                "key": pulumi.Output.unsecret(key.value),
                 "createNamespace": self.settings.create_namespace,
+                "deleteNamespace": self.settings.delete_namespace,
+                "provider": self._provider.id,
             },
         )
         if not self.settings.create_namespace:
@@ -216,26 +245,47 @@ class Cluster:
                 provider=self._provider,
                 depends_on=[owner] if owner is not None else [],
                 retain_on_delete=retain,
+                delete_before_replace=True,
             ),
         )
         return made
+
+    def _identify(self) -> sdk.ClusterIdentity | None:
+        """Which cluster it is; None where none is asked."""
+        if self.rendered:
+            return None
+        return sdk.ClusterIdentity("cluster-identity", {"namespace": self.namespace})
 
     def _kept(self, retain: bool) -> dict[str, str]:
         """The annotations of what the tool that applies rendered files is to keep."""
         return dict(_KEPT) if retain and self.rendered else {}
 
-    def _place(self) -> dict[str, str | None]:
+    def _place(self) -> dict[str, pulumi.Input[str] | None]:
         """Where the provider finds the cluster, or the folder that takes its place."""
-        if self.settings.render_to is not None:
+        if self._identity is None:
             # From the program's folder, where the plugin works too: another folder would be
             # another provider and all objects replaced, and each checkout has one of its own.
-            folder = os.path.relpath(from_project(self.settings.render_to))
-            return {"render_yaml_to_directory": folder}
-        path = self.settings.kubeconfig
+            folder = os.path.relpath(from_project(self.settings.render_to or ""))
+            # Not the KUBECONFIG of the environment: the plugin refuses both together.
+            return {"render_yaml_to_directory": folder, "kubeconfig": ""}
         return {
+            # The same whatever leads to the cluster: it alone decides on a replacement.
+            "cluster_identifier": self._identity.identifier,
             "context": self.settings.context,
-            "kubeconfig": None if path is None else str(from_project(path)),
+            "kubeconfig": self._kubeconfig(),
         }
+
+    def _kubeconfig(self) -> str:
+        """The path of the kubeconfig in the settings, the same for every checkout if it can be.
+
+        Empty without one: the plugin then looks for KUBECONFIG itself. The SDK would put the
+        variable's value into the state, a difference for everybody with the file at another path.
+        """
+        path = self.settings.kubeconfig
+        if path is None:
+            return ""
+        absolute = Path(path).expanduser().is_absolute()
+        return str(from_project(path)) if absolute else os.path.relpath(from_project(path))
 
 
 _clusters: weakref.WeakKeyDictionary[Any, Cluster] = weakref.WeakKeyDictionary()

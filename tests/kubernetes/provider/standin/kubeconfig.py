@@ -59,6 +59,18 @@ def load(given: Any, context: str | None = None, cluster: str | None = None) -> 
     )
 
 
+def cluster_entry(given: Any, context: str | None, cluster: str | None) -> Any:
+    """The whole cluster entry that a provider's `kubeconfig` property selects.
+
+    None without a kubeconfig: the official plugin does not look into the environment's for this.
+    """
+    if not given:
+        return None
+    config, _ = _config(given)
+    chosen = _find(config, "contexts", context or config.get("current-context"), "context")
+    return _find(config, "clusters", cluster or chosen.get("cluster"), "cluster")
+
+
 def _config(given: Any) -> tuple[Mapping[str, Any], Path]:
     if isinstance(given, Mapping):
         return given, Path()
@@ -92,10 +104,16 @@ def _parsed(text: str, where: str) -> Mapping[str, Any]:
 
 
 def _named(config: Mapping[str, Any], kind: str, name: Any, inner: str) -> dict[str, Any]:
+    if found := _find(config, kind, name, inner):
+        return found
+    raise KubeconfigError(f"the kubeconfig has no {inner} {name!r}")
+
+
+def _find(config: Mapping[str, Any], kind: str, name: Any, inner: str) -> dict[str, Any]:
     for each in config.get(kind) or []:
         if each.get("name") == name:
             return dict(each.get(inner) or {})
-    raise KubeconfigError(f"the kubeconfig has no {inner} {name!r}")
+    return {}
 
 
 def _bytes(entry: Mapping[str, Any], key: str, folder: Path) -> bytes | None:

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from .kubeconfig import Connection, KubeconfigError, load
+from .kubeconfig import Connection, KubeconfigError, cluster_entry, load
 from .wire import Unknown, plain
+
+_PLACE: Final = ("kubeconfig", "context", "cluster")
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,29 @@ class Settings:
 
 
 def replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Which changed settings mean another cluster, where nothing of the old one lives on."""
+    """Which changed settings make the official plugin replace the provider, and so all objects.
+
+    Its rules (pulumi-kubernetes, provider.go, DiffConfig): the same `clusterIdentifier` on both
+    sides prevents it; another one causes it, an unknown one too; otherwise any difference in the
+    cluster entry of the two kubeconfigs does. Raises KubeconfigError for a kubeconfig, of the old
+    settings too, that is not there.
+    """
     before, after = plain(old), plain(new)
-    identifiers = before.get("clusterIdentifier"), after.get("clusterIdentifier")
-    if any(identifiers):
-        return ["clusterIdentifier"] if identifiers[0] != identifiers[1] else []
-    changed = [
-        key for key in ("kubeconfig", "context", "cluster") if before.get(key) != after.get(key)
+    was, now = before.get("clusterIdentifier"), after.get("clusterIdentifier")
+    if now and was == now:
+        return []
+    replaces = ["clusterIdentifier"] if was and now else []
+    if unknown := [key for key in _PLACE if isinstance(after.get(key), Unknown)]:
+        return [*replaces, unknown[0]]
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if not changed:
+        return []
+    entries = [
+        cluster_entry(each.get("kubeconfig"), each.get("context"), each.get("cluster"))
+        for each in (before, after)
     ]
-    if not changed or isinstance(after.get("kubeconfig"), Unknown):
-        return []
-    try:
-        same = Settings.of(old).connection().server == Settings.of(new).connection().server
-    except KubeconfigError:
-        return []
-    return [] if same else changed
+    if "renderYamlToDirectory" in changed:
+        replaces.append("renderYamlToDirectory")
+    if None not in entries and entries[0] != entries[1]:
+        replaces += [key for key in _PLACE if key in changed]
+    return replaces

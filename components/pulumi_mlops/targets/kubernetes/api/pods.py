@@ -28,3 +28,11 @@ def is_ready(pod: Manifest) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and any(
         each["type"] == "Ready" and each["status"] == "True" for each in conditions
     )
+
+
+def readiness_address(pod: Manifest) -> tuple[int, str] | None:
+    """Port and path of the HTTP readiness probe of its first container; None without one."""
+    check = pod["spec"]["containers"][0].get("readinessProbe", {}).get("httpGet")
+    if check is None or not isinstance(check["port"], int):
+        return None
+    return check["port"], str(check.get("path", "/"))

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....plugin.handler import Handler, ResourceSet
-from ..api.client import Clusters
+from ..api.clusters import Clusters
+from .cluster_identity import ClusterIdentityHandler
 from .existing_secret import ExistingSecretHandler
 from .namespace_owner import NamespaceOwnerHandler
 from .ready import ReadyHandler
 from .stored_secret import StoredSecretHandler
+from .volume_guard import VolumeGuardHandler
 
 _RENDER_TO_CHANGED = {
     True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
@@ -33,10 +35,12 @@ class KubernetesResources(ResourceSet):
     def handlers(self) -> list[Handler[Any]]:
         """One handler per resource type."""
         return [
+            ClusterIdentityHandler(self._clusters),
             ExistingSecretHandler(self._clusters),
             NamespaceOwnerHandler(self._clusters),
             ReadyHandler(self._clusters),
             StoredSecretHandler(),
+            VolumeGuardHandler(self._clusters),
         ]
 
     def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:

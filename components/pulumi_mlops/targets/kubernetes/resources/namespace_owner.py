@@ -8,9 +8,11 @@ import httpx
 from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known, Unknown
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.pods import Manifest
 
 NAME = "mlops-owner"
@@ -19,14 +21,21 @@ _OTHER = "choose another one: mlops:kubernetes.namespace"
 
 
 class NamespaceOwnerInputs(Inputs):
-    """The namespace, and what tells its owner from all others."""
+    """Inputs of `mlops:kubernetes:NamespaceOwner`."""
 
-    namespace: Known[str] = Field(description="Which namespace. Replaces.")
+    namespace: Known[str] = Field(description="Name of the namespace. It cannot change.")
     key: Known[str] = Field(
-        description="Tells this stack from one of the same name in another backend."
+        description="Key that distinguishes this stack from a stack of the same name in another "
+        "backend."
     )
-    create_namespace: bool = Field(
-        True, description="Whether a namespace that is not there is made."
+    create_namespace: bool = Field(True, description="Create a namespace that does not exist.")
+    delete_namespace: bool = Field(
+        False, description="Delete the namespace with the resource that created it."
+    )
+    provider: Known[str | None] = Field(
+        None,
+        description="Id of the Kubernetes provider. A plan that replaces it is refused. Default: "
+        "not compared.",
     )
 
 
@@ -39,16 +48,44 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
 
     token = "mlops:kubernetes:NamespaceOwner"
     description = (
-        "Which stack a namespace belongs to. Another stack is refused in the preview already, as "
-        "far as the cluster answers."
+        "The stack that owns a namespace. The preview of another stack with the same namespace "
+        "fails, if the cluster can be reached."
     )
     inputs = NamespaceOwnerInputs
-    outputs: ClassVar[dict[str, str]] = {"status": "string"}
-    replace_on = frozenset({"namespace"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "status": OutputField(str, "`owned`, `gone` or `of another stack`.")
+    }
+    replace_on: ClassVar[frozenset[str]] = frozenset()
     ignore_in_diff = frozenset({"createNamespace"})
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
+
+    def refuse_change(
+        self, ctx: Context, changed: set[str], old: dict[str, Any], new: NamespaceOwnerInputs
+    ) -> None:
+        # Names are fixed: a replacement would adopt each object, then delete what it adopted.
+        if "provider" in changed and old.get("provider"):
+            raise ResourceError(
+                "the update would replace the Kubernetes provider, and so delete every object in "
+                f"namespace {old['namespace']}, data included. Nothing was changed. Undo what "
+                "replaces the provider (`pulumi preview --diff` shows it), or run `pulumi destroy` "
+                "first"
+            )
+        if "namespace" in changed:
+            raise ResourceError(
+                f"mlops:kubernetes.namespace cannot change from {old['namespace']} to "
+                f"{new.namespace}: the update would delete everything in {old['namespace']}. For "
+                "another namespace, make another stack (`pulumi stack init`), or run `pulumi "
+                "destroy` first"
+            )
+        released = old.get("createNamespace", True) and not new.create_namespace
+        if released and old.get("deleteNamespace"):
+            raise ResourceError(
+                "mlops:kubernetes.create_namespace cannot become false while delete_namespace is "
+                f"true: namespace {old['namespace']} would be deleted with everything in it. First "
+                "run `pulumi up` with delete_namespace: false"
+            )
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         try:

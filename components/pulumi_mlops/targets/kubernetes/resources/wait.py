@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context
 from ..api import explain, gateways
-from ..api.client import ClusterApi, Clusters, RefusedError
-from ..api.pods import Manifest, is_ready
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
+from ..api.pods import Manifest, is_ready, readiness_address
 from ..api.workloads import fresh_spec, is_complete, job_end, job_outputs
+from ..ports import PROXY_STATE_PORT
 
-_STATE_PORT = 8082
 _SETTLED = 3.0  # seconds: a pod that fails at once fails again, and one failure may be passing
 _REFUSED = 15.0  # seconds: its controller may hear of a Service later than of the route
+_BETWEEN_QUESTIONS = 5.0  # seconds: each question opens a tunnel to a pod
 _GIVE_UP_AFTER = 2  # restarts while it is waited for
 _HOPELESS = {"InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull"}
 _PAUSE = 0.5
@@ -48,6 +51,7 @@ class Wait:
         self._restarts: dict[str, int] = {}
         self._answered = False
         self._away_since: float | None = None
+        self._next_question = time.monotonic() + _SETTLED
 
     def for_pods(self, least: float | None = None) -> None:
         """Return once the workload is as its newest generation says, with `least` pods if told."""
@@ -65,6 +69,8 @@ class Wait:
                 hopeless_since = time.monotonic()
             elif time.monotonic() - hopeless_since > _SETTLED:
                 raise ResourceError(self._explained("cannot start", pods))
+            if (reason := self._given_up(pods)) is not None:
+                raise ResourceError(self._explained(f"cannot become ready: {reason}", pods))
             self._pause(pods)
 
     def for_job(self) -> dict[str, Any]:
@@ -135,7 +141,7 @@ class Wait:
 
     def _table_of(self, pod: Manifest) -> Any:
         try:
-            answer = self._api.ask_pod(pod["metadata"]["name"], _STATE_PORT, "/state")
+            answer = self._api.ask_pod(pod["metadata"]["name"], PROXY_STATE_PORT, "/state")
             return answer.json().get("table")
         except (ResourceError, ValueError):
             return None
@@ -238,6 +244,24 @@ class Wait:
                 told = status["state"]["waiting"].get("message", "")
                 return reason == "ImagePullBackOff" or "not found" in told
         return False
+
+    def _given_up(self, pods: list[Manifest]) -> str | None:
+        """The error of a program that runs and says that it will never be ready, such as a model
+        server whose model does not load. None when no program says so."""
+        if time.monotonic() < self._next_question:
+            return None
+        self._next_question = time.monotonic() + _BETWEEN_QUESTIONS
+        for pod in pods:
+            address = readiness_address(pod)
+            if address is None or is_ready(pod) or pod["status"].get("phase") != "Running":
+                continue
+            try:
+                answer = self._api.ask_pod(pod["metadata"]["name"], *address).json()
+            except (ResourceError, ValueError):
+                continue
+            if isinstance(answer, dict) and answer.get("failed") is True:
+                return str(answer.get("error", "the program has given up"))
+        return None
 
     def _late(self, seconds: float) -> bool:
         return time.monotonic() > self._deadline - self._timeout + seconds

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from ....files import read_json
-from ....runtime.router.haproxy_socket import Refused, RuntimeSocket
+from ....runtime.router.haproxy_socket import CommandRefused, RuntimeSocket
 from ....stackdir import StackDir
 from ..host import health, jobs, ports
 from ..host.supervisor import Program, Supervisor
@@ -167,7 +167,7 @@ def _route(stored: dict[str, Any]) -> tuple[str, str]:
     """The state of a route by its servers' checks; the shares of the services."""
     try:
         live = RuntimeSocket(stored["settings"]["socket"]).servers(stored["settings"]["endpoint"])
-    except (OSError, Refused) as error:
+    except (OSError, CommandRefused) as error:
         return "not ready", f"its proxy does not answer ({error})"
     weights: Counter[str] = Counter()
     for server in stored["servers"]:

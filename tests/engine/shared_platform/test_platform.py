@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,24 @@ def test_second_up_changes_nothing(platform: Stack) -> None:
     platform.preview("--expect-no-changes")
     platform.pulumi("refresh", "--preview-only", "--expect-no-changes")
     assert platform.programs() == before
+
+
+WRONG_KEY = """
+import pulumi
+import pulumi_mlops as mlops
+mlops.ArtifactStore("artifacts", {{
+    "endpoint_url": "{url}", "access_key_id": "mlops", "secret_access_key": "a-key-of-nobody",
+}})
+"""
+
+
+def test_a_wrong_key_is_named_and_not_shown(
+    outputs: dict[str, Any], project: Callable[..., Project]
+) -> None:
+    stack = project(WRONG_KEY.format(url=outputs["s3_endpoint_url"])).stack("dev")
+    output = stack.up(expect_success=False)
+    assert "secretAccessKey" in output or "secret_access_key" in output
+    assert "a-key-of-nobody" not in output
 
 
 def test_a_changed_variable_is_all_that_differs(platform: Stack) -> None:

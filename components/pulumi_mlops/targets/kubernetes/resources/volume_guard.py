@@ -1,0 +1,105 @@
+"""`mlops:kubernetes:VolumeGuard`: an update that would replace a volume is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from pydantic import Field
+
+from ....plugin.errors import ResourceError, UnreachableError
+from ....plugin.handler import Context, Handler, Inputs
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
+
+
+class VolumeGuardInputs(Inputs):
+    """Inputs of `mlops:kubernetes:VolumeGuard`."""
+
+    namespace: str = Field(description="Namespace of the PersistentVolumeClaim.")
+    name: str = Field(description="Name of the PersistentVolumeClaim.")
+    storage_class: str | None = Field(
+        None,
+        description="Storage class of the claim. It cannot change. Default: the cluster's default.",
+    )
+
+
+class VolumeGuardHandler(Handler[VolumeGuardInputs]):
+    """Compares; it creates, changes and deletes nothing.
+
+    The claim depends on it. The fields of a claim cannot change, so the engine would replace it:
+    delete it with its data, and create an empty one.
+    """
+
+    token = "mlops:kubernetes:VolumeGuard"
+    description = (
+        "A check of a PersistentVolumeClaim. The preview of an update fails if it would replace "
+        "the claim, which deletes its data, or use a claim that is being deleted."
+    )
+    inputs = VolumeGuardInputs
+
+    def __init__(self, clusters: Clusters) -> None:
+        self._clusters = clusters
+
+    def refuse_change(
+        self, ctx: Context, changed: set[str], old: dict[str, Any], new: VolumeGuardInputs
+    ) -> None:
+        if "storageClass" in changed:
+            raise _replaced(new, old.get("storageClass"))
+
+    def preview(
+        self, ctx: Context, new: VolumeGuardInputs, old: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        # The owner of the namespace warns of it.
+        with contextlib.suppress(UnreachableError, RefusedError):
+            self._look(new)
+        return {}
+
+    def create(self, ctx: Context, new: VolumeGuardInputs) -> tuple[str, dict[str, Any]]:
+        self._look(new)
+        return f"{new.namespace}/{new.name}", {}
+
+    def update(
+        self, ctx: Context, resource_id: str, old: dict[str, Any], new: VolumeGuardInputs
+    ) -> dict[str, Any]:
+        return {}
+
+    def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not state:
+            raise ResourceError("a guard cannot be imported: an update makes it")
+        try:
+            found = self._clusters.at(state["namespace"]).get(
+                "PersistentVolumeClaim", state["name"]
+            )
+        except (UnreachableError, RefusedError) as error:
+            ctx.log(f"left as recorded: {error}", level="warning")
+            return {}
+        return None if found is None else {}
+
+    def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
+        """The claim is a resource of its own."""
+
+    def _look(self, new: VolumeGuardInputs) -> None:
+        found = self._clusters.at(new.namespace).get("PersistentVolumeClaim", new.name)
+        if found is None:
+            return
+        if "deletionTimestamp" in found["metadata"]:
+            raise ResourceError(
+                f"PersistentVolumeClaim {new.name} in namespace {new.namespace} is being deleted "
+                "and goes as soon as no pod uses it: wait until it is gone (`kubectl --namespace "
+                f"{new.namespace} get pvc {new.name}`), then update again"
+            )
+        existing = found.get("spec", {}).get("storageClassName")
+        if new.storage_class is not None and existing != new.storage_class:
+            raise _replaced(new, existing)
+
+
+def _replaced(new: VolumeGuardInputs, existing: Any) -> ResourceError:
+    was = f"storage class {existing}" if existing else "the cluster's default storage class"
+    wanted = new.storage_class or "null"
+    return ResourceError(
+        f"mlops:kubernetes.storage_class cannot become {wanted} for PersistentVolumeClaim "
+        f"{new.name}, which has {was}: the update would replace the volume with an empty one. "
+        f"Nothing was changed. Restore storage_class ({existing or 'null'}), or copy the data, "
+        "delete the claim, `pulumi refresh`, then `pulumi up`"
+    )
