@@ -1,13 +1,12 @@
 """Runs MLflow's tracking server: `python -m pulumi_mlops.runtime.tracking_server server …`.
 
-The arguments are those of `mlflow`. MLflow's command stays in memory, with all that it imported,
-beside the server that it starts. Here the server replaces it: half the memory, and signals reach
-the server itself.
+The arguments are those of `mlflow`. MLflow's own command starts the server as a child process and
+stays in memory. Here the server replaces the command: that halves the memory, and the server
+receives signals directly.
 
-With `--app-name basic-auth` the configuration is the file that MLFLOW_AUTH_CONFIG_PATH names.
-MLflow gives the admin the password of that file when it makes that user, and never again. Here it
-is set at each start, so that it is always the one that clients have: with data of an earlier server
-too, or after somebody has changed it in the web page.
+With `--app-name basic-auth`, MLFLOW_AUTH_CONFIG_PATH names the file with the name and password of
+the admin. MLflow uses that password only when it creates the user. Here each start sets it, so that
+clients can log in with data of an earlier server and after a change in MLflow's web page.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ from mlflow.cli import cli
 
 
 def main() -> None:
-    """Set the admin's password if there are users, and become the server."""
+    """Set the admin's password if there are users, then replace this process by the server."""
     if "basic-auth" in sys.argv:
-        _set_admin()
-    # What MLflow starts the server with; it has no option for this.
-    server._exec_cmd = _become
+        _set_admin_password()
+    # The function that starts the server. MLflow has no option to replace it.
+    server._exec_cmd = _replace_process
     cli(prog_name="mlflow")
 
 
-def _become(command: Sequence[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
+def _replace_process(command: Sequence[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
     """Replace this process by `command`."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 - no shell is wanted
+    os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 - no shell
 
 
-def _set_admin() -> None:
-    # Only `mlflow[auth]` has all that it imports.
+def _set_admin_password() -> None:
+    # Its imports need `mlflow[auth]`.
     from mlflow.server import auth  # noqa: PLC0415
 
     name, password = auth.auth_config.admin_username, auth.auth_config.admin_password
     if not name or not password:
-        sys.exit("the file that MLFLOW_AUTH_CONFIG_PATH names needs admin_username, admin_password")
+        sys.exit("the file MLFLOW_AUTH_CONFIG_PATH must set admin_username and admin_password")
     auth.bootstrap_admin_user()
     if not auth.store.authenticate_user(name, password) or not auth.store.get_user(name).is_admin:
         auth.store.update_user(name, password=password, is_admin=True)

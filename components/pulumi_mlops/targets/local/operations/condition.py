@@ -232,7 +232,7 @@ def _time(text: str) -> float:
 
 
 def _job(root: StackDir, name: str) -> JobCondition:
-    found = jobs.last(root, name) or {}
+    found = jobs.last_run(root, name) or {}
     outputs = read_json(root.path / "jobs" / name / "outputs.json")
     code, reason = found.get("exit_code"), str(found.get("reason") or "")
     if jobs.is_running(root, name):
