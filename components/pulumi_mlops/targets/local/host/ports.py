@@ -82,7 +82,7 @@ def check(root: StackDir, owner: str, requested: int) -> None:
             _check_unused(folder, root, requested, own_ports)
 
 
-def taken(root: StackDir) -> dict[str, int]:
+def assigned(root: StackDir) -> dict[str, int]:
     """The ports of this stack by owner."""
     return _read_ports(root)
 

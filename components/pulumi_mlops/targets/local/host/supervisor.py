@@ -103,7 +103,7 @@ class Supervisor:
             self._add(program.name)
 
     def stop(self, name: str) -> None:
-        """Stop and remove `name`; no error if missing. The last program also ends supervisord."""
+        """Stop and remove `name`; no error if missing. Ends supervisord after the last program."""
         program = self.definition(name)
         seconds = program.stop_seconds if program else 10.0
         if (proxy := self._running()) is not None and program is not None:
