@@ -156,7 +156,7 @@ def test_a_volume_that_no_class_makes(cluster: FakeCluster) -> None:
     claim["status"] = {"phase": "Bound"}
     assert "volume data" not in told(cluster, pending)
     cluster.objects.clear()
-    assert "volume data is gone: `pulumi refresh`" in told(cluster, pending)
+    assert "volume data was deleted: run `pulumi refresh`" in told(cluster, pending)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_a_volume_that_no_class_makes(cluster: FakeCluster) -> None:
          ": pods=9", "raise the namespace's quota"),
         ('pods "tool-x" is forbidden: violates PodSecurity "restricted:latest"', "must allow"),
         ('pods "tool-x" is forbidden: unable to create new content in namespace team because it is '
-         "being terminated", "wait until the namespace is gone"),
-        ('pods "tool-x" is forbidden: no', "ask who runs it"),
+         "being terminated", "wait until the namespace is deleted"),
+        ('pods "tool-x" is forbidden: no', "ask its administrator"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "Job"])
