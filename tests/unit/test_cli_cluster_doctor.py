@@ -99,10 +99,10 @@ def test_a_gateway_that_is_asked_for(api: FakeApi) -> None:
     assert _found(api, gateway=asked)["gateway"].verdict == "ok"
     found = _found(api)["gateway"]
     assert found.verdict == "ok"
-    assert "there is gateways/public: mlops:kubernetes.gateway" in found.message
+    assert "the cluster has gateways/public: set mlops:kubernetes.gateway" in found.message
     other = _found(api, gateway={**asked, "name": "internal"})["gateway"]
     assert (other.verdict, other.fix) == ("wrong", "correct mlops:kubernetes.gateway")
-    assert "there is no Gateway gateways/internal: there is gateways/public" in other.message
+    assert "there is no Gateway gateways/internal: the cluster has gateways/public" in other.message
 
 
 def test_routes_of_a_gateway_are_a_right_of_their_own(api: FakeApi) -> None:

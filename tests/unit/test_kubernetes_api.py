@@ -376,7 +376,7 @@ def unreachable(where: Where) -> str:
         ClusterApi(where).get("Job", "a")
     told = str(refusal.value)
     assert told.startswith(("no cluster answers (", "the kubeconfig cannot be used ("))
-    assert "(mlops:kubernetes), with `kubectl cluster-info`" in told
+    assert "(mlops:kubernetes) with `kubectl cluster-info`" in told
     assert TOKEN not in told
     return told
 
