@@ -69,8 +69,8 @@ def test_an_engine_on_path_is_taken_through_links(tmp_path):
 @pytest.mark.parametrize(
     ("version", "hosts", "reason"),
     [
-        ("3.199.9", (HOST,), "version v3.199.9, 3.200 or newer is needed"),
-        ("3.250.0", (), f"{HOST} is neither beside it nor on PATH"),
+        ("3.199.9", (HOST,), "version v3.199.9, 3.200 or newer is required"),
+        ("3.250.0", (), f"{HOST} is neither in its folder nor on PATH"),
     ],
 )
 def test_an_engine_on_path_that_will_not_do_is_passed_over(
