@@ -212,14 +212,14 @@ def exists(stack: str, env: Mapping[str, str]) -> bool:
 def resources(stack: str, env: Mapping[str, str]) -> list[dict[str, Any]]:
     """The resources in the state of the stack."""
     exported = json.loads(checked(["stack", "export", "-s", stack], env))
-    found: list[dict[str, Any]] = exported["deployment"].get("resources") or []
-    return found
+    stack_resources: list[dict[str, Any]] = exported["deployment"].get("resources") or []
+    return stack_resources
 
 
 def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
     """The outputs of the stack. Secrets are masked."""
-    found = json.loads(checked(["stack", "output", "--json", "-s", stack], env))
-    return found if isinstance(found, dict) else {}
+    stack_outputs = json.loads(checked(["stack", "output", "--json", "-s", stack], env))
+    return stack_outputs if isinstance(stack_outputs, dict) else {}
 
 
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:

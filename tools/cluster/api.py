@@ -37,8 +37,8 @@ class Api:
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at `path`."""
         text = self.text(path)
-        found: dict[str, Any] | None = json.loads(text) if text else None
-        return found
+        parsed: dict[str, Any] | None = json.loads(text) if text else None
+        return parsed
 
     def ready(self) -> bool:
         return self.text("/readyz") == "ok"
@@ -49,10 +49,12 @@ class Api:
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
     def deployment_ready(self, namespace: str, name: str) -> bool:
-        found = self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}") or {}
-        status = found.get("status", {})
-        current = found.get("metadata", {}).get("generation") == status.get("observedGeneration")
-        return bool(found) and current and status.get("readyReplicas", 0) > 0
+        deployment = self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}") or {}
+        status = deployment.get("status", {})
+        current = deployment.get("metadata", {}).get("generation") == status.get(
+            "observedGeneration"
+        )
+        return bool(deployment) and current and status.get("readyReplicas", 0) > 0
 
     def apply(self, kubectl: Path, manifest: str) -> None:
         """Apply a manifest of the cluster's own objects."""

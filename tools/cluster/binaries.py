@@ -34,10 +34,10 @@ VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/versi
 def kubernetes_version() -> str:
     """The version that the committed module files build, such as `v1.34.4`."""
     module = HERE / "kube" / "go.mod"
-    found = re.search(r"k8s\.io/kubernetes (v\S+)", module.read_text())
-    if found is None:
+    match = re.search(r"k8s\.io/kubernetes (v\S+)", module.read_text())
+    if match is None:
         raise ToolError(f"{module} does not require k8s.io/kubernetes")
-    return found[1]
+    return match[1]
 
 
 def pinned_version() -> str:

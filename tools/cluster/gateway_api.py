@@ -29,10 +29,10 @@ def pinned_version() -> str:
     digest = hashlib.sha256()
     for source in sorted(path for path in HERE.rglob("*") if path.is_file()):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    found = re.search(r"traefik/v3 (v\S+)", (HERE / "go.mod").read_text())
-    if found is None:
+    match = re.search(r"traefik/v3 (v\S+)", (HERE / "go.mod").read_text())
+    if match is None:
         raise ToolError(f"{HERE / 'go.mod'} does not require Traefik")
-    return f"{found[1]}-{digest.hexdigest()[:8]}"
+    return f"{match[1]}-{digest.hexdigest()[:8]}"
 
 
 def binaries() -> Path:

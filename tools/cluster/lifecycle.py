@@ -93,10 +93,10 @@ class Cluster:
         file, version = self.place.folder / "version", pinned_version()
         if not file.exists():
             file.write_text(version)
-        if (found := file.read_text()) != version:
+        if (recorded := file.read_text()) != version:
             raise ToolError(
-                f"version {found} created the cluster of this checkout, and this is {version}: run"
-                " `make cluster-down` first, which deletes it with its data"
+                f"version {recorded} created the cluster of this checkout, and this is {version}:"
+                " run `make cluster-down` first, which deletes it with its data"
             )
 
     def start(self, absent: list[Component], names: set[str], addresses: Addresses) -> None:

@@ -88,7 +88,7 @@ class Node:
         A holder has the name of the cluster as argument, and is one process namespace below this
         process. Processes of pods are further below.
         """
-        found = [holder] if (holder := self.holder()) else []
+        running = [holder] if (holder := self.holder()) else []
         level = levels(os.getpid())
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -98,10 +98,10 @@ class Node:
                     and Path(arguments[0]).name == "pause"
                     and arguments[1] == self.place.name
                     and levels(process.pid) == level + 1
-                    and process not in found
+                    and process not in running
                 ):
-                    found.append(process)
-        return found
+                    running.append(process)
+        return running
 
     def ready(self) -> psutil.Process | None:
         """The holder if its namespaces are completely prepared; None otherwise."""
@@ -206,7 +206,7 @@ class Node:
         holder = self.holder()
         if holder is None:
             return {}
-        found = {}
+        by_name = {}
         with contextlib.suppress(psutil.Error):
             # Orphans in the node are children of its process 1. Processes of pods have other
             # parents or are in namespaces further below.
@@ -215,8 +215,8 @@ class Node:
                     if namespace(child.pid) == namespace(holder.pid):
                         arguments = child.cmdline()
                         if arguments and child.status() != psutil.STATUS_ZOMBIE:
-                            found[Path(arguments[0]).name] = child
-        return found
+                            by_name[Path(arguments[0]).name] = child
+        return by_name
 
     def end(self) -> None:
         """End every process of the node, and remove its link and control groups."""
@@ -281,8 +281,8 @@ def checked(
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{' '.join(command)} did not end in {limit_seconds:.0f} s") from error
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()
-        raise ToolError(f"{' '.join(command)[:200]} failed ({done.returncode}): {said}")
+        errors = done.stderr.decode(errors="replace").strip()
+        raise ToolError(f"{' '.join(command)[:200]} failed ({done.returncode}): {errors}")
     return done.stdout.decode(errors="replace")
 
 

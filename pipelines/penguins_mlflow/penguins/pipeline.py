@@ -50,8 +50,8 @@ def run(settings: Settings, outputs_file: Path | None = None) -> Outputs:
             _report(findings)
         if findings.decision.verdict == "rejected":
             raise PipelineError(
-                f"the model is not registered: {findings.decision.reason}; see the model card of the "
-                "run, then change the data, --regularization or --min-accuracy"
+                f"the model is not registered: {findings.decision.reason}; see the model card, "
+                "then change the data, --regularization or --min-accuracy"
             )
         with _step("register"):
             return _register(client, findings, model, active.info.run_id, outputs_file)

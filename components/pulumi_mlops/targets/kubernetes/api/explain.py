@@ -46,9 +46,9 @@ _FIXES_BY_MESSAGE = [
 ]
 
 
-def pods(api: ClusterApi, found: list[Manifest]) -> str:
+def pods(api: ClusterApi, all_pods: list[Manifest]) -> str:
     """Why these pods are not ready; empty if the cluster reports nothing yet."""
-    return "\n".join(filter(None, (_pod(api, pod) for pod in found if not is_ready(pod))))
+    return "\n".join(filter(None, (_pod(api, pod) for pod in all_pods if not is_ready(pod))))
 
 
 def owner(api: ClusterApi, kind: str, name: str) -> str:
@@ -56,11 +56,11 @@ def owner(api: ClusterApi, kind: str, name: str) -> str:
     return "\n".join(_with_fix(line) for line in _events(api, kind, name))
 
 
-def logs(api: ClusterApi, found: list[Manifest]) -> str:
+def logs(api: ClusterApi, all_pods: list[Manifest]) -> str:
     """The last log lines of these pods."""
     return "\n".join(
         line
-        for pod in found
+        for pod in all_pods
         for line in (
             f"pod {pod['metadata']['name']}:",
             *_log(api, pod, pod["spec"]["containers"][0]["name"], False),
@@ -68,10 +68,10 @@ def logs(api: ClusterApi, found: list[Manifest]) -> str:
     )
 
 
-def short(found: list[Manifest]) -> str:
+def short(all_pods: list[Manifest]) -> str:
     """The state of the pods in a few words, for a line that shows progress."""
     lines = []
-    for pod in found:
+    for pod in all_pods:
         reason, _ = _reason(pod)
         lines.append(f"{pod['metadata']['name']} {'ready' if is_ready(pod) else reason}")
     return ", ".join(lines) or "no pod yet"
@@ -119,12 +119,12 @@ def _log(api: ClusterApi, pod: Manifest, container: str, previous: bool) -> list
 def _claim(api: ClusterApi, name: str) -> list[str]:
     """Why a volume is not bound."""
     try:
-        found = api.get("PersistentVolumeClaim", name)
+        claim = api.get("PersistentVolumeClaim", name)
     except RefusedError:
         return []
-    if found is None:
+    if claim is None:
         return [f"  volume {name} was deleted: run `pulumi refresh`, then update again"]
-    phase = found.get("status", {}).get("phase", "Pending")
+    phase = claim.get("status", {}).get("phase", "Pending")
     if phase == "Bound":
         return []
     lines = [
@@ -142,8 +142,8 @@ def _reason(pod: Manifest) -> tuple[str, str]:
     """The reason why a pod is not ready as one word, and the message of the cluster."""
     status = pod.get("status", {})
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    if found := next(filter(None, map(_container_reason, containers)), None):
-        return found
+    if problem := next(filter(None, map(_container_reason, containers)), None):
+        return problem
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return condition.get("reason", "Unschedulable"), condition.get("message", "")
@@ -176,10 +176,10 @@ def _exit_reason(state: dict[str, Any]) -> tuple[str, str]:
 def _events(api: ClusterApi, kind: str, name: str, all_types: bool = False) -> list[str]:
     """The last distinct warnings about an object, newest first; all events with `all_types`."""
     try:
-        found = api.every("Event", fields=f"involvedObject.kind={kind},involvedObject.name={name}")
+        events = api.every("Event", fields=f"involvedObject.kind={kind},involvedObject.name={name}")
     except RefusedError:  # some roles may change workloads, but not read events
         return []
-    warnings = [each for each in found if all_types or each.get("type") == "Warning"]
+    warnings = [each for each in events if all_types or each.get("type") == "Warning"]
     warnings.sort(
         key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "", reverse=True
     )

@@ -52,14 +52,14 @@ def unprocessed(at: Callable[[str], ClusterApi], route: Manifest) -> tuple[bool,
     namespace, name, _ = _parent_key(route["spec"]["parentRefs"][0], route)
     gateway = f"Gateway {name} in namespace {namespace}"
     try:
-        found = at(namespace).get("Gateway", name)
+        live = at(namespace).get("Gateway", name)
     except RefusedError as error:  # the Gateway belongs to another user
         if error.status != _FORBIDDEN:
             raise
         return False, f"no controller has processed it: ask the owner of {gateway}"
-    if found is None:
+    if live is None:
         return True, f"there is no {gateway}: {_FIX_NAME}"
-    conditions = found.get("status", {}).get("conditions", [])
+    conditions = live.get("status", {}).get("conditions", [])
     problems = [_describe(each) for each in conditions if each["type"] in ("Accepted", "Programmed")
              and not _is_true(each)]  # fmt: skip
     why = "; ".join(problems) or "its status reports no error"

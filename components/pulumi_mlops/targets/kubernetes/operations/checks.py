@@ -148,8 +148,8 @@ def _is_allowed(
 def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the namespace exists or can be created, and its pod security level."""
     name, namespace_name = "namespace", api.where.namespace
-    found = api.get("Namespace", namespace_name)
-    if found is None:
+    live = api.get("Namespace", namespace_name)
+    if live is None:
         if not stack.settings.get("create_namespace", True):
             fix = "ask for its creation, or set mlops:kubernetes.create_namespace to true"
             return [wrong(name, f"there is no {namespace_name}", fix)]
@@ -158,7 +158,7 @@ def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
             message = f"there is no {namespace_name}, and this user may not create it"
             return [wrong(name, message, fix)]
         return [ok(name, f"there is no {namespace_name} yet: `pulumi up` creates it")]
-    if found.get("status", {}).get("phase") == "Terminating":
+    if live.get("status", {}).get("phase") == "Terminating":
         return [
             wrong(name, f"{namespace_name} is being deleted", "wait, or choose another namespace")
         ]
@@ -166,7 +166,7 @@ def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
     if make and not _is_allowed(api, "", "namespaces", "patch", cluster_wide=True):
         fix = "set mlops:kubernetes.create_namespace to false, because the namespace exists"
         return [wrong(name, f"this user may not change {namespace_name}", fix)]
-    labels = found["metadata"].get("labels") or {}
+    labels = live["metadata"].get("labels") or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "the cluster's default")
     return [
         ok(name, f"{namespace_name}, pod security: {level} (all pods comply with `restricted`)")
@@ -175,27 +175,27 @@ def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
 
 def owner(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the namespace belongs to another stack."""
-    found = (api.get("ConfigMap", OWNER) or {}).get("data", {}).get("owner")
-    if found in (None, f"{stack.project}/{stack.name}"):
+    owner_name = (api.get("ConfigMap", OWNER) or {}).get("data", {}).get("owner")
+    if owner_name in (None, f"{stack.project}/{stack.name}"):
         return []
-    message = f"{api.where.namespace} belongs to another stack, {found}"
+    message = f"{api.where.namespace} belongs to another stack, {owner_name}"
     return [wrong("owner", message, "set mlops:kubernetes.namespace to another namespace")]
 
 
 def storage(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the storage class of the volumes exists."""
     try:
-        found = {each["metadata"]["name"]: each for each in api.every("StorageClass")}
+        classes = {each["metadata"]["name"]: each for each in api.every("StorageClass")}
     except RefusedError:  # many roles cannot list them, because they are not namespaced
         return [ok("storage", "this user may not list storage classes")]
-    existing = ", ".join(found) or "none"
+    existing = ", ".join(classes) or "none"
     if configured := stack.settings.get("storage_class"):
-        if configured in found:
+        if configured in classes:
             return [ok("storage", f"storage class {configured}")]
         fix = "correct mlops:kubernetes.storage_class"
         message = f"there is no storage class {configured}: the cluster has {existing}"
         return [wrong("storage", message, fix)]
-    default = next((name for name, each in found.items() if _is_default(each)), None)
+    default = next((name for name, each in classes.items() if _is_default(each)), None)
     if default is None:
         fix = "set mlops:kubernetes.storage_class to one of them"
         return [wrong("storage", f"no default among the storage classes: {existing}", fix)]
@@ -214,8 +214,8 @@ def plugin(project: Path) -> list[Check]:
     for each in providers:
         if each.get("name") == "kubernetes":
             return [ok(name, f"Pulumi.yaml sets {each.get('path')}")]
-    if found := next(_plugins(), None):
-        return [ok(name, found)]
+    if installed := next(_plugins(), None):
+        return [ok(name, installed)]
     try:
         release = version("pulumi-kubernetes")
     except PackageNotFoundError:

@@ -15,7 +15,7 @@ def gateway(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the configured Gateway exists. Without one, the Gateways of the cluster."""
     configured = stack.settings.get("gateway")
     try:
-        found: list[Manifest] = api.ask("GET", _GATEWAYS).json().get("items") or []
+        gateways: list[Manifest] = api.ask("GET", _GATEWAYS).json().get("items") or []
     except RefusedError as error:
         if not configured:
             return []
@@ -23,7 +23,7 @@ def gateway(api: ClusterApi, stack: Stack) -> list[Check]:
             fix = "ask the administrator to install it, or remove mlops:kubernetes.gateway"
             return [wrong("gateway", "the cluster has no Gateway API", fix)]
         return [ok("gateway", "this user may not list Gateways")]
-    names = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in found]
+    names = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in gateways]
     existing = ", ".join(names) or "none"
     if not configured:
         hint = "set mlops:kubernetes.gateway to use one for endpoints"

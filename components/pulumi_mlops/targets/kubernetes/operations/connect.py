@@ -42,12 +42,12 @@ class Place:
 def run(stack: Stack, *, env: str | None, command: Sequence[str]) -> int:
     """Open tunnels and keep them until Ctrl-C or the end of `command`. Returns the exit code."""
     api = connect(stack)
-    found = places(list_objects(api, stack, ("Service",)))
-    if not found:
+    all_places = places(list_objects(api, stack, ("Service",)))
+    if not all_places:
         raise CommandError(
             f"{stack.name} has no Services in namespace {api.where.namespace}: run `pulumi up`"
         )
-    tunnels = Tunnels(api, instance(stack), found)
+    tunnels = Tunnels(api, instance(stack), all_places)
     tunnels.open()
     for place, why in tunnels.missing.items():
         print(f"{Style(sys.stderr).unsure('note:')} {place.name}: {why}", file=sys.stderr)

@@ -29,8 +29,8 @@ class Inventory:
 
     def of(self, *kinds: str) -> list[Manifest]:
         """The objects of some kinds, sorted by name."""
-        found = [each for kind in kinds for each in self.objects.get(kind, [])]
-        return sorted(found, key=lambda each: str(each["metadata"]["name"]))
+        objects = [each for kind in kinds for each in self.objects.get(kind, [])]
+        return sorted(objects, key=lambda each: str(each["metadata"]["name"]))
 
     def pods(self, name: str) -> list[Manifest]:
         """The pods of the workload or job `name`, oldest first."""
@@ -78,7 +78,7 @@ def connect(stack: Stack) -> ClusterApi:
 
 def instance(stack: Stack) -> str:
     """The label value of all objects of the stack."""
-    from ..names import label  # noqa: PLC0415 - it takes Pulumi along
+    from ..names import label  # noqa: PLC0415 - it imports Pulumi
 
     return label(f"{stack.project}-{stack.name}")
 
@@ -90,37 +90,37 @@ def list_objects(api: ClusterApi, stack: Stack, kinds: Iterable[str] = KINDS) ->
     def list_kind(kind: str) -> list[Manifest]:
         # Jobs of a CronJob have no labels. Their pods have.
         labels = {} if kind == "Job" else {INSTANCE: stack_label}
-        found = [
+        objects = [
             each for each in api.every(kind, labels) if labels_of(each).get(INSTANCE) == stack_label
         ]
         # The items of a list have no kind.
-        return [{**each, "kind": kind} for each in found]
+        return [{**each, "kind": kind} for each in objects]
 
     kind_list = list(kinds)
     with ThreadPoolExecutor(max_workers=len(kind_list)) as pool:
         return Inventory(dict(zip(kind_list, pool.map(list_kind, kind_list), strict=True)))
 
 
-def labels_of(found: Manifest) -> dict[str, str]:
+def labels_of(manifest: Manifest) -> dict[str, str]:
     """The labels of an object, or else those of its pod template."""
-    own: dict[str, str] = found["metadata"].get("labels") or {}
-    template = found.get("spec", {}).get("template", {}).get("metadata", {})
+    own: dict[str, str] = manifest["metadata"].get("labels") or {}
+    template = manifest.get("spec", {}).get("template", {}).get("metadata", {})
     return own if INSTANCE in own else template.get("labels") or {}
 
 
-def name_of(found: Manifest) -> str:
+def name_of(manifest: Manifest) -> str:
     """The name of the workload or job that an object belongs to."""
-    return labels_of(found)[NAME]
+    return labels_of(manifest)[NAME]
 
 
-def component(found: Manifest) -> str:
+def component(manifest: Manifest) -> str:
     """The component label of an object: `service`, `database`, `route`, `job`, `schedule`."""
-    return labels_of(found).get(COMPONENT, "")
+    return labels_of(manifest).get(COMPONENT, "")
 
 
-def created_at(found: Manifest) -> float:
+def created_at(manifest: Manifest) -> float:
     """The creation time of an object in seconds since the epoch."""
-    return seconds(found["metadata"].get("creationTimestamp")) or 0.0
+    return seconds(manifest["metadata"].get("creationTimestamp")) or 0.0
 
 
 def seconds(stamp: str | None) -> float | None:

@@ -21,34 +21,36 @@ _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d7
 
 def run(stack: Stack, *, as_json: bool, show: bool) -> int:
     """Print the Secrets as manifests. On a terminal, print their names and keys without values."""
-    found = manifests_in(_state(stack))
-    if not found:
+    manifests = manifests_in(_state(stack))
+    if not manifests:
         raise CommandError(
             f"the state of {stack.name} contains no Secrets to apply: without "
             "mlops:kubernetes.render_to, `pulumi up` applies them itself; with it, run `pulumi up` "
             "first"
         )
     if sys.stdout.isatty() and not show:
-        print("\n".join(_summary(found, Style(sys.stdout))))
+        print("\n".join(_summary(manifests, Style(sys.stdout))))
     elif as_json:
-        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": found}, indent=1))
+        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=1))
     else:
         import yaml  # noqa: PLC0415 - few commands need it
 
-        print(yaml.safe_dump_all(found, sort_keys=False, explicit_start=True), end="")
+        print(yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True), end="")
     return 0
 
 
 def manifests_in(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The Secrets in an exported state, sorted by namespace and name."""
     resources = (state.get("deployment") or {}).get("resources") or []
-    found = [
+    manifests = [
         _manifest(_unwrapped(each.get("inputs") or {}))
         # Resources that are pending deletion are obsolete or have been replaced.
         for each in resources
         if each.get("type") == _TYPE and not each.get("delete")
     ]
-    return sorted(found, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"]))
+    return sorted(
+        manifests, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"])
+    )
 
 
 def _manifest(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,10 +81,10 @@ def _unwrapped(value: Any) -> Any:
     return [_unwrapped(item) for item in value] if isinstance(value, list) else value
 
 
-def _summary(found: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
+def _summary(manifests: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
     rows = [
         [each["metadata"]["namespace"], each["metadata"]["name"], ", ".join(each["data"])]
-        for each in found
+        for each in manifests
     ]
     lines = table(["NAMESPACE", "SECRET", "KEYS"], rows, style)
     return [
@@ -112,5 +114,5 @@ def _state(stack: Stack) -> dict[str, Any]:
         raise CommandError(
             f"pulumi cannot read the state of {stack.name}: {reason} (see `mlops doctor`)"
         )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    state: dict[str, Any] = json.loads(done.stdout)
+    return state
