@@ -69,8 +69,8 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     token = "mlops:kubernetes:ClusterIdentity"
     description = (
         "The cluster of a stack, identified by the UID of the namespace `kube-system` or, for "
-        "users who may not read it, by the cluster's CA. The preview on another cluster fails. No input "
-        "describes how the cluster is reached, so another kubeconfig changes nothing."
+        "users who may not read it, by the cluster's CA. The preview on another cluster fails. No "
+        "input describes how the cluster is reached, so another kubeconfig changes nothing."
     )
     inputs = ClusterIdentityInputs
     outputs: ClassVar[dict[str, OutputField]] = {
