@@ -11,8 +11,9 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
+from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
+    BUCKET_CLIENT,
     DatabaseHandle,
     DatabaseSpec,
     EnvironmentHandle,
@@ -30,34 +31,40 @@ from .targets.port import (
     text_of,
 )
 
+if typing.TYPE_CHECKING:
+    from .args import TrackingServerArgs
+
 _MLFLOW = "3.17.2"  # 3.18.0 does not resolve
-_BOTO3 = "boto3==1.43.36"  # what the server speaks to the store with
 _ADMIN = "admin"
 _POSTGRESQL_URL = re.compile(r"postgresql(\+psycopg2)?://[^@/\s]+@[^@/\s]+/[^/\s]+")
 
 
 class TrackingServerSettings(Spec):
-    """What a stack's configuration may say of the tracking server."""
+    """The tracking server: MLflow with its model registry."""
 
     database: typing.Literal["sqlite", "postgresql"] = Field(
-        "sqlite", description="`sqlite` for one person, `postgresql` for a team."
+        "sqlite",
+        description="Database to provision: `sqlite` for one user, `postgresql` for a team.",
     )
     database_url: SecretText | None = Field(
         None,
-        description="A PostgreSQL that exists already, `postgresql://user:password@host/database`; "
-        "nothing is provisioned then.",
+        description="URL of an existing PostgreSQL database, "
+        "`postgresql://user:password@host:5432/database`. The user must own the database. The "
+        "component never deletes its content. Default: a database that the component provisions.",
     )
     workers: Known[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
-        1, description="Server processes."
+        1, description="Number of server processes."
     )
-    port: Port | None = Field(None, description="Its port; a free one unless told.")
+    port: Port | None = Field(None, description="Port of the server. Default: an unused port.")
     auth: bool = Field(
-        False, description="Whether it asks for a user; the platform's own clients are `admin`."
+        False,
+        description="Require a user name and password. The component creates the user `admin` "
+        "with a generated password, which is part of `client_env`. `admin` can create more users.",
     )
-    retain: bool = Field(
-        True, description="Whether runs and models stay when the stack is destroyed."
+    retain: bool = Field(True, description="Keep runs and models when the component is deleted.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of the server."
     )
-    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
     @field_validator("database_url")
     @classmethod
@@ -76,38 +83,19 @@ class TrackingServerSettings(Spec):
         return self
 
 
-class TrackingServerArgs(typing.TypedDict):
-    """What a TrackingServer takes."""
+class TrackingServerSpec(TrackingServerSettings, OnTarget):
+    """Inputs of a TrackingServer."""
 
-    artifact_store: ArtifactStore
-    """Where artifacts go; clients reach them through the server and need no credentials of it."""
-    database: typing.NotRequired[typing.Literal["sqlite", "postgresql"]]
-    """`sqlite` unless told."""
-    database_url: typing.NotRequired[SecretInput]
-    """A PostgreSQL that exists already, as `postgresql://user:password@host:5432/database`, in the
-    place of one that is provisioned. Its user owns the database; nothing deletes what is in it."""
-    workers: typing.NotRequired[pulumi.Input[int]]
-    """Server processes; 1 unless told."""
-    port: typing.NotRequired[int]
-    """A free one unless told."""
-    auth: typing.NotRequired[bool]
-    """Whether it asks for a user and password; it does not unless told. The user `admin` has a
-    generated password, stands in `client_env`, and may make further users."""
-    retain: typing.NotRequired[bool]
-    """Whether runs and models stay when the component is deleted; they do unless told."""
-    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: typing.NotRequired[str]
-    """Where it runs; the stack's `mlops:target` unless told."""
-
-
-class _TrackingServerSpec(TrackingServerSettings):
-    artifact_store: ArtifactStore
-    target: str | None = None
+    artifact_store: ArtifactStore = Field(
+        description="Store of the artifacts. Clients access it through the server and need no "
+        "credentials of the store."
+    )
 
 
 class TrackingServer(pulumi.ComponentResource):
-    """Records experiments and registers models; artifacts pass through it to the store.
+    """An MLflow server that records experiments and registers models.
+
+    Artifacts pass through it to the store.
 
     Raises pulumi.RunError for inputs that cannot be.
     """
@@ -127,7 +115,7 @@ class TrackingServer(pulumi.ComponentResource):
         args: TrackingServerArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = _TrackingServerSpec.of(name, args)
+        spec = TrackingServerSpec.of(name, args)
         super().__init__("mlops:index:TrackingServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
@@ -140,12 +128,15 @@ class TrackingServer(pulumi.ComponentResource):
         )
         store = spec.artifact_store
         auth = _auth(name, spec, target, database, child) if spec.auth else _NO_AUTH
-        own_programs = spec.auth or database.shared
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=[f"mlflow{auth.extra}=={_MLFLOW}", _BOTO3, *database.requirements],
-                code={"pulumi_mlops/runtime": runtime_folder()} if own_programs else {},
+                requirements=[
+                    f"mlflow{auth.extra}=={_MLFLOW}",
+                    BUCKET_CLIENT,
+                    *database.requirements,
+                ],
+                code={"pulumi_mlops/runtime": runtime_folder()},
             ),
             child,
         )
@@ -161,14 +152,17 @@ class TrackingServer(pulumi.ComponentResource):
             ServiceSpec(
                 environment=environment,
                 command=[
-                    *auth.program, "server", "--host", "$(HOST)", "--port", "$(PORT)",
+                    "python", "-m", "pulumi_mlops.runtime.tracking_server", "server",
+                    "--host", "$(HOST)", "--port", "$(PORT)",
                     "--workers", pulumi.Output.from_input(spec.workers).apply(str),
                     *auth.arguments,
                 ],
                 env={
                     "MLFLOW_ARTIFACTS_DESTINATION": pulumi.Output.concat(store.uri, "/mlflow"),
-                    # From 10 processes and 35 s of start to 2 processes and 14 s.
+                    # From 10 processes and 35 s of start to 1 process and 14 s.
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    # Its 40 threads would have an arena of freed memory each.
+                    "MALLOC_ARENA_MAX": "2",
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                     # Others get 403: a page of somewhere else must not reach it by a name it made.
                     "MLFLOW_SERVER_ALLOWED_HOSTS": "$(HOST_NAMES)",
@@ -212,7 +206,6 @@ class _Auth:
 
     extra: str = ""
     schemas: Sequence[str] = ()
-    program: Sequence[str] = ("mlflow",)
     arguments: Sequence[str] = ()
     env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
@@ -251,7 +244,7 @@ def _migration(
 
 def _auth(
     name: str,
-    spec: _TrackingServerSpec,
+    spec: TrackingServerSpec,
     target: Target,
     database: DatabaseHandle,
     child: pulumi.ResourceOptions,
@@ -263,7 +256,6 @@ def _auth(
     return _Auth(
         extra="[auth]",
         schemas=("--users",),
-        program=("python", "-m", "pulumi_mlops.runtime.tracking_server"),
         arguments=("--app-name", "basic-auth"),
         env={"MLFLOW_AUTH_CONFIG_PATH": "$(FILES_DIR)/auth.ini"},
         secrets={"MLFLOW_FLASK_SERVER_SECRET_KEY": session_key},

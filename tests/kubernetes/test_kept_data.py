@@ -35,13 +35,11 @@ def test_kept_data_survives_whatever_is_done_to_its_stack(
     stack.up()
     first, claim = written(stack), stack.get("pvc", "tool-data")["metadata"]["uid"]
 
-    # What would delete or replace it.
-    protected = "currently marked for protection"
-    for name, value in (("storage_class", "other"), ("namespace", f"{stack.namespace}-other")):
-        before = stack.settings.get(name)
-        stack.settings[name] = value
-        assert protected in stack.preview(fails=True), name
-        stack.settings |= {name: before}
+    # What would delete or replace it. test_cluster_identity.py has the inputs that would.
+    before = stack.objects()
+    told = stack.run("destroy", "--yes", fails=True)
+    assert "cannot be deleted\n    because it is protected" in told
+    assert stack.objects() == before, "refused before the first deletion"
     stack.write("")
     assert "cannot be deleted\n    because it is protected" in stack.preview(fails=True)
     stack.write(PROGRAM.replace("RETAIN", "True"))

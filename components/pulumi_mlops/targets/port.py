@@ -78,6 +78,9 @@ __all__ = [
 
 S = TypeVar("S", bound=Spec)
 
+BUCKET_CLIENT = "boto3==1.44.5"
+"""Requirement of a program that accesses a bucket."""
+
 
 class Target(Protocol):
     """The adapter of a target.

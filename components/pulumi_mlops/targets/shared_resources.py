@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import cast
 
 import pulumi
 
@@ -28,7 +29,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketH
             "accessKeyId": spec.access_key_id,
             "secretAccessKey": spec.secret_access_key,
             "versioning": spec.versioning,
-            "lifecycle": None if spec.lifecycle is None else dict(spec.lifecycle),
+            "lifecycle": cast("sdk.BucketLifecycleArgs | None", spec.lifecycle),
             "encryption": spec.encryption,
             "tags": dict(spec.tags) or None,
             "forceDestroy": not spec.retain,
@@ -36,7 +37,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketH
         },
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=spec.retain)),
     )
-    return BucketHandle(uri=native.output("uri"), native=native)
+    return BucketHandle(uri=native.uri, native=native)
 
 
 def model_version(
@@ -55,7 +56,7 @@ def model_version(
         },
         opts,
     )
-    return ModelVersionHandle(example=native.output("example"), ready=native)
+    return ModelVersionHandle(example=native.example, ready=native)
 
 
 def client_settings(
@@ -63,7 +64,7 @@ def client_settings(
 ) -> ClientSettingsHandle:
     """A file in the stack folder, on the machine that runs the update."""
     native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
-    return ClientSettingsHandle(path=native.output("path"), native=native)
+    return ClientSettingsHandle(path=native.path, native=native)
 
 
 def _shell_exports(env: Mapping[str, str]) -> str:

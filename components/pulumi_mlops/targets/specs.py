@@ -245,7 +245,7 @@ class BucketSpec:
     versioning: bool = False
     lifecycle: Mapping[str, int] | None = None
     """Days until the store deletes: `expireNoncurrentDays`, `abortIncompleteUploadDays`."""
-    encryption: str | None = None
+    encryption: Literal["AES256", "aws:kms"] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     public_access_block: bool | None = None
     """Whether the store refuses every public policy. Default: yes, if the store supports it."""

@@ -71,7 +71,7 @@ class KubernetesTarget:
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
         native = plugin_sdk.GeneratedSecret(name, {"length": spec.length}, opts)
-        return pulumi.Output.secret(native.output("value"))
+        return pulumi.Output.secret(native.value)
 
     def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
         return self._cluster.existing_secret(ref)

@@ -158,7 +158,7 @@ class Cluster:
 
     def facts(self) -> pulumi.Output[Any] | None:
         """What identifies the cluster; None where none is asked."""
-        return None if self._identity is None else self._identity.output("facts")
+        return None if self._identity is None else self._identity.facts
 
     def guard_volume(self, name: str) -> list[pulumi.Resource]:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
@@ -184,7 +184,7 @@ class Cluster:
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
                 pulumi.ResourceOptions(depends_on=self._before_all),
             )
-            self._read[of.name, of.key] = pulumi.Output.secret(made.output("value"))
+            self._read[of.name, of.key] = pulumi.Output.secret(made.value)
         return self._read[of.name, of.key]
 
     def refuse_deletion(self, name: str) -> None:
@@ -218,7 +218,7 @@ class Cluster:
             {
                 "namespace": self.namespace,
                 # Everybody may read it in the cluster: it opens nothing.
-                "key": pulumi.Output.unsecret(key.output("value")),
+                "key": pulumi.Output.unsecret(key.value),
                 "createNamespace": self.settings.create_namespace,
                 "deleteNamespace": self.settings.delete_namespace,
                 "provider": self._provider.id,
@@ -270,7 +270,7 @@ class Cluster:
             return {"render_yaml_to_directory": folder, "kubeconfig": ""}
         return {
             # The same whatever leads to the cluster: it alone decides on a replacement.
-            "cluster_identifier": self._identity.output("identifier"),
+            "cluster_identifier": self._identity.identifier,
             "context": self.settings.context,
             "kubeconfig": self._kubeconfig(),
         }

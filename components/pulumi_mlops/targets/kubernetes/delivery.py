@@ -64,13 +64,17 @@ class Delivery:
         def field(key: str) -> pulumi.Output[Any]:
             return metadata.apply(lambda value: metadata_field(value, key))
 
+        scale = autoscaled or {}
         return sdk.Ready(
             f"{name}-ready",
             {
                 "kind": pulumi.get(native, "kind"),
                 "namespace": self.cluster.namespace,
                 "name": field("name"),
-                **(autoscaled or {"generation": field("generation")}),
+                # Each action of an autoscaler changes the generation.
+                "generation": None if autoscaled else field("generation"),
+                "replicas": scale.get("replicas"),
+                "content": scale.get("content"),
                 "uid": field("uid"),
                 "cluster": self.cluster.facts(),
                 "timeoutSeconds": timeout,

@@ -15,6 +15,7 @@ from pulumi.resource import create_urn
 
 from ...spec import SecretKeyRef
 from ..port import (
+    BUCKET_CLIENT,
     BucketHandle,
     BucketSpec,
     EnvironmentSpec,
@@ -29,8 +30,6 @@ from .adapter import KubernetesTarget
 from .delivery import Delivery
 from .handles import image_reference, workloads
 from .programs import companion_name
-
-_STORE_CLIENT = ("boto3==1.44.5",)
 
 
 class RenderedDelivery(Delivery):
@@ -135,7 +134,7 @@ class RenderedTarget(KubernetesTarget):
         environment = self.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=_STORE_CLIENT, code={"pulumi_mlops/runtime": runtime_folder()}
+                requirements=[BUCKET_CLIENT], code={"pulumi_mlops/runtime": runtime_folder()}
             ),
             opts,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import psutil
 import pulumi
@@ -48,7 +47,7 @@ class LocalTarget:
     def environment(
         self, name: str, spec: EnvironmentSpec, opts: pulumi.ResourceOptions
     ) -> EnvironmentHandle:
-        code = {}
+        code: dict[str, sdk.EnvironmentSourceArgs] = {}
         for place, folder in spec.code.items():
             try:
                 code[place] = {"path": str(folder), "digest": sources.digest(folder)}
@@ -77,10 +76,14 @@ class LocalTarget:
             raise unsupported(
                 name, f"a fixed port of {kind}", Capability.SHARED_PORTS, "remove the port number"
             )
+        environment = _native_environment(spec)
         native = sdk.Process(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "ports": {port: number or 0 for port, number in spec.ports.items()},
                 "files": dict(spec.files) or None,
                 "rereadsFiles": spec.rereads_files or None,
@@ -97,8 +100,8 @@ class LocalTarget:
             opts,
         )
         return ServiceHandle(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
@@ -109,17 +112,21 @@ class LocalTarget:
             raise unsupported(
                 name, f"workers: {spec.workers}", Capability.DISTRIBUTED_JOBS, "remove `workers`"
             )
+        environment = _native_environment(spec)
         native = sdk.Run(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "version": spec.environment.version,
                 "runOnChange": spec.run_on_change,
                 "timeoutSeconds": spec.timeout,
             },
             opts,
         )
-        return JobHandle(name=name, outputs=native.output("outputs"), native=native, ready=native)
+        return JobHandle(name=name, outputs=native.outputs, native=native, ready=native)
 
     def schedule(
         self, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions
@@ -142,8 +149,8 @@ class LocalTarget:
             ),
         )  # fmt: skip
         return ServiceHandle(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
@@ -166,8 +173,8 @@ class LocalTarget:
             opts,
         )
         return RouteHandle(
-            url=native.output("url"),
-            metrics_url=native.output("metricsUrl"),
+            url=native.url,
+            metrics_url=native.metrics_url,
             native=native,
             ready=native,
         )
@@ -176,7 +183,7 @@ class LocalTarget:
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
         native = sdk.Secret(name, {"length": spec.length, "retain": spec.retain}, opts)
-        return pulumi.Output.secret(native.output("value"))
+        return pulumi.Output.secret(native.value)
 
     def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
         raise unsupported(
@@ -186,7 +193,7 @@ class LocalTarget:
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
         native = sdk.Volume(name, {"retain": retain}, opts)
-        return VolumeHandle(path=native.output("path"), retain=retain, native=native)
+        return VolumeHandle(path=native.path, retain=retain, native=native)
 
     def database(
         self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
@@ -231,17 +238,14 @@ def _check_resources(name: str, requested: Resources) -> None:
         )  # fmt: skip
 
 
-def _program(spec: ServiceSpec | JobSpec) -> dict[str, Any]:
+def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
         raise pulumi.RunError("a local program needs an environment of the same target")
-    return {
-        "command": list(spec.command),
-        "env": {**spec.env, **_secrets(spec.secrets)} or None,
-        "environment": environment.output("path"),
-        "code": environment.output("codePath"),
-    }
+    return environment
 
 
-def _secrets(secrets: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
-    return {name: pulumi.Output.secret(value) for name, value in secrets.items()}
+def _variables(spec: ServiceSpec | JobSpec) -> dict[str, pulumi.Input[str]] | None:
+    """The environment variables, with secrets marked as such."""
+    secrets = {name: pulumi.Output.secret(value) for name, value in spec.secrets.items()}
+    return {**spec.env, **secrets} or None

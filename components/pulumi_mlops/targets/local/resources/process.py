@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from ....files import tail
 from ....plugin.errors import ResourceError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known
 from ..host import health, ports
 from ..host.supervisor import Supervisor
@@ -27,9 +27,11 @@ from .replicas import (
 class HealthInputs(Inputs):
     """The health check of a program."""
 
-    port: str = Field("http", description="Which of the ports is asked.")
-    path: str | None = Field(None, description="HTTP path that answers 200; TCP without one.")
-    timeout_seconds: float = Field(120, gt=0, description="How long a start may take.")
+    port: str = Field("http", description="Name of the port to check.")
+    path: str | None = Field(
+        None, description="HTTP path that answers 200. Default: an open port is enough."
+    )
+    timeout_seconds: float = Field(120, gt=0, description="Time limit of a start, in seconds.")
 
     @field_validator("path")
     @classmethod
@@ -40,33 +42,56 @@ class HealthInputs(Inputs):
 
 
 class ProcessInputs(Inputs):
-    """A program; `$(NAME)` in its command and environment stands for a variable of it.
+    """Inputs of `mlops:local:Process`.
 
-    Given by this resource: HOST, PORT (the port `http`), PORT_<NAME>, DATA_DIR, FILES_DIR, REPLICA.
+    `$(NAME)` in the command and in the environment variables stands for an environment variable.
+    The resource sets HOST, PORT (the port `http`), PORT_<NAME>, DATA_DIR, FILES_DIR and REPLICA.
     """
 
-    command: list[Known[str]] = Field(min_length=1, description="Program and arguments.")
-    env: dict[str, Known[str]] = Field({}, description="Environment variables.")
+    command: list[Known[str]] = Field(
+        min_length=1,
+        description="Program and arguments. `$(NAME)` stands for an environment variable.",
+    )
+    env: dict[str, Known[str]] = Field(
+        {},
+        description="Environment variables. The resource adds HOST, PORT, PORT_<NAME>, DATA_DIR, "
+        "FILES_DIR and REPLICA.",
+    )
     environment: Known[str] | None = Field(
         None,
-        description="A virtual environment whose programs come first on PATH; "
-        "the plugin's own unless told.",
+        description="Folder of a virtual environment, whose programs come first on PATH. Default: "
+        "the environment of the plugin.",
     )
-    code: Known[str] | None = Field(None, description="Folder that is imported from and run in.")
-    ports: dict[str, int] = Field({"http": 0}, description="Ports by name; 0 takes a free one.")
-    files: dict[str, Known[str]] = Field({}, description="Private files, found in FILES_DIR.")
+    code: Known[str] | None = Field(
+        None,
+        description="Working directory, from which Python imports. Default: a folder of the "
+        "process.",
+    )
+    ports: dict[str, int] = Field(
+        {"http": 0}, description="Ports by name, 1 to 65535. 0 stands for an unused port."
+    )
+    files: dict[str, Known[str]] = Field(
+        {}, description="Private files by name, in the folder FILES_DIR."
+    )
     rereads_files: bool = Field(
-        False, description="Whether it notices a changed file by itself; else it is restarted."
+        False,
+        description="The program rereads changed files. Otherwise a changed file restarts it.",
     )
-    data: Known[str] | None = Field(None, description="Folder of the data, found in DATA_DIR.")
-    replicas: int = Field(1, ge=1, le=64, description="How many run at the same time.")
+    data: Known[str] | None = Field(
+        None, description="Folder of the data, in the variable DATA_DIR. Default: no data."
+    )
+    replicas: int = Field(1, ge=1, le=64, description="Number of processes.")
     routed: bool = Field(
         False,
-        description="Whether a route follows its address: a change then starts a new "
-        "process beside the old one, moves the route and stops the old one last.",
+        description="A route sends requests to the process. A change then starts a new process "
+        "next to the old one, moves the route, and stops the old process last.",
     )
-    health: HealthInputs = Field(HealthInputs(), description="When it is ready.")
-    stop_seconds: float = Field(10, gt=0, description="Time to finish before it is killed.")
+    health: HealthInputs = Field(
+        HealthInputs(), description="Health check that decides when it is ready."
+    )
+    stop_seconds: float = Field(
+        10, gt=0, description="Seconds to stop before the process is killed."
+    )
 
     @field_validator("ports")
     @classmethod
@@ -81,13 +106,15 @@ class ProcessHandler(Handler[ProcessInputs]):
     """Programs under the supervisor of the stack, one per replica."""
 
     token = "mlops:local:Process"
-    description = "A supervised program of this machine, ready when its health check says so."
+    description = "A supervised program of this machine, ready when its health check passes."
     inputs = ProcessInputs
-    outputs: ClassVar[dict[str, str]] = {
-        "url": "string",
-        "addresses": "object",
-        "status": "string",
-        "logs": "array",
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "url": OutputField(str, "URL of the port `http` of the first replica."),
+        "addresses": OutputField(
+            dict[str, list[str]], "`host:port` of each replica, by the name of the port."
+        ),
+        "status": OutputField(str, "`running`, or what is wrong with the processes."),
+        "logs": OutputField(list[str], "Paths of the log files."),
     }
 
     def check(self, ctx: Context, new: ProcessInputs) -> list[tuple[str, str]]:
