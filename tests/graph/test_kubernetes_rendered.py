@@ -63,10 +63,15 @@ def first(graph: Graph, name: str) -> list[Any]:
 
 def test_the_provider_writes_a_folder_and_knows_no_cluster(provision: Any, project: Path) -> None:
     given = config(context="here", kubeconfig="~/.kube/other")
-    (provider,) = provision(platform, given).of("pulumi:providers:kubernetes").values()
+    graph = provision(platform, given)
+    (provider,) = graph.of("pulumi:providers:kubernetes").values()
     assert provider.inputs["renderYamlToDirectory"] == "../clusters/ml"
     assert (Path.cwd() / "../clusters/ml").resolve() == project.resolve() / "clusters/ml"
     assert not {"context", "cluster", "clusterIdentifier"} & provider.inputs.keys()
+    # It refuses another value of render_to, and is asked first.
+    (identity,) = graph.of("mlops:kubernetes:ClusterIdentity").values()
+    assert identity.inputs["rendered"] is True
+    assert identity.urn in provider.depends_on
     # Else the SDK would take KUBECONFIG, which the plugin refuses together with a folder.
     assert provider.inputs["kubeconfig"] == ""
 
