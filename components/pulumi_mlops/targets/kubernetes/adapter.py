@@ -357,7 +357,9 @@ class KubernetesTarget:
                 # What would replace or delete it fails in the preview; forced, it keeps the data.
                 opts,
                 pulumi.ResourceOptions(
-                    protect=retain, retain_on_delete=retain, depends_on=here.guard_volume(name)
+                    protect=retain,
+                    retain_on_delete=retain,
+                    depends_on=here.guard_volume(name, opts),
                 ),
             ),
             labels=here.labels(name, "data"),

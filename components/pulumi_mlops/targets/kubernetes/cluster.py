@@ -163,7 +163,7 @@ class Cluster:
         """What identifies the cluster; None where none is asked."""
         return None if self.rendered else self._identity.output("facts")
 
-    def guard_volume(self, name: str) -> list[pulumi.Resource]:
+    def guard_volume(self, name: str, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
         if self.rendered:
             return []
@@ -174,7 +174,7 @@ class Cluster:
                 "name": names.label(name),
                 "storageClass": self.settings.storage_class,
             },
-            pulumi.ResourceOptions(depends_on=self._before_all),
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=self._before_all)),
         )
         return [guard]
 
