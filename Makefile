@@ -4,7 +4,7 @@ STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
 ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
-TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py)
+TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py)
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
 WORKERS ?= 2
@@ -15,7 +15,7 @@ stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes lint bench clean engine-missing
+.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes lint generate bench clean engine-missing
 
 help: ## list the targets
 	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
@@ -46,7 +46,7 @@ cluster-down: $(VENV)/.synced ## end that cluster and remove everything of it
 	@$(PY) tools/cluster/cluster.py down
 
 check: lint ## lint, types, layers, and the tests that need neither the engine nor a cluster
-	$(PYTEST) $(or $(ARGS),-m 'not engine' tests/unit tests/graph pipelines)
+	$(PYTEST) $(or $(ARGS),-m 'not engine' tests/unit tests/graph tests/docs pipelines)
 
 test: lint ## the checks and all tests but those on a cluster
 	@tools/chromium.sh
@@ -64,6 +64,9 @@ lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/mypy --strict $(TOOLS)
 	$(VENV)/bin/mypy --strict tests/kubernetes/provider/standin
 	$(VENV)/bin/lint-imports
+
+generate: $(VENV)/.synced ## write what is generated from the declarations of inputs
+	@$(PY) tools/generate/generate.py $(ARGS)
 
 bench: $(VENV)/.engine ## measure; ARGS='--list' shows the parts, ARGS=--smoke only runs them
 	$(TEST_ENV) $(PY) tools/bench/run.py $(ARGS)

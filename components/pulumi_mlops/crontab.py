@@ -1,4 +1,4 @@
-"""Cron expressions as POSIX has them, checked and in the form that APScheduler reads."""
+"""POSIX cron expressions: validation, and the form that APScheduler reads."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 def for_apscheduler(cron: str) -> str:
     """The five fields of `cron` with the days of the week by name.
 
-    Raises ValueError saying what is wrong with it, also for one that never comes.
+    Raises ValueError with the reason, also for a day that does not exist.
     """
     fields = cron.split()
     if len(fields) != 5:
         raise ValueError(
-            f"has {len(fields)} fields: five are needed (minute, hour, day of the month, month, "
+            f"has {len(fields)} fields and must have five (minute, hour, day of the month, month, "
             "day of the week), as in `0 3 * * 1-5`"
         )
     if not fields[2].startswith("*") and not fields[4].startswith("*"):
         raise ValueError(
-            "names a day of the month and a day of the week, of which cron takes either: "
-            "put `*` for one of them"
+            "sets both a day of the month and a day of the week: use `*` for one of them"
         )
     fields[4] = ",".join(_days(part.lower()) for part in fields[4].split(","))
     read = " ".join(fields)
-    # Half a second of imports, paid only where there is a schedule.
+    # This import takes half a second, and only schedules need it.
     from apscheduler.triggers.cron import CronTrigger  # noqa: PLC0415
 
     try:
@@ -35,7 +34,7 @@ def for_apscheduler(cron: str) -> str:
     except ValueError as error:
         raise ValueError(str(error)) from None
     if trigger.get_next_fire_time(None, datetime.now(ZoneInfo("UTC"))) is None:
-        raise ValueError("names a day that never comes")
+        raise ValueError("names a day that does not exist")
     return read
 
 
@@ -57,7 +56,7 @@ def _days(part: str) -> str:
     except ValueError:
         days = ()
     if not days:
-        raise ValueError(f"has {part!r} for the day of the week: take 0 to 7, or sun to sat")
+        raise ValueError(f"has {part!r} for the day of the week: use 0 to 7, or sun to sat")
     return ",".join(_DAYS[day] for day in days)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 def write_private(path: Path, text: str) -> None:
     """Replace `path` in one step by a file that only its owner can read.
 
-    Two may not write the same path at the same time. The name of the unfinished file is a fixed
-    one, so that the next write takes over what a killed one left.
+    Not for concurrent writes of the same path: the name of the temporary file is fixed, so that the
+    next write replaces what a killed write left.
     """
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -29,7 +29,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in `path`, or None when there is no such file or it is not whole."""
+    """The JSON in `path`; None without the file, or if it is incomplete."""
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -37,7 +37,7 @@ def read_json(path: Path) -> Any:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` and all below it; no error when it is gone already."""
+    """Remove `path` and everything below it. A missing path is not an error."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     elif path.exists():
@@ -45,7 +45,7 @@ def remove_tree(path: Path) -> None:
 
 
 def tail(path: Path, lines: int = 20) -> str:
-    """The last lines of a log, or a word that there is none."""
+    """The last lines of a log, or a note that there is none."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)

@@ -8,7 +8,7 @@ import typing
 import pulumi
 from pydantic import Field
 
-from .spec import Number, Port, ResourceSettings, Spec
+from .spec import Known, Number, OnTarget, Port, ResourceSettings, Spec
 from .targets.port import (
     EnvironmentSpec,
     Health,
@@ -19,40 +19,33 @@ from .targets.port import (
 )
 from .training import requirements_of
 
+if typing.TYPE_CHECKING:
+    from .args import MonitoringStackArgs
+
 
 class MonitoringStackSettings(Spec):
-    """What a stack's configuration may say of monitoring."""
+    """Monitoring: a live page and the metrics of every service."""
 
-    interval: Number = Field(5, ge=1, le=3600, description="Seconds from scrape to scrape.")
-    port: Port | None = Field(None, description="Port of the page; a free one unless told.")
-    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
-
-
-class MonitoringStackArgs(typing.TypedDict):
-    """What a MonitoringStack takes."""
-
-    scrape: typing.Mapping[str, pulumi.Input[typing.Any]]
-    """What is scraped: the `scrape` of each component, put together."""
-    links: typing.NotRequired[typing.Mapping[str, pulumi.Input[str]]]
-    """Pages that the live page leads to, by title."""
-    interval: typing.NotRequired[float]
-    """Seconds from scrape to scrape; 5 unless told."""
-    port: typing.NotRequired[int]
-    """Port of the page; a free one unless told."""
-    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: typing.NotRequired[str]
-    """Where it runs; the stack's `mlops:target` unless told."""
+    interval: Number = Field(5, ge=1, le=3600, description="Seconds between two scrapes.")
+    port: Port | None = Field(None, description="Port of the live page. Default: an unused port.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of the monitor."
+    )
 
 
-class _MonitoringStackSpec(MonitoringStackSettings):
-    scrape: typing.Any
-    links: typing.Any = None
-    target: str | None = None
+class MonitoringStackSpec(MonitoringStackSettings, OnTarget):
+    """Inputs of a MonitoringStack."""
+
+    scrape: dict[str, Known[typing.Any]] = Field(
+        description="Services to scrape, by name: the merged `scrape` of the components."
+    )
+    links: dict[str, Known[str]] = Field(
+        {}, description="URLs that the live page links to, by title."
+    )
 
 
 class MonitoringStack(pulumi.ComponentResource):
-    """A page with the state of every service, and its metrics for a Prometheus to collect."""
+    """A live page with the state of every service, and all metrics for Prometheus."""
 
     url: pulumi.Output[str]
     """The live page; `/federate` has all metrics, `/sd` what is scraped, `/api/status` the page's
@@ -64,7 +57,7 @@ class MonitoringStack(pulumi.ComponentResource):
         args: MonitoringStackArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = _MonitoringStackSpec.of(name, args)
+        spec = MonitoringStackSpec.of(name, args)
         super().__init__("mlops:index:MonitoringStack", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
@@ -84,7 +77,7 @@ class MonitoringStack(pulumi.ComponentResource):
                 env={
                     "MLOPS_STACK": pulumi.get_stack(),
                     "MLOPS_TARGETS_DIR": "$(FILES_DIR)",
-                    "MLOPS_LINKS": pulumi.Output.json_dumps(spec.links or {}),
+                    "MLOPS_LINKS": pulumi.Output.json_dumps(spec.links),
                     "MLOPS_SCRAPE_INTERVAL": f"{spec.interval:g}",
                 },
                 # A file each, so that a diff shows the one that changes.

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import NoBool, Number, Port, ResourceSettings, Spec, Whole, located
+from .spec import Known, NoBool, Number, OnTarget, Port, ResourceSettings, Spec, Whole, located
 from .targets.port import (
     Backend,
     EnvironmentSpec,
@@ -25,35 +25,47 @@ from .targets.port import (
 from .tracking import TrackingServer
 from .training import Requirements, requirements_of
 
+if typing.TYPE_CHECKING:
+    from .args import ServingEndpointArgs
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ServingEndpointSettings(Spec):
-    """What a stack's configuration may say of an endpoint."""
+    """An endpoint: pinned versions of a registered model behind one URL."""
 
     model: str = Field(min_length=1, description="Name of the registered model.")
     traffic: dict[str, Whole] = Field(
         min_length=1,
-        description="Percent of the requests by model version; one with 0 is kept warm.",
+        description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
+        '"3": 10}`. The shares sum to 100. A version with 0 is kept warm.',
     )
     requirements: Requirements = Field(
-        description="What the model needs: a file, from the project's folder, or a list."
+        description="Requirements of the model: a requirements file, whose path starts at the "
+        "folder of Pulumi.yaml, or a list of requirements."
     )
-    replicas: Whole = Field(1, ge=1, le=64, description="Servers of each version.")
+    replicas: Whole = Field(1, ge=1, le=64, description="Number of servers of each version.")
     max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
         None,
-        description="How many servers of a version there may be when they are busy, by their use "
-        "of `resources.cpu`; as many as `replicas` always unless told.",
+        description="Maximum number of servers of each version. The autoscaler keeps their CPU "
+        "use at 70 % of `resources.cpu`, with at least `replicas` servers. A target without an "
+        "autoscaler refuses it. Default: `replicas`, without an autoscaler.",
     )
-    port: Port | None = Field(None, description="Port of the endpoint; a free one unless told.")
+    port: Port | None = Field(None, description="Port of the endpoint. Default: an unused port.")
     prediction_log: bool = Field(
-        True, description="Whether requests and answers are kept in the artifact store."
+        True, description="Log requests and answers to the artifact store."
     )
-    python: str | None = Field(None, description="Python version; ours unless told.")
+    python: str | None = Field(
+        None,
+        description="Python version of the servers, such as `3.12`. Default: the version that "
+        "runs the Pulumi program.",
+    )
     startup_timeout: Number = Field(
-        180, gt=0, le=86400, description="Seconds until a version must be ready."
+        180, gt=0, le=86400, description="Seconds within which a version must become ready."
     )
-    resources: ResourceSettings = Field(ResourceSettings(), description="What each server takes.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of each server."
+    )
 
     @field_validator("traffic")
     @classmethod
@@ -82,52 +94,28 @@ class ServingEndpointSettings(Spec):
         return self
 
 
-class ServingEndpointArgs(typing.TypedDict):
-    """What a ServingEndpoint takes."""
+class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
+    """Inputs of a ServingEndpoint."""
 
-    model: str
-    """Name of the registered model."""
-    traffic: typing.Mapping[str, int]
-    """Percent of the requests by model version, as in {"2": 90, "3": 10}; 0 keeps one warm."""
-    requirements: str | typing.Sequence[str]
-    """What the model needs: a requirements file, or a list."""
-    tracking: TrackingServer
-    """The registry that has the model."""
-    artifact_store: typing.NotRequired[ArtifactStore]
-    """Where the prediction log goes; without it there is none."""
-    after: typing.NotRequired[pulumi.Input[typing.Any]]
-    """Something to wait for first, as the outputs of the pipeline that registers the versions."""
-    replicas: typing.NotRequired[int]
-    """Servers of each version; 1 unless told."""
-    max_replicas: typing.NotRequired[int]
-    """How many there may be when they are busy: then `replicas` is the least, and their use of
-    `resources.cpu` decides, of which 70 % is aimed at. A fixed number unless told."""
-    port: typing.NotRequired[int]
-    """Port of the endpoint; a free one unless told."""
-    prediction_log: typing.NotRequired[bool]
-    """Whether requests and answers are logged; they are unless told."""
-    python: typing.NotRequired[str]
-    """Python version of the servers; the one of this program unless told."""
-    startup_timeout: typing.NotRequired[float]
-    """Seconds until a version must be ready; 180 unless told."""
-    label: typing.NotRequired[str]
-    """What metrics and the prediction log call it; the component's name unless told."""
-    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: typing.NotRequired[str]
-    """Where it runs; the stack's `mlops:target` unless told."""
-
-
-class _ServingEndpointSpec(ServingEndpointSettings):
-    tracking: TrackingServer
-    artifact_store: ArtifactStore | None = None
-    after: typing.Any = None
-    label: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    target: str | None = None
+    tracking: TrackingServer = Field(description="Tracking server that has the registered model.")
+    artifact_store: ArtifactStore | None = Field(
+        None, description="Store of the prediction log. Default: no prediction log."
+    )
+    after: Known[typing.Any] = Field(
+        None,
+        description="A value to wait for before the versions are looked up, such as the `outputs` "
+        "of the pipeline that registers them. Default: no wait.",
+    )
+    label: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="Name of the endpoint in metrics and in the prediction log. Default: the "
+        "component's name.",
+    )
 
 
 class ServingEndpoint(pulumi.ComponentResource):
-    """One stable URL; behind it a service for each version of the traffic table.
+    """One stable URL in front of a service for each version of the traffic table.
 
     A promotion is a change of the table, and so is a rollback. A version that does not become
     ready, or answers for another version, fails the update before any request is sent to it.
@@ -146,7 +134,7 @@ class ServingEndpoint(pulumi.ComponentResource):
         args: ServingEndpointArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = _ServingEndpointSpec.of(name, args)
+        spec = ServingEndpointSpec.of(name, args)
         requirements = requirements_of(f"{name}.requirements", spec.requirements, find_project())
         super().__init__("mlops:index:ServingEndpoint", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
@@ -235,7 +223,7 @@ class ServingEndpoint(pulumi.ComponentResource):
 
 
 def _environment(
-    label: str, spec: _ServingEndpointSpec
+    label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
     """The variables of every version's servers, and those of them that are secrets."""
     tracking, store = spec.tracking, spec.artifact_store

@@ -1,4 +1,4 @@
-"""Folders of source code: which files count, and a digest that changes when one of them does."""
+"""Folders of source code: the files that are deployed, and a digest of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _DIGEST_LENGTH = 16
 
 
 def find_project(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (the working folder unless told) with a Pulumi.yaml.
+    """The project folder: the nearest at or above `start` with a Pulumi.yaml, else `start`.
 
-    Without one it is `start` itself.
+    Default of `start`: the working folder.
     """
     start = (start or Path.cwd()).absolute()
     for folder in (start, *start.parents):
@@ -26,15 +26,15 @@ def find_project(start: Path | None = None) -> Path:
 
 
 def from_project(path: str) -> Path:
-    """A path as a configuration has it: from the project's folder, or with `~`."""
+    """A path of the configuration: absolute, below the project folder, or with `~`."""
     return find_project() / Path(path).expanduser()
 
 
 def source_files(folder: Path) -> Iterator[Path]:
     """The files of `folder` that are deployed, in a fixed order.
 
-    Hidden files, virtual environments, caches and build output are not, nor are sockets, pipes and
-    links that lead nowhere. Links to files count as the files, links to folders are not followed.
+    Left out: hidden files, virtual environments, caches, build output, sockets, pipes and broken
+    links. A link to a file counts as the file; links to folders are not followed.
     """
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
@@ -57,7 +57,7 @@ def digest(folder: Path) -> str:
     Raises FileNotFoundError when there is no such folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        raise FileNotFoundError(f"{folder} is not a folder")
     total = hashlib.sha256()
     for file in source_files(folder):
         executable = os.access(file, os.X_OK)
@@ -68,7 +68,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:_DIGEST_LENGTH]
 
 
-# Read once while it stays as it is: a platform has many endpoints that run the same code.
+# Cached until the file changes: many endpoints of a platform run the same code.
 @lru_cache(maxsize=4096)
 def _content_digest(file: Path, modified_ns: int, size: int) -> bytes:
     return hashlib.sha256(file.read_bytes()).digest()

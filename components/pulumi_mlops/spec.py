@@ -14,13 +14,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     WithJsonSchema,
     WrapValidator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 T = typing.TypeVar("T")
 Location = tuple[str | int, ...]
@@ -201,32 +203,62 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
 
 
 class ResourceSettings(Spec):
-    """What a program takes of the machine that it runs on."""
+    """CPU, memory and GPUs of a program."""
 
     cpu: typing.Annotated[float, Field(gt=0, le=1024), NoBool] | None = Field(
-        None, description="Cores that it is given at least, as in `0.5`; the target's default."
+        None,
+        description="CPU cores to reserve, such as `0.5`. Default: the target's default.",
     )
     memory: Memory | None = Field(
-        None, description="Memory that it may take, as in `2Gi`; the target's default."
+        None,
+        description="Memory to reserve and the limit, such as `2Gi`. Default: the target's "
+        "default.",
     )
-    gpu: typing.Annotated[int, Field(ge=0, le=64), NoBool] = Field(0, description="Its GPUs.")
+    gpu: typing.Annotated[int, Field(ge=0, le=64), NoBool] = Field(0, description="Number of GPUs.")
+
+
+class OnTarget(Spec):
+    """The input of every component that chooses its target."""
+
+    target: str | None = Field(
+        None, description="Name of the target to run on. Default: the stack's `mlops:target`."
+    )
 
 
 class SecretKeyRef(Spec):
-    """Which value of which Secret, as Kubernetes has it in `secretKeyRef`."""
+    """A value of a Kubernetes Secret, as in a pod's `secretKeyRef`."""
 
     name: typing.Annotated[str, Field(pattern=_SECRET_NAME), must_be("a name of Kubernetes")] = (
         Field(description="Name of the Secret, in the stack's namespace.")
     )
     key: typing.Annotated[
         str, Field(pattern=_SECRET_KEY), must_be("letters, digits, `-`, `_` and `.`")
-    ] = Field(description="Which of its values.")
+    ] = Field(description="Key in the Secret's `data`.")
 
 
 class FromSecret(Spec):
-    """Text that a Secret of the cluster has, which somebody else keeps."""
+    """A text read from an existing Secret. Kubernetes only."""
 
-    secret_key_ref: SecretKeyRef = Field(description="Where it is read from.")
+    secret_key_ref: SecretKeyRef = Field(description="The Secret and its key.")
+
+
+class EncryptedText(Spec):
+    """A text encrypted by `pulumi config set --secret`."""
+
+    secure: str = Field(description="The encrypted text.")
+
+
+class _SecretTextSchema:
+    """Marks a SecretText, whose JSON schema has all of its forms."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        forms = [handler(schema)]
+        for form in (EncryptedText, FromSecret):
+            form.model_rebuild()
+            forms.append(handler(form.__pydantic_core_schema__))
+        return {"anyOf": forms}
 
 
 def _text_or_reference(
@@ -237,42 +269,8 @@ def _text_or_reference(
     return FromSecret.model_validate(value) if isinstance(value, Mapping) else validate(value)
 
 
-SecretText = typing.Annotated[
-    Known[str],
-    WrapValidator(_text_or_reference),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "description": "As `pulumi config set --secret` writes it.",
-                    "type": "object",
-                    "properties": {"secure": {"type": "string"}},
-                    "required": ["secure"],
-                    "additionalProperties": False,
-                },
-                {
-                    "description": "A value of a Secret that exists already, on Kubernetes.",
-                    "type": "object",
-                    "properties": {
-                        "secret_key_ref": {
-                            "type": "object",
-                            "properties": {
-                                "name": {"type": "string", "pattern": _SECRET_NAME},
-                                "key": {"type": "string", "pattern": _SECRET_KEY},
-                            },
-                            "required": ["name", "key"],
-                            "additionalProperties": False,
-                        }
-                    },
-                    "required": ["secret_key_ref"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
-]
-"""Text that a stack's configuration may hold encrypted, or a FromSecret: `text_of` (targets/) has
-the text of either."""
-SecretInput = pulumi.Input[str] | Mapping[str, Mapping[str, str]]
-"""The same as an input of a component: text, or `{"secret_key_ref": {"name": …, "key": …}}`."""
+SECRET_TEXT = _SecretTextSchema()
+"""The marker in the metadata of each SecretText."""
+SecretText = typing.Annotated[Known[str], WrapValidator(_text_or_reference), SECRET_TEXT]
+"""Text that a stack's configuration may hold encrypted, or a FromSecret. `targets.port.text_of`
+returns the text of both."""

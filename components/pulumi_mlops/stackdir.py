@@ -2,13 +2,13 @@
 
 <project>/.mlops/<stack>/
     envs/        virtual environments and code snapshots
-    programs/    what the supervisor runs: one folder each, with its secrets (owner only)
+    programs/    one private folder for each program of the supervisor
     jobs/        runs to completion: their specs and outputs
-    routes/      what each proxy was asked last, and its configuration
-    logs/        one file a program or run, rotated
+    routes/      the last requested table of each proxy, and its configuration
+    logs/        one rotated file for each program and run
     volumes/     data
-    secrets/     generated secrets (owner only)
-    images/      what container images are built from; see images/catalog.py
+    secrets/     generated secrets (private)
+    images/      the image catalog; see images/catalog.py
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class StackDir:
 
     @property
     def key(self) -> str:
-        """Ten characters that tell this stack from every other on the machine."""
+        """Ten characters that identify this stack on the machine."""
         return hashlib.sha256(str(self.path).encode()).hexdigest()[:10]
 
     def folder(self, *parts: str) -> Path:
-        """A folder below the stack's, made for its owner alone."""
+        """A private folder below the stack folder, created if needed."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self.path.joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,33 +60,30 @@ class StackDir:
 
     @property
     def runtime(self) -> Path:
-        """Where sockets go: a short path, however deep the checkout is.
-
-        A Unix socket's path may have 107 bytes at most.
-        """
+        """The folder of sockets. A Unix socket's path has at most 107 bytes, so it is short."""
         folder = Path("/tmp") / f"mlops-{os.getuid()}-{self.key}"  # noqa: S108 - owner checked
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-            raise PermissionError(f"{folder} belongs to somebody else: remove it")
+            raise PermissionError(f"{folder} belongs to another user: remove it")
         folder.chmod(0o700)
         return folder
 
     def socket_folder(self, name: str) -> Path:
-        """A folder for the sockets of `name` alone, its path short too."""
+        """A folder with a short path for the sockets of `name`."""
         folder = self.runtime / hashlib.sha256(name.encode()).hexdigest()[:6]
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold `name` against every other process of this stack."""
+        """Hold the lock `name` of this stack across processes."""
         with (self.runtime / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def generation(self, kind: str, name: str) -> str:
-        """A physical id that was never given before: `name.1`, then `name.2`, `name.3`, …"""
+        """A new physical id that is never reused: `name.1`, then `name.2`, `name.3`, …"""
         with self.lock("generations"):
             file = self.folder() / "generations.json"
             counts: dict[str, int] = read_json(file) or {}
@@ -95,14 +92,16 @@ class StackDir:
         return f"{name}.{count}"
 
     def prune(self, *, keep_logs: bool = False) -> None:
-        """Remove what a stack leaves when its last resource is gone; data that was to be kept
-        stays, and so do logs that are to tell why a create failed."""
+        """Remove leftover files once the last resource is deleted.
+
+        Retained data stays. `keep_logs` keeps the logs, which show why a create failed.
+        """
         if not self.path.exists():
             return
         self._remove_empty("envs", "programs", "jobs", "routes", "volumes")
         if any((self.path / name).exists() for name in ("envs", "programs", "jobs", "routes")):
             return
-        # What killed writes have left; see write_private.
+        # Temporary files of killed writes; see write_private.
         for folder in (self.path, self.path / "secrets", self.path / "files"):
             for unfinished in folder.glob(".*.new"):
                 unfinished.unlink(missing_ok=True)
@@ -124,13 +123,13 @@ class StackDir:
 
 
 def instances(folder: Path, name: str) -> list[str]:
-    """The generations of `name` that have an entry in `folder`."""
+    """The generations of `name` with an entry in `folder`."""
     if not folder.exists():
         return []
     return [entry.name for entry in folder.iterdir() if is_generation(entry.name, name)]
 
 
 def is_generation(resource_id: str, name: str) -> bool:
-    """Whether `resource_id` is one that `StackDir.generation` gave for `name`."""
+    """Whether `StackDir.generation` returned `resource_id` for `name`."""
     base, _, count = resource_id.rpartition(".")
     return base == name and count.isdigit()

@@ -11,14 +11,15 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, Port, ResourceSettings, SecretInput, SecretText, Spec, located
+from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
-    Database,
+    BUCKET_CLIENT,
+    DatabaseHandle,
     DatabaseSpec,
-    Environment,
+    EnvironmentHandle,
     EnvironmentSpec,
     Health,
-    Job,
+    JobHandle,
     JobSpec,
     Resources,
     SecretSpec,
@@ -30,34 +31,40 @@ from .targets.port import (
     text_of,
 )
 
+if typing.TYPE_CHECKING:
+    from .args import TrackingServerArgs
+
 _MLFLOW = "3.17.2"  # 3.18.0 does not resolve
-_BOTO3 = "boto3==1.43.36"  # what the server speaks to the store with
 _ADMIN = "admin"
 _POSTGRESQL_URL = re.compile(r"postgresql(\+psycopg2)?://[^@/\s]+@[^@/\s]+/[^/\s]+")
 
 
 class TrackingServerSettings(Spec):
-    """What a stack's configuration may say of the tracking server."""
+    """The tracking server: MLflow with its model registry."""
 
     database: typing.Literal["sqlite", "postgresql"] = Field(
-        "sqlite", description="`sqlite` for one person, `postgresql` for a team."
+        "sqlite",
+        description="Database to provision: `sqlite` for one user, `postgresql` for a team.",
     )
     database_url: SecretText | None = Field(
         None,
-        description="A PostgreSQL that exists already, `postgresql://user:password@host/database`; "
-        "nothing is provisioned then.",
+        description="URL of an existing PostgreSQL database, "
+        "`postgresql://user:password@host:5432/database`. The user must own the database. The "
+        "component never deletes its content. Default: a database that the component provisions.",
     )
     workers: Known[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
-        1, description="Server processes."
+        1, description="Number of server processes."
     )
-    port: Port | None = Field(None, description="Its port; a free one unless told.")
+    port: Port | None = Field(None, description="Port of the server. Default: an unused port.")
     auth: bool = Field(
-        False, description="Whether it asks for a user; the platform's own clients are `admin`."
+        False,
+        description="Require a user name and password. The component creates the user `admin` "
+        "with a generated password, which is part of `client_env`. `admin` can create more users.",
     )
-    retain: bool = Field(
-        True, description="Whether runs and models stay when the stack is destroyed."
+    retain: bool = Field(True, description="Keep runs and models when the component is deleted.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of the server."
     )
-    resources: ResourceSettings = Field(ResourceSettings(), description="What it takes.")
 
     @field_validator("database_url")
     @classmethod
@@ -76,38 +83,19 @@ class TrackingServerSettings(Spec):
         return self
 
 
-class TrackingServerArgs(typing.TypedDict):
-    """What a TrackingServer takes."""
+class TrackingServerSpec(TrackingServerSettings, OnTarget):
+    """Inputs of a TrackingServer."""
 
-    artifact_store: ArtifactStore
-    """Where artifacts go; clients reach them through the server and need no credentials of it."""
-    database: typing.NotRequired[typing.Literal["sqlite", "postgresql"]]
-    """`sqlite` unless told."""
-    database_url: typing.NotRequired[SecretInput]
-    """A PostgreSQL that exists already, as `postgresql://user:password@host:5432/database`, in the
-    place of one that is provisioned. Its user owns the database; nothing deletes what is in it."""
-    workers: typing.NotRequired[pulumi.Input[int]]
-    """Server processes; 1 unless told."""
-    port: typing.NotRequired[int]
-    """A free one unless told."""
-    auth: typing.NotRequired[bool]
-    """Whether it asks for a user and password; it does not unless told. The user `admin` has a
-    generated password, stands in `client_env`, and may make further users."""
-    retain: typing.NotRequired[bool]
-    """Whether runs and models stay when the component is deleted; they do unless told."""
-    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: typing.NotRequired[str]
-    """Where it runs; the stack's `mlops:target` unless told."""
-
-
-class _TrackingServerSpec(TrackingServerSettings):
-    artifact_store: ArtifactStore
-    target: str | None = None
+    artifact_store: ArtifactStore = Field(
+        description="Store of the artifacts. Clients access it through the server and need no "
+        "credentials of the store."
+    )
 
 
 class TrackingServer(pulumi.ComponentResource):
-    """Records experiments and registers models; artifacts pass through it to the store.
+    """An MLflow server that records experiments and registers models.
+
+    Artifacts pass through it to the store.
 
     Raises pulumi.RunError for inputs that cannot be.
     """
@@ -127,7 +115,7 @@ class TrackingServer(pulumi.ComponentResource):
         args: TrackingServerArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = _TrackingServerSpec.of(name, args)
+        spec = TrackingServerSpec.of(name, args)
         super().__init__("mlops:index:TrackingServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
@@ -144,7 +132,11 @@ class TrackingServer(pulumi.ComponentResource):
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=[f"mlflow{auth.extra}=={_MLFLOW}", _BOTO3, *database.requirements],
+                requirements=[
+                    f"mlflow{auth.extra}=={_MLFLOW}",
+                    BUCKET_CLIENT,
+                    *database.requirements,
+                ],
                 code={"pulumi_mlops/runtime": runtime_folder()} if own_programs else {},
             ),
             child,
@@ -227,12 +219,12 @@ _NO_AUTH = _Auth()
 def _migration(
     name: str,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     opts: pulumi.ResourceOptions,
     *,
-    environment: Environment,
+    environment: EnvironmentHandle,
     schemas: Sequence[str],
-) -> Job:
+) -> JobHandle:
     """Has the tables be those of this MLflow before a server with it starts, once for all servers.
     The one of before goes on meanwhile, and when it fails."""
     return target.job(
@@ -251,9 +243,9 @@ def _migration(
 
 def _auth(
     name: str,
-    spec: _TrackingServerSpec,
+    spec: TrackingServerSpec,
     target: Target,
-    database: Database,
+    database: DatabaseHandle,
     child: pulumi.ResourceOptions,
 ) -> _Auth:
     # As long as the data: whoever was given the password can still work with what is kept.

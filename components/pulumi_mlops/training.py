@@ -12,9 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from . import crontab
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Number, ResourceSettings, SecretInput, SecretText, Spec, Whole, must_be
+from .spec import Number, OnTarget, ResourceSettings, SecretText, Spec, Whole, must_be
 from .targets.port import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of, text_of
 from .tracking import TrackingServer
+
+if typing.TYPE_CHECKING:
+    from .args import PipelineArgs, TrainingRunnerArgs
 
 Parameter = str | int | float | bool
 _Parameter = typing.Annotated[Parameter, must_be("text, a number, true or false")]
@@ -30,41 +33,37 @@ Variable = typing.Annotated[
 
 
 class TrainingRunnerSettings(Spec):
-    """What a stack's configuration may say of training."""
+    """The settings of every training run."""
 
-    python: str | None = Field(None, description="Python version of pipelines; ours unless told.")
-    timeout: Number = Field(3600, gt=0, le=30 * 86400, description="Seconds that a run may take.")
+    python: str | None = Field(
+        None,
+        description="Python version of pipelines, such as `3.12`. Default: the version that runs "
+        "the Pulumi program.",
+    )
+    timeout: Number = Field(
+        3600, gt=0, le=30 * 86400, description="Time limit of a run, in seconds."
+    )
     env: dict[Variable, SecretText] = Field({}, description="Environment variables of every run.")
-    resources: ResourceSettings = Field(ResourceSettings(), description="What a run takes.")
+    resources: ResourceSettings = Field(
+        ResourceSettings(), description="CPU, memory and GPUs of each worker of a run."
+    )
 
 
-class TrainingRunnerArgs(typing.TypedDict):
-    """What a TrainingRunner takes."""
+class TrainingRunnerSpec(TrainingRunnerSettings, OnTarget):
+    """Inputs of a TrainingRunner."""
 
-    tracking: TrackingServer
-    """Where runs are recorded and models registered."""
-    artifact_store: typing.NotRequired[ArtifactStore]
-    """Its credentials are given to runs that work with S3 themselves; none unless told."""
-    python: typing.NotRequired[str]
-    """Python version of pipelines; the one of this program unless told."""
-    timeout: typing.NotRequired[float]
-    """Seconds that a run may take; 3600 unless told."""
-    env: typing.NotRequired[typing.Mapping[str, SecretInput]]
-    """Environment variables of every run."""
-    resources: typing.NotRequired[typing.Mapping[str, typing.Any]]
-    """`cpu` in cores, `memory` as in `2Gi`, `gpu`; the target's defaults unless told."""
-    target: typing.NotRequired[str]
-    """Where runs take place; the stack's `mlops:target` unless told."""
-
-
-class _TrainingRunnerSpec(TrainingRunnerSettings):
-    tracking: TrackingServer
-    artifact_store: ArtifactStore | None = None
-    target: str | None = None
+    tracking: TrackingServer = Field(
+        description="Server that records the runs and registers the models."
+    )
+    artifact_store: ArtifactStore | None = Field(
+        None,
+        description="Store for pipelines that use S3 themselves: every run gets its credentials. "
+        "Default: no credentials.",
+    )
 
 
 class TrainingRunner(pulumi.ComponentResource):
-    """Where training takes place and what every run is given: addresses, credentials, limits."""
+    """The addresses, credentials and limits of training runs."""
 
     env: dict[str, pulumi.Input[str]]
     """The environment variables of every run that are no secrets."""
@@ -77,7 +76,7 @@ class TrainingRunner(pulumi.ComponentResource):
         args: TrainingRunnerArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        self.spec = _TrainingRunnerSpec.of(name, args)
+        self.spec = TrainingRunnerSpec.of(name, args)
         super().__init__("mlops:index:TrainingRunner", name, None, opts)
         self.target = resolve(self.spec.target)
         tracking, store = self.spec.tracking, self.spec.artifact_store
@@ -100,10 +99,15 @@ class TrainingRunner(pulumi.ComponentResource):
 
 
 class Schedule(Spec):
-    """When a pipeline runs by itself."""
+    """When a pipeline starts automatically."""
 
-    cron: str = Field(description="Five crontab fields, as in `0 3 * * 1-5`.")
-    timezone: str = Field("UTC", description="A name of the IANA time zone database.")
+    cron: str = Field(
+        description="Five crontab fields (minute, hour, day of the month, month, day of the week), "
+        "such as `0 3 * * 1-5`."
+    )
+    timezone: str = Field(
+        "UTC", description="Time zone of the IANA database, such as `Europe/Berlin`."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -127,56 +131,45 @@ class Schedule(Spec):
 
 
 class PipelineSettings(Spec):
-    """What a stack's configuration may say of a pipeline."""
+    """A pipeline: a folder of code and the command that runs it."""
 
-    source: str = Field(description="Folder of its code, from the project's folder.")
+    source: str = Field(
+        description="Folder of the code. A relative path starts at the folder of Pulumi.yaml."
+    )
     command: list[str] = Field(
-        ["python", "run.py"], min_length=1, description="What is run in that folder."
+        ["python", "run.py"], min_length=1, description="Command to run in that folder."
     )
     parameters: dict[str, _Parameter] = Field(
-        {}, description="Handed to the command as `--name value`."
+        {}, description="Arguments of the command, passed as `--name value`."
     )
     requirements: Requirements = Field(
-        "requirements.txt", description="A file of the folder, or the requirements themselves."
+        "requirements.txt",
+        description="Requirements file in the source folder, or a list of requirements.",
     )
-    schedule: Schedule | None = Field(None, description="When it runs by itself.")
+    schedule: Schedule | None = Field(
+        None, description="When the pipeline starts automatically. Default: never."
+    )
     run_on_change: bool = Field(
-        True, description="Whether `pulumi up` runs it when it is new or changed."
+        True, description="Run the pipeline during `pulumi up` when it is new or changed."
     )
     workers: Whole = Field(
-        1, ge=1, le=1000, description="Runs that work together, as in distributed training."
+        1,
+        ge=1,
+        le=1000,
+        description="Number of processes that run the command together, as in distributed "
+        "training. Each one gets the environment variables of `torchrun` (PET_*) and of PyTorch's "
+        "`env://` (MASTER_ADDR, RANK, …).",
     )
 
 
-class PipelineArgs(typing.TypedDict):
-    """What a Pipeline takes."""
+class PipelineSpec(PipelineSettings):
+    """Inputs of a Pipeline."""
 
-    runner: TrainingRunner
-    """Where it runs."""
-    source: str
-    """Folder of its code; a relative one starts at the project's folder."""
-    command: typing.NotRequired[typing.Sequence[str]]
-    """What is run in that folder; `python run.py` unless told."""
-    parameters: typing.NotRequired[typing.Mapping[str, Parameter]]
-    """Handed to the command as `--name value`."""
-    requirements: typing.NotRequired[str | typing.Sequence[str]]
-    """A file of the folder, or the requirements themselves; `requirements.txt` unless told."""
-    schedule: typing.NotRequired[typing.Mapping[str, str]]
-    """`cron` and `timezone` (`UTC` unless told)."""
-    run_on_change: typing.NotRequired[bool]
-    """Whether an update runs it when it is new or changed; it does unless told."""
-    workers: typing.NotRequired[int]
-    """Runs of the command that work together, as in distributed training, each told of the others
-    by the variables of `torchrun` (PET_*) and of PyTorch's `env://` (MASTER_ADDR, RANK, …); 1
-    unless told."""
-
-
-class _PipelineSpec(PipelineSettings):
-    runner: TrainingRunner
+    runner: TrainingRunner = Field(description="Runner of the pipeline.")
 
 
 class Pipeline(pulumi.ComponentResource):
-    """A folder of code that is run: when it is deployed or changed, by a schedule, or by hand.
+    """A folder of code that runs when it is new or changed, by a schedule, or on demand.
 
     Raises pulumi.RunError for inputs that cannot be, as for a source that is no folder.
     """
@@ -187,7 +180,7 @@ class Pipeline(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: PipelineArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        spec = _PipelineSpec.of(name, args)
+        spec = PipelineSpec.of(name, args)
         source = source_folder(f"{name}.source", spec.source)
         requirements = requirements_of(f"{name}.requirements", spec.requirements, source)
         super().__init__("mlops:index:Pipeline", name, None, opts)

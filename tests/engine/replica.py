@@ -50,8 +50,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 class WholeResponses(HttpToolsProtocol):
-    """Writes head and body in one piece, as the model server does. A kill between two writes would
-    break a response that no proxy can send again."""
+    """Writes head and body in one piece. A kill between two writes would break a response, and no
+    proxy can send a request again after it passed on the head of the response."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_JoinedWrites(transport, self.loop))

@@ -105,7 +105,11 @@ def test_a_preview_has_the_autoscaler(provision: Any, project: Path) -> None:
 def test_the_local_target_refuses_it(provision: Any, project: Path) -> None:
     with pytest.raises(pulumi.RunError) as refusal:
         provision(platform(max_replicas=3))
-    for named in (f"{SERVER}: max_replicas: ", "`replicas`", "kubernetes (mlops:target)"):
+    for named in (
+        f"{SERVER}: max_replicas is not supported",
+        "`replicas`",
+        "(mlops:target): kubernetes",
+    ):
         assert named in str(refusal.value)
 
 

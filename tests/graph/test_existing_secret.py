@@ -62,9 +62,9 @@ def test_pods_get_what_it_says_and_nobody_else_sees_it(provision: Any, project: 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "Secret store: secret_key_ref is for stacks on Kubernetes: give the value, encrypted"),
+        ({}, "Secret store: secret_key_ref is not supported by this target: set the value"),
         (config(render_to="manifests"),
-         "Secret store: secret_key_ref reads it from the cluster, and with mlops:kuber"),
+         "Secret store: secret_key_ref reads a Secret of the cluster, and with mlops:kuber"),
     ],
     ids=["local", "rendered"],
 )  # fmt: skip

@@ -121,7 +121,7 @@ def test_a_port_of_ones_own_is_refused(provision: Any, project: Path) -> None:
     with pytest.raises(pulumi.RunError) as refused:
         provision(lambda: platform({**LIVE, "port": 8080}), config())
     told = str(refused.value)
-    assert told.startswith(f"{ROUTE}: the port 8080 cannot be had")
+    assert told.startswith(f"{ROUTE}: port 8080 is not possible")
     assert told.endswith("leave `port` out, or mlops:kubernetes.gateway")
 
 

@@ -57,13 +57,31 @@ def render_to(request: Any) -> Any:
     return request.param
 
 
+Objects = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def provisioned() -> dict[tuple[str, str], Objects]:
+    """What was provisioned already, by name of the platform and `render_to`."""
+    return {}
+
+
 @pytest.fixture(params=["platform", LONG], ids=["short", "long"])
-def objects(request: Any, render_to: str, provision: Any, project: Path) -> list[dict[str, Any]]:
+def objects(
+    request: Any, render_to: str, provisioned: Any, provision: Any, project: Path
+) -> Objects:
+    key = (request.param, render_to)
+    if key not in provisioned:
+        provisioned[key] = provision_objects(*key, provision)
+    return list(provisioned[key])
+
+
+def provision_objects(name: str, render_to: str, provision: Any) -> Objects:
     settings = {"registry": "registry.example.com/team", "storage_class": "fast"}
     if render_to:
         settings["render_to"] = render_to
     config = {"mlops:target": "kubernetes", "mlops:kubernetes": json.dumps(settings)}
-    graph = provision(lambda: platform(request.param), config)
+    graph = provision(lambda: platform(name), config)
     found = [opened(each.inputs) for each in graph.all.values()
              if each.type.startswith("kubernetes:")]  # fmt: skip
     for each in graph.of("mlops:kubernetes:StoredSecret").values():

@@ -46,7 +46,8 @@ def test_a_secret_is_no_plain_variable(
     ask: Any, preview: bool, provision: Any, project: Path
 ) -> None:
     with pytest.raises(
-        pulumi.RunError, match=r"^tool: the variable KEY is a secret: give it in `secrets`$"
+        pulumi.RunError,
+        match=r"^tool: the environment variable KEY is a secret: move it to `secrets`$",
     ):
         provision(
             lambda: ask(env={"A": "1", "KEY": pulumi.Output.secret("hush")}), config(),
@@ -56,7 +57,9 @@ def test_a_secret_is_no_plain_variable(
 
 @pytest.mark.parametrize("ask", [service, job])
 def test_a_secret_is_no_word_of_a_command(ask: Any, provision: Any, project: Path) -> None:
-    with pytest.raises(pulumi.RunError, match="tool: a word of its command is a secret") as refusal:
+    with pytest.raises(
+        pulumi.RunError, match="tool: an argument of its command is a secret"
+    ) as refusal:
         provision(lambda: ask(command=["run", pulumi.Output.secret("hush")]), config())
     assert "hush" not in str(refusal.value)
 
@@ -76,7 +79,7 @@ def test_data_is_for_one_pod(provision: Any, project: Path) -> None:
         data = resolve().volume("tool-data", True, _OPTS)
         service(data=data, replicas=2)
 
-    with pytest.raises(pulumi.RunError, match="tool: only one pod can have its data, not 2"):
+    with pytest.raises(pulumi.RunError, match="tool: data of 2 replicas is not supported"):
         provision(program, config())
 
 
@@ -102,7 +105,7 @@ def test_an_image_has_to_come_from_somewhere(provision: Any, project: Path) -> N
 
     with pytest.raises(pulumi.RunError) as refusal:
         provision(program, config(registry=None))
-    assert str(refusal.value).startswith("store-environment: nothing says which image it is")
+    assert str(refusal.value).startswith("store-environment: there is no image for it")
     for named in ("mlops:kubernetes.registry", "mlops:kubernetes.images.store"):
         assert named in str(refusal.value)
     given = config(registry=None, images={"store": "elsewhere.example.com/seaweedfs:1"})

@@ -15,7 +15,8 @@ import pytest
 from mlops_project import MlopsProject
 
 from pulumi_mlops.images.options import BuildOptions
-from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, Where
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi
+from pulumi_mlops.targets.kubernetes.api.location import Where
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 

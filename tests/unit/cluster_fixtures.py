@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 from pulumi_mlops.targets.kubernetes.api.pods import Manifest
 
 NAMESPACE = "team"

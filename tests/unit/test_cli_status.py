@@ -19,7 +19,7 @@ from pulumi_mlops.cli import main
 from pulumi_mlops.runtime.router import haproxy
 from pulumi_mlops.stackdir import StackDir
 from pulumi_mlops.targets.local.host import jobs
-from pulumi_mlops.targets.local.host.router import Router, Wanted
+from pulumi_mlops.targets.local.host.router import RouteDefinition, Router
 from pulumi_mlops.targets.local.host.supervisor import Supervisor
 from pulumi_mlops.targets.local.operations.condition import examine
 
@@ -125,7 +125,7 @@ def test_a_route_shows_its_shares_and_what_is_down(
     assert ctx.root == root
     route = Router(ctx, ctx.name)
     try:
-        url = route.begin(Wanted("p-endpoint", None, 30, services))["url"]
+        url = route.begin(RouteDefinition("p-endpoint", None, 30, services))["url"]
         (shown,) = [part for part in examine(root).programs if part.name.endswith(".route")]
         assert (shown.healthy, shown.state, shown.reason) == (True, "ready", "v1 90 %, v2 10 %")
         assert shown.urls["http"] == url

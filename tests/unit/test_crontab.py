@@ -51,7 +51,7 @@ def test_days_of_the_week_are_counted_from_sunday(field: str, expected: str) -> 
     [
         ("* * * *", "has 4 fields"),
         ("* * * * * *", "has 6 fields"),
-        ("0 0 1 * 1", "names a day of the month and a day of the week"),
+        ("0 0 1 * 1", "sets both a day of the month and a day of the week"),
         ("0 0 * * 8", "has '8' for the day of the week"),
         ("0 0 * * 5-1", "has '5-1' for the day of the week"),
         ("0 0 * * 1/2", "has '1/2' for the day of the week"),
@@ -59,7 +59,7 @@ def test_days_of_the_week_are_counted_from_sunday(field: str, expected: str) -> 
         ("0 0 * * ", "has 4 fields"),
         ("0 0 * * ²", "has '²' for the day of the week"),
         ("0 25 * * *", "25"),
-        ("0 0 30 2 *", "never comes"),
+        ("0 0 30 2 *", "does not exist"),
     ],
 )
 def test_refused(cron: str, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from pulumi_mlops.plugin.values import UNKNOWN
 from pulumi_mlops.runtime.router import haproxy
+from pulumi_mlops.runtime.router.files import ProxyFiles
 from pulumi_mlops.runtime.router.haproxy import ProxyBackend, ProxySettings
 from pulumi_mlops.targets.local.resources.route import RouteInputs
 
@@ -208,3 +211,34 @@ def test_addresses_are_normalised_and_may_be_unknown() -> None:
     assert found.services["v1"].addresses == ["127.0.0.1:8001", "[::1]:8002", UNKNOWN]
     later = RouteInputs.model_validate(inputs(addresses=UNKNOWN))
     assert later.services["v1"].addresses is UNKNOWN
+
+
+def test_configuration_is_that_of_the_previous_release() -> None:
+    """The supervisor restarts a running HAProxy when this text changes.
+
+    Then connections are refused for a moment during the upgrade. Change the digest only for a
+    change that needs the restart, and describe it in the CHANGELOG.
+    """
+    fixed = ProxySettings("penguins", 20_000, 20_001, "/run/route.sock", 300.0)
+    digest = hashlib.sha256(haproxy.render_config(fixed, ()).encode()).hexdigest()
+    assert digest == "ffdcbf8ad12c2f02c6d3cc7c0c1e391f7dfea41fc5c5ae718000600405692be5"
+
+
+def test_stored_route_of_the_previous_release_is_read(tmp_path: Path) -> None:
+    stored = {
+        "settings": {
+            "endpoint": "penguins", "port": 20_000, "metrics_port": 20_001,
+            "socket": "/run/route.sock", "request_seconds": 300.0, "host": "127.0.0.1",
+        },
+        "servers": [
+            {"name": "v1-94ae93d8", "service": "v1", "address": "127.0.0.1:1", "weight": 1,
+             "check_path": "/ready"},
+        ],
+    }  # fmt: skip
+    (tmp_path / "haproxy.cfg").write_text("")
+    (tmp_path / "route.json").write_text(json.dumps(stored))
+    read = ProxyFiles(tmp_path).load()
+    assert read is not None
+    services = {"v1": ProxyBackend(100, ("127.0.0.1:1",), "/ready")}
+    assert read.servers == haproxy.backend_servers(services)
+    assert (read.settings.port, read.table) == (20_000, None)

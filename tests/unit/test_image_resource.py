@@ -73,7 +73,7 @@ def test_what_is_missing_is_told_in_the_preview_then_built_and_pushed(
     assert len(docker.asked("build")) == 1
 
     docker.tell(push_says="denied: not you")
-    with pytest.raises(ResourceError, match="log in with `docker login`"):
+    with pytest.raises(ResourceError, match="`docker login` as a user"):
         HANDLER.update(ctx, "router", {}, wanted)
     assert len(docker.asked("build")) == 1  # the engine holds it
 

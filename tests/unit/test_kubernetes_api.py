@@ -18,7 +18,9 @@ import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
 from pulumi_mlops.targets.kubernetes.api import client as api_module
-from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cluster"))

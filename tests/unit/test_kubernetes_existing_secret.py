@@ -10,7 +10,8 @@ import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
 from pulumi_mlops.plugin.handler import Context
-from pulumi_mlops.targets.kubernetes.api.client import Clusters, RefusedError
+from pulumi_mlops.targets.kubernetes.api.clusters import Clusters
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
 from pulumi_mlops.targets.kubernetes.resources.existing_secret import (
     ExistingSecretHandler,
     ExistingSecretInputs,

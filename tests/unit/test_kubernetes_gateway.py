@@ -106,7 +106,7 @@ def test_a_host_name_is_one_that_the_api_takes(endpoint: str) -> None:
 
 
 def test_a_version_without_traffic_stays_in_the_route() -> None:
-    spec = gateway.http_route(settings(), "live.models.example.com", SERVICES)
+    spec = gateway.http_route_spec(settings(), "live.models.example.com", SERVICES)
     (rule,) = spec["rules"]
     assert [(each["name"], each["port"], each["weight"]) for each in rule["backendRefs"]] == [
         ("live-v1", 8080, 100), ("live-v2", 8080, 0),
@@ -118,7 +118,7 @@ def test_a_version_without_traffic_stays_in_the_route() -> None:
 
 def test_the_route_names_its_gateway_and_the_listener_that_was_asked_for() -> None:
     def parent(**more: Any) -> Any:
-        (found,) = gateway.http_route(settings(**more), "a.b", SERVICES)["parentRefs"]
+        (found,) = gateway.http_route_spec(settings(**more), "a.b", SERVICES)["parentRefs"]
         return found
 
     named = {
@@ -131,7 +131,7 @@ def test_the_route_names_its_gateway_and_the_listener_that_was_asked_for() -> No
 
 def test_outsiders_are_let_in_at_one_port_of_one_versions_pods() -> None:
     chosen = {"app.kubernetes.io/name": "live-v1"}
-    assert manifests.let_in(chosen, ["gateways", "10.1.0.0/16"], 8080) == {
+    assert manifests.allow_ingress(chosen, ["gateways", "10.1.0.0/16"], 8080) == {
         "podSelector": {"matchLabels": chosen},
         "policyTypes": ["Ingress"],
         "ingress": [

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError, Where
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
+from pulumi_mlops.targets.kubernetes.api.location import Where
 from pulumi_mlops.targets.kubernetes.resources.cluster_identity import (
     ClusterFacts,
     ClusterIdentityHandler,

@@ -58,7 +58,7 @@ def test_ports_have_variables() -> None:
 
 @given(st.dictionaries(st.text(min_size=1), st.none() | st.integers(8070, 8090)))
 def test_ports_are_free(wanted: dict[str, int | None]) -> None:
-    numbers = manifests.ports(wanted)
+    numbers = manifests.port_numbers(wanted)
     assert list(numbers) == list(wanted)
     chosen = [number for name, number in numbers.items() if wanted[name] is None]
     assert len(set(chosen)) == len(chosen)
@@ -68,7 +68,7 @@ def test_ports_are_free(wanted: dict[str, int | None]) -> None:
 
 
 def test_variables_come_in_an_order_in_which_they_can_be_used() -> None:
-    first = manifests.service_variables({"http": 8080, "grpc": 8081}, data=True, files=True)
+    first = manifests.base_environment({"http": 8080, "grpc": 8081}, data=True, files=True)
     env = manifests.environment({"B": "$(DATA_DIR)/b", "A": "1"}, ["KEY"], "the-secret", first)
     assert [each["name"] for each in env] == [
         "HOST", "POD", "RUNTIME_DIR", "PORT", "PORT_HTTP", "PORT_GRPC", "DATA_DIR", "FILES_DIR",
@@ -133,7 +133,7 @@ def run(request: Any, tmp_path: Path) -> Iterator[Run]:
     shell = [request.param, "sh"] if request.param.endswith("busybox") else [request.param]
 
     def begin(program: str) -> subprocess.Popen[str]:
-        command = manifests.telling(
+        command = manifests.entrypoint(
             [sys.executable, "-c", program], termination_log=str(tmp_path / "log")
         )
         assert command[0] == "sh"
@@ -172,7 +172,7 @@ def test_outputs_become_the_message(run: Run, tmp_path: Path) -> None:
 def test_arguments_arrive_as_they_are(tmp_path: Path) -> None:
     odd = ["a b", "$HOME", "'\"", "", "-x", "*"]
     program = "import sys; print(sys.argv[1:])"
-    command = manifests.telling([sys.executable, "-c", program, *odd])
+    command = manifests.entrypoint([sys.executable, "-c", program, *odd])
     done = subprocess.run(command, env={"MLOPS_OUTPUTS": "/none", "PATH": os.environ["PATH"]},
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout.strip() == str(odd)
@@ -247,7 +247,7 @@ def test_a_program_begins_once_something_answers_everywhere() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
         other.bind(("127.0.0.1", 0))  # as a Service without a pod: it refuses
         places = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
-        _, *command = manifests.until_all_answer(places)
+        _, *command = manifests.wait_for_addresses(places)
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         told = process.stdout.readline()
@@ -258,10 +258,10 @@ def test_a_program_begins_once_something_answers_everywhere() -> None:
 
 
 def test_what_runs_first_has_bounds_and_reads_one_secret() -> None:
-    plain = manifests.preparing("wait", "image", ["true"])
+    plain = manifests.init_container("wait", "image", ["true"])
     assert "envFrom" not in plain
     assert plain["resources"]["limits"]["memory"]
-    given = manifests.preparing("wait", "image", ["true"], secret="name")
+    given = manifests.init_container("wait", "image", ["true"], secret="name")
     assert given == {**plain, "envFrom": [{"secretRef": {"name": "name"}}]}
     assert "initContainers" not in manifests.pod([plain])
-    assert manifests.pod([plain], first=[given])["initContainers"] == [given]
+    assert manifests.pod([plain], init_containers=[given])["initContainers"] == [given]

@@ -10,7 +10,7 @@ import pytest
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
 from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.values import UNKNOWN
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
 from pulumi_mlops.targets.kubernetes.resources.namespace_owner import (
     NamespaceOwnerHandler,
     NamespaceOwnerInputs,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.targets.kubernetes.api.client import ClusterApi, Clusters
+from pulumi_mlops.targets.kubernetes.api.client import ClusterApi
+from pulumi_mlops.targets.kubernetes.api.clusters import Clusters
 from pulumi_mlops.targets.kubernetes.api.pods import is_ready, port_of_pod
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
-from pulumi_mlops.targets.kubernetes.api.client import RefusedError
+from pulumi_mlops.targets.kubernetes.api.errors import RefusedError
 
 from .kubernetes_fixtures import Ready, begin, job, pod, replica_set, rolled_out, workload
 

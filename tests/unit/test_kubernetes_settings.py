@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pulumi_mlops.targets.kubernetes.api.client import Where
+from pulumi_mlops.targets.kubernetes.api.location import Where
 from pulumi_mlops.targets.kubernetes.settings import KubernetesSettings, load
 
 

@@ -473,9 +473,7 @@ def test_a_direct_way_that_answers_otherwise_is_refused(tmp_path):
 
 
 def test_metrics(tmp_path):
-    client = serve(
-        fixtures.save_classifier(tmp_path / "m"), MLOPS_MAX_CLASSES="1", MLOPS_ROLE="canary"
-    )
+    client = serve(fixtures.save_classifier(tmp_path / "m"), MLOPS_MAX_CLASSES="1")
     client.metrics.model_loaded()
     client.post(INFER, {"inputs": [LENGTH, WIDTH]})
     client.post(INFER, {})
@@ -489,8 +487,7 @@ def test_metrics(tmp_path):
         if text.startswith("mlops_inference_requests_total") and 'code="200"' in text
     )  # fmt: skip
     assert line == (
-        'mlops_inference_requests_total{code="200",endpoint="flowers",model="iris",role="canary",'
-        'version="7"} 1.0'
+        'mlops_inference_requests_total{code="200",endpoint="flowers",model="iris",version="7"} 1.0'
     )
 
 

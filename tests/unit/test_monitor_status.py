@@ -61,9 +61,9 @@ class Scene:
         return {version["version"]: version for version in endpoint["versions"]}
 
 
-def server(version: str, ok: int, failed: int = 0, slow: int = 0, role: str = "live") -> str:
+def server(version: str, ok: int, failed: int = 0, slow: int = 0) -> str:
     """A model server: ``ok`` requests within 10 ms, ``slow`` beyond the last bucket."""
-    labels = f'{LABELS},version="{version}",role="{role}"'
+    labels = f'{LABELS},version="{version}"'
     total = ok + failed + slow
     return f"""
 # TYPE mlops_model_info gauge
@@ -138,7 +138,7 @@ def test_no_traffic_is_neither_an_error_ratio_nor_unknown() -> None:
     assert re.search(r"data-label=\"Errors\">[^<]*0.%", html) is None
 
 
-def test_a_version_that_is_kept_without_traffic_is_shown_as_warm() -> None:
+def test_role_follows_from_the_weights_of_the_route() -> None:
     scene = Scene(ONE, TWO, HEALTH)
     scene.scrape(0, server("4", ok=10))
     scene.scrape(1, server("3", ok=10))
@@ -146,6 +146,17 @@ def test_a_version_that_is_kept_without_traffic_is_shown_as_warm() -> None:
     html = page.fragment(status.build(scene.watcher))
     roles = dict(re.findall(r'v(\d) <span class="role">(\w+)</span>', html))
     assert roles == {"3": "warm", "4": "live"}
+    scene.scrape(2, HAPROXY)
+    html = page.fragment(status.build(scene.watcher))
+    assert dict(re.findall(r'v(\d) <span class="role">(\w+)</span>', html)) == {
+        "3": "canary", "4": "live",
+    }  # fmt: skip
+
+
+def test_role_is_unknown_without_a_route() -> None:
+    scene = Scene(ONE)
+    scene.scrape(0, server("4", ok=10))
+    assert scene.versions()["4"]["role"] is None
 
 
 def test_a_restart_gives_no_negative_rate() -> None:
@@ -172,21 +183,19 @@ def test_a_target_that_is_gone_is_unknown_after_the_window() -> None:
     assert text.NO_DATA in page.fragment(document)
 
 
-def test_share_seen_is_of_what_users_sent_and_weight_of_what_is_configured() -> None:
+def test_share_seen_and_share_configured() -> None:
     route = Target("route", "route", "http://127.0.0.1:4/metrics")
     scene = Scene(ONE, TWO, route)
     for count in (0, 30):
         scene.now += 10
         scene.scrape(0, server("4", ok=2 * count))
-        scene.scrape(1, server("3", ok=count) + server("5", ok=10 * count, role="shadow"))
+        scene.scrape(1, server("3", ok=count))
         scene.scrape(2, HAPROXY)
     versions = scene.versions()
-    assert list(versions) == ["5", "4", "3"]
+    assert list(versions) == ["4", "3"]
     assert versions["4"]["share_seen"] == pytest.approx(2 / 3)
     assert versions["3"]["share_seen"] == pytest.approx(1 / 3)
-    assert versions["5"]["share_seen"] == 0
     assert versions["4"]["share_configured"] == pytest.approx(0.9)
-    assert versions["5"]["share_configured"] is None
     assert versions["4"]["servers"] == {"up": 1, "total": 1}
     assert versions["3"]["servers"] == {"up": 0, "total": 1}
 

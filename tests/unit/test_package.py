@@ -43,3 +43,17 @@ def test_a_name_that_was_used_before_costs_nothing(monkeypatch: pytest.MonkeyPat
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'ArtefactStore'"):
         assert pulumi_mlops.ArtefactStore
+
+
+def test_using_the_components_imports_no_target() -> None:
+    program = (
+        "import sys, pulumi_mlops as mlops\n"
+        "[getattr(mlops, name) for name in mlops.__all__]\n"
+        "heavy = ('pulumi_kubernetes', 'kr8s', 'boto3', 'supervisor', 'apscheduler', 'httpx')\n"
+        "print([name for name in sys.modules if name.split('.')[0] in heavy\n"
+        "       or name.startswith(('pulumi_mlops.plugin', 'pulumi_mlops.targets.'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['pulumi_mlops.targets.registry', 'pulumi_mlops.targets.port']"

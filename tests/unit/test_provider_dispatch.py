@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pulumi_mlops.plugin.dispatch import MlopsProvider
 from pulumi_mlops.plugin.errors import ResourceError
-from pulumi_mlops.plugin.handler import Context, Handler, Inputs, ResourceSet
+from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField, ResourceSet
 from pulumi_mlops.plugin.handlers import SharedResources
 from pulumi_mlops.plugin.schema import schema_of
 from pulumi_mlops.plugin.values import UNKNOWN, Known, to_plain, to_property
@@ -39,8 +39,10 @@ class ThingHandler(Handler[ThingInputs]):
     token = "mlops:test:Thing"
     description = "A thing."
     inputs = ThingInputs
-    outputs: ClassVar[dict[str, str]] = {"status": "string", "key": "string"}
-    secret_outputs = frozenset({"key"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "status": OutputField(str, "Its state."),
+        "key": OutputField(str, "Its key.", secret=True),
+    }
     replace_on = frozenset({"size"})
     ignore_in_diff = frozenset({"where"})
 

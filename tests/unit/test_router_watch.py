@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -145,6 +146,46 @@ def test_a_watch_that_ends_begins_anew(api: Api) -> None:
 def test_what_went_wrong_is_listed_again(api: Api, gone: Any) -> None:
     api.answers = [listed("7", thing("a", 1)), gone, listed("9", thing("a", 2))]
     assert api.follow(2) == [["a 1"], ["a 2"]]
+
+
+ERROR_EVENT = changes(("ERROR", {"kind": "Status", "code": 410, "message": "too old"}))
+
+
+@pytest.mark.parametrize("ending", [ERROR_EVENT, changes()], ids=["error-event", "ends-at-once"])
+def test_pause_before_the_next_list_doubles(
+    api: Api, ending: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, a watch that ends at once lists in a busy loop."""
+    monkeypatch.setattr(watch, "_RETRY_SECONDS", 1.0)
+    pauses: list[float] = []
+
+    class Pause(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return False
+
+    monkeypatch.setattr(watch, "threading", SimpleNamespace(Event=Pause))
+    api.answers = [listed("1", thing("a", 1)), ending] * 8
+    api.follow(8)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_change_resets_the_pause(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_RETRY_SECONDS", 1.0)
+    pauses: list[float] = []
+    real = threading.Event
+
+    class Pause(real):  # type: ignore[misc, valid-type]
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return False
+
+    monkeypatch.setattr(watch, "threading", SimpleNamespace(Event=Pause))
+    begin = listed("1", thing("a", 1))
+    event = changes(("MODIFIED", thing("a", 2)), ("ERROR", {"message": "too old"}))
+    api.answers = [begin, ERROR_EVENT, begin, ERROR_EVENT, begin, event, begin]
+    api.follow(5)
+    assert pauses == [1, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -356,7 +356,7 @@ def test_an_interrupted_create_converges(store: Store, ctx: Context, log: Log, b
     store.client().create_bucket(Bucket=bucket)  # all that a killed create did
     state = create(ctx, store, bucket, versioning=True)
     assert drift(ctx, state) == {}
-    assert "taken over; it holds nothing" in log.of("info")[0]
+    assert "is adopted; it holds nothing" in log.of("info")[0]
 
 
 def test_kept_data_comes_back(store: Store, ctx: Context, log: Log, bucket: str) -> None:

@@ -149,7 +149,7 @@ def test_a_copy_has_the_sources_and_nothing_else(code: Path, tmp_path: Path) -> 
 
 
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         digest(tmp_path / "none")
 
 

@@ -46,9 +46,14 @@ Object = dict[str, Any]
 
 def objects_of(resources: Iterable[Mapping[str, Any]], owner: str) -> list[Object]:
     """The cluster's objects when the state was recorded; `owner` is the stack that has them."""
-    found: list[Object] = [_object("v1", "Namespace", "kube-system", uid="recorded-cluster")]
+    found: list[Object] = [
+        _object("v1", "Namespace", "kube-system", uid="recorded-cluster"),
+        _authority("kube-system"),
+    ]
     for resource in resources:
         outputs = plain(resource.get("outputs") or {})
+        if resource["type"] == "kubernetes:core/v1:Namespace":
+            found.append(_authority(outputs["metadata"]["name"]))
         if resource["type"].startswith("kubernetes:"):
             found.append({key: each for key, each in outputs.items() if key[:2] != "__"})
         elif resource["type"] == "mlops:kubernetes:NamespaceOwner":
@@ -226,6 +231,11 @@ def _merge(live: Any, sent: Any) -> Any:
         return [_merge(named.get(each.get("name")) if isinstance(each, dict) else None, each)
                 for each in sent]  # fmt: skip
     return copy.deepcopy(sent)
+
+
+def _authority(namespace: str) -> Object:
+    """Every namespace has the certificates of the cluster."""
+    return _object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data={"ca.crt": "recorded"})
 
 
 def _object(version: str, kind: str, name: str, namespace: str = "", **parts: Any) -> Object:

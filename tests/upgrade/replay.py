@@ -120,20 +120,23 @@ DATA = frozenset(
         "kubernetes:apps/v1:StatefulSet",
     }
 )
+_REPLACED = ["create-replacement", "replace", "delete-replaced"]
 _IN_PLACE = frozenset({"same", "create", "update", "refresh", "read"})
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """A type whose resources an upgrade may replace, the new one first, and why.
+    """A type whose resources an upgrade may replace, and why.
 
-    Only for changes of properties in or below `causes`. All of `needed` have to be among them.
+    Only for changes of properties in or below `causes`. All of `needed` have to be among them. The
+    old one may be deleted first where `either_order` says so.
     """
 
     type: str
     causes: frozenset[str]
     why: str
     needed: frozenset[str] = frozenset()
+    either_order: bool = False
 
     def __post_init__(self) -> None:
         if self.type in DATA or self.type.startswith("pulumi:"):
@@ -145,8 +148,8 @@ class Allowed:
             type_of(urn) == self.type
             and all(_below(each, self.causes) for each in causes)
             and self.needed <= set(causes)
-            # In this order the old one serves until the new one does.
-            and list(ops) == ["create-replacement", "replace", "delete-replaced"]
+            # In the order of _REPLACED the old one serves until the new one does.
+            and (sorted(ops) == sorted(_REPLACED) if self.either_order else list(ops) == _REPLACED)
         )
 
 

@@ -39,17 +39,18 @@ ALLOWED = (
         "kubernetes:batch/v1:Job",
         frozenset({"metadata.name", "spec"}),
         "A job that runs other code is another Job with another name, so that the deletion of the "
-        "old one does not meet the new one. It has no data.",
+        "old one does not meet the new one. The old one has ended, and has no data.",
         needed=frozenset({"metadata.name"}),
+        either_order=True,
     ),
     Allowed(
         "mlops:kubernetes:Ready",
-        frozenset({"name"}),
+        frozenset({"kind", "name"}),
         "The wait for such a job. It makes and deletes nothing on the cluster.",
+        needed=frozenset({"name"}),
+        either_order=True,
     ),
 )
-
-
 STAND_IN = HERE.parent / "kubernetes" / "provider"
 
 
@@ -250,10 +251,14 @@ def test_what_is_allowed_has_bounds(
         (("metadata.name", "metadata.namespace"), False),
     ],
 )
-def test_a_job_is_replaced_by_one_of_another_name(causes: tuple[str, ...], passes: bool) -> None:
-    urn = "urn:pulumi:prod::platform::kubernetes:batch/v1:Job::platform-job"
+@pytest.mark.parametrize("delete_first", [False, True])
+def test_a_job_is_replaced_by_one_of_another_name(
+    causes: tuple[str, ...], passes: bool, delete_first: bool
+) -> None:
     state = {"type": "kubernetes:batch/v1:Job"}
-    steps = replaced({"urn": urn, "oldState": state, "newState": state}, *causes)
+    urn = "urn:pulumi:prod::platform::kubernetes:batch/v1:Job::platform-job"
+    one = {"urn": urn, "oldState": state, "newState": state}
+    steps = replaced(one, *causes, delete_first=delete_first)
     assert (violations([], steps, ALLOWED) == []) is passes
 
 

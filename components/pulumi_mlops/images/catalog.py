@@ -1,7 +1,7 @@
-"""The images of one stack: a folder each, with its context and what it is called.
+"""The image catalog of one stack: a folder for each image, with its reference and build context.
 
 <stack>/images/<name>/
-    image.json      reference, version, how it is built (owner only: a proxy may have a password)
+    image.json      reference, version, build options (private: a proxy may have a password)
     <version>/      the context
     build.log       of the last build
 """
@@ -34,27 +34,27 @@ class Image:
 
     @property
     def context(self) -> Path:
-        """What it is built from."""
+        """The build context."""
         return self.folder / self.version
 
     @property
     def log(self) -> Path:
-        """What the last build of it said."""
+        """The log of the last build."""
         return self.folder / "build.log"
 
 
 def reference(registry: str, name: str, version: str) -> str:
-    """`<registry>/<name>:<version>`; in the name, what references cannot have becomes a dash."""
+    """`<registry>/<name>:<version>`. Characters that references cannot contain become hyphens."""
     repository = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not repository:
-        raise ImageError(f"{name!r} has no letter or digit that an image could be called by")
+        raise ImageError(f"{name!r} has no letter or digit for the name of an image")
     return (
         f"{registry.rstrip('/')}/{repository}:{version}" if registry else f"{repository}:{version}"
     )
 
 
 def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> Image:
-    """Write what the image `name` is built from, and drop what it was built from before."""
+    """Write the build context of the image `name`, and remove the previous one."""
     folder = images / name
     written = context.write(recipe, folder)
     image = Image(
@@ -79,7 +79,7 @@ def images_in(images: Path) -> list[Image]:
 
 
 def remove(images: Path, name: str) -> None:
-    """Forget an image; what is in engines and registries stays."""
+    """Remove an image from the catalog. Container engines and registries keep it."""
     shutil.rmtree(images / name, ignore_errors=True)
 
 
@@ -88,7 +88,9 @@ def _read(file: Path) -> Image:
         found = json.loads(file.read_text())
         image = Image(folder=file.parent, **found)
     except (OSError, ValueError, TypeError):
-        raise ImageError(f"{file} cannot be read: `pulumi up` writes it anew") from None
+        raise ImageError(
+            f"{file} cannot be read: run `pulumi preview`, which writes it again"
+        ) from None
     if not image.context.is_dir():
-        raise ImageError(f"{image.context} is missing: `pulumi up` writes it anew")
+        raise ImageError(f"{image.context} is missing: `pulumi preview` writes it again")
     return image

@@ -1,13 +1,13 @@
-"""The folder that an image is built from, and the version that its reference has.
+"""The build context of an image, and the version in its reference.
 
 <version>/
     Dockerfile, .dockerignore
     requirements.txt
-    ca.crt      the company's certificates; empty without
-    code/       as it is imported from: /opt/code of the image
-    netrc       credentials of the index; empty without, for its owner only, in no version
+    ca.crt      certificates of a private authority, or empty
+    code/       becomes /opt/code of the image, where it is imported from
+    netrc       credentials of the index, or empty; private, and not part of the version
 
-Same recipe, same bytes, modes and times, wherever and whenever it is written.
+The same recipe gives the same bytes, modes and times on every machine.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from ..files import write_private
 from .options import BuildOptions, ImageError
 
 DEFAULT_PYTHON = "3.11"
-"""Of environments that name none: the same for everybody, whatever runs the program."""
+"""The default Python version. It does not depend on the interpreter of the program."""
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
-_FIXED_TIME = 315_532_800  # 1980, the earliest that archives can tell
+_FIXED_TIME = 315_532_800  # 1980, the earliest time in archives
 _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Python requirements, folders of code by the place where they are imported from (`.` is the
-    top), and how images are built. Raises ImageError for what cannot be."""
+    """What determines an image: requirements, Python version, code and build options.
+
+    `code` maps an import path (`.` is the top) to a folder. Raises ImageError for invalid values.
+    """
 
     requirements: Sequence[str]
     python: str | None = None
@@ -46,35 +48,37 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"3\.\d+(\.\d+)?", self.python_version):
-            raise ImageError(f"python: {self.python!r} is no version: as {DEFAULT_PYTHON!r}")
+            raise ImageError(f"python: {self.python!r} is not a version such as {DEFAULT_PYTHON!r}")
         for place in self.code:
             if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
-                raise ImageError(f"code: {place!r} leaves the image's /opt/code: no `..`, no `/`")
+                raise ImageError(
+                    f"code: {place!r} is outside /opt/code of the image: no `..`, no `/`"
+                )
         for line in self.requirements:
             if _CREDENTIALS_IN_URL.search(line):
                 shown = _CREDENTIALS_IN_URL.sub("://", line)
                 raise ImageError(
-                    f"requirements: {shown!r} has a password, which would be in the image: "
-                    "give the index as a build option"
+                    f"requirements: {shown!r} contains a password, which the image would "
+                    "contain too: set the index as a build option"
                 )
 
     @property
     def python_version(self) -> str:
-        """The version of Python that the image has."""
+        """The Python version of the image."""
         return self.python or DEFAULT_PYTHON
 
 
 def version(recipe: Recipe) -> str:
     """Sixteen hexadecimal digits that change when the image's contents would.
 
-    Nothing is built or asked: the same everywhere. Credentials, proxies and the build's network are
-    not in it. Raises ImageError for code or certificates that cannot be read.
+    It is computed from the recipe alone. Credentials, proxies and the network of the build do not
+    count. Raises ImageError for code or certificates that cannot be read.
     """
     return _version(recipe, _digests(recipe))
 
 
 def build_args(recipe: Recipe, *, name: str = "") -> dict[str, str]:
-    """The arguments of the build. No credential of an index is in them; proxies may have one."""
+    """The build arguments. They contain no credential of an index; a proxy may contain one."""
     index, *extra = recipe.options.indexes
     return {
         "BASE": recipe.options.base_for(recipe.python_version),
@@ -89,9 +93,9 @@ def build_args(recipe: Recipe, *, name: str = "") -> dict[str, str]:
 
 
 def write(recipe: Recipe, parent: Path) -> Path:
-    """Write `parent`/<version> and return it; whole or not at all, and only if it is not there.
+    """Write `parent`/<version> in one step, if it does not exist, and return it.
 
-    Raises ImageError when code cannot be read or changes meanwhile.
+    Raises ImageError if code cannot be read, or changes during the copy.
     """
     digests = _digests(recipe)
     target = parent / _version(recipe, digests)
@@ -101,14 +105,14 @@ def write(recipe: Recipe, parent: Path) -> Path:
         try:
             _fill(partial, recipe)
             if _digests(recipe) != digests:
-                raise ImageError("code changed while it was copied: run it again")
-            # Another process may have been first, with the same contents.
+                raise ImageError("code changed during the copy: run the command again")
+            # Another process may have written the same content.
             with contextlib.suppress(FileExistsError):
                 _rename(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     write_private(target / "netrc", recipe.options.netrc())
-    # A fixed time: the same content is the same layer of the image.
+    # A fixed time: the same content gives the same image layer.
     os.utime(target / "netrc", (_FIXED_TIME, _FIXED_TIME))
     _settle(target)
     return target
@@ -124,7 +128,7 @@ def _version(recipe: Recipe, digests: Mapping[str, str]) -> str:
         "base": options.base_for(recipe.python_version),
         "system_packages": sorted(set(options.system_packages)),
         "ca": hashlib.sha256(options.certificates()).hexdigest(),
-        # Another index may have another package of the same name.
+        # Two indexes may have different packages of the same name.
         "indexes": options.indexes,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -152,7 +156,7 @@ def _fill(folder: Path, recipe: Recipe) -> None:
 
 
 def _normalise(folder: Path) -> None:
-    """Modes that the image's user can read, whatever the umask, and one time for all."""
+    """Set modes that every user can read, independent of the umask, and one fixed time."""
     for parent, folders, files in os.walk(folder):
         for name in files:
             file = Path(parent, name)
@@ -165,7 +169,7 @@ def _normalise(folder: Path) -> None:
 
 
 def _settle(folder: Path, *, below: bool = False) -> None:
-    """Set a folder's own time, which every new file in it changes."""
+    """Set the fixed time of folders: every new file in a folder changes it."""
     found = [Path(parent) for parent, _, _ in os.walk(folder)] if below else [folder]
     for each in found:
         os.utime(each, (_FIXED_TIME, _FIXED_TIME))

@@ -1,11 +1,11 @@
-"""Why a build or a push failed, and the fix, from what was said."""
+"""The cause of a failed build or push, and the fix, from the output of the container engine."""
 
 from __future__ import annotations
 
 _INDEX = "check the build options `index_url` and `proxies`, and the build's network (`network`)"
 
-# Engines print the Dockerfile's own commands too: no sign may be in one.
-# The first that fits is told: what is more to the point stands before what it causes.
+# Engines also print the commands of the Dockerfile: no pattern may match one of them.
+# The first match counts, so a cause is listed before its consequences.
 _FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("no space left on device",),
@@ -22,21 +22,21 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("the base image has python 3",),
-        "the base image and the environment want different Pythons: change `python`, or the build "
-        "option `base` (`{python}` in it becomes the version)",
+        "the base image has another Python version than the environment: change `python`, or the "
+        "build option `base` (`{python}` is replaced by the version)",
     ),
     (
         ("can't open '/etc/ssl/certs/ca-certificates.crt'",
          "/etc/ssl/certs/ca-certificates.crt: no such file"),
-        "the base image has no ca-certificates: choose one that has (build option `base`)",
+        "the base image has no ca-certificates: choose one that has them (build option `base`)",
     ),
     (
         ("python: not found", "python: command not found"),
-        "the base image has no `python`: choose one that has (build option `base`)",
+        "the base image has no `python`: choose one that has them (build option `base`)",
     ),
     (
         ("unable to locate package", "has no installation candidate"),
-        "a system package does not exist in the base's Debian: correct `system_packages`",
+        "the base image's Debian does not have a system package: correct `system_packages`",
     ),
     (
         ("pull access denied", "manifest unknown", "failed to resolve source metadata",
@@ -63,7 +63,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("no solution found", "was not found in the package registry", "couldn't parse",
          "there are no versions of", "there is no version of"),
-        "the requirements do not resolve: correct the one that is named below",
+        "the requirements do not resolve: correct the one named below",
     ),
     (
         ("failed to build `", "command 'gcc' failed", "the build backend returned an error"),
@@ -72,21 +72,21 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("no basic auth credentials", "authentication required", "denied", "unauthorized"),
-        "the registry refuses: log in with `docker login`, as somebody who may push",
+        "the container registry denies access: `docker login` as a user with push rights",
     ),
     (
         ("server gave http response to https client",),
-        "the registry speaks HTTP: have the engine list it under `insecure-registries`",
+        "the container registry uses plain HTTP: add it to `insecure-registries` of the engine",
     ),
     (
         ("no such host", "connection refused", "i/o timeout"),
-        "the registry cannot be reached: check its name and the engine's proxy",
+        "the container registry cannot be reached: check its name and the engine's proxy",
     ),
 )  # fmt: skip
 
 
 def explain(said: str) -> str:
-    """The cause and the fix; a pointer to the lines below when the cause is none that is known."""
+    """The cause and the fix; for an unknown cause, a pointer to the log lines that follow."""
     flat = " ".join(said.lower().split())
     for signs, finding in _FINDINGS:
         if any(sign in flat for sign in signs):

@@ -1,4 +1,4 @@
-"""Docker, podman or nerdctl, by their common commands."""
+"""Docker, podman or nerdctl, through the commands that they share."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Engine:
 
     @classmethod
     def find(cls, wanted: str | None = None, cancelled: threading.Event | None = None) -> Engine:
-        """The engine `wanted`, or the first one there is. Raises ImageError when none answers.
+        """The engine called `wanted`. Default: the first that answers. Raises ImageError.
 
-        Once `cancelled` is set, what it builds or pushes is ended.
+        When `cancelled` is set, running builds and pushes are ended.
         """
         programs = [name for name in ([wanted] if wanted else PROGRAMS) if shutil.which(name)]
         if not programs:
             raise ImageError(
                 f"there is no {wanted or 'docker, podman or nerdctl'} on PATH: "
-                "install one, or build where one is"
+                "install one, or build on a machine that has one"
             )
         said = ""
         for program in programs:
@@ -52,30 +52,32 @@ class Engine:
                 return engine
             said = said or f"{program} says: {_last_line(answer.stderr or answer.stdout)}"
         raise ImageError(
-            f"no container engine is in reach; {said}\n"
-            "Start one, or point DOCKER_HOST at one (CONTAINER_HOST for podman), as in "
+            f"no container engine answers; {said}\n"
+            "Start one, or set DOCKER_HOST (CONTAINER_HOST for podman), as in "
             "`export DOCKER_HOST=unix:///var/run/docker.sock` or `DOCKER_HOST=ssh://user@machine`"
         )
 
     def size(self, reference: str) -> int | None:
-        """Bytes of an image that the engine has; None when it has it not."""
+        """The size in bytes of an image; None if the engine does not have it."""
         answer = self._ask("image", "inspect", "--format", "{{.Size}}", reference)
         text = answer.stdout.strip()
         return int(text) if answer.returncode == 0 and text.isdigit() else None
 
     def registry_has(self, reference: str) -> bool | None:
-        """Whether the reference's registry has it; None when it does not say."""
+        """Whether the container registry has the image; None if unknown."""
         answer = self._ask("manifest", "inspect", *self._insecure(reference), reference)
         if answer.returncode == 0:
             return True
         said = (answer.stderr + answer.stdout).lower()
-        # "not found" is said of hosts too.
+        # "not found" also appears in errors about hosts.
         unknown_host = "no such host" in said or "lookup" in said
         return False if any(sign in said for sign in _NOT_THERE) and not unknown_host else None
 
     def _insecure(self, reference: str) -> list[str]:
-        """The option for a registry that the engine itself speaks HTTP with: without it docker
-        says of all that is there that it is not."""
+        """The option for a registry that the engine uses plain HTTP with.
+
+        Without it, docker reports existing images as missing.
+        """
         host = reference.partition("/")[0]
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             answer = self._ask("info", "--format", "{{json .RegistryConfig}}").stdout
@@ -91,22 +93,24 @@ class Engine:
         return []
 
     def build(self, image: Image, follow: Follow | None = None) -> None:
-        """Build an image, its log beside its context; `follow` gets the log's last line now and
-        then. Raises ImageError saying why not."""
+        """Build an image, with a log beside its context. Raises ImageError with the cause.
+
+        `follow` is called with the last line of the log from time to time.
+        """
         arguments = ["build", "--tag", image.reference]
         if image.network:
             arguments += ["--network", image.network]
-        # By name alone: the values come from the environment, which other users cannot see.
+        # Names only: the values come from the environment variables, which other users cannot see.
         for key in image.build_args:
             arguments += ["--build-arg", key]
         self._logged(image, [*arguments, str(image.context)], image.build_args, follow)
 
     def push(self, image: Image, follow: Follow | None = None) -> None:
-        """Push an image that the engine has, as `build` does it."""
+        """Push an image of the engine; log and errors as for `build`."""
         self._logged(image, ["push", image.reference], {}, follow)
 
     def save(self, references: Sequence[str], file: Path) -> None:
-        """Save images as one archive, which `docker load` and `ctr images import` take."""
+        """Save images as one archive for `docker load` or `ctr images import`."""
         partial = file.with_name(f".{file.name}.{os.getpid()}.new")
         many = ["--multi-image-archive"] if self.program == "podman" else []
         try:
@@ -160,7 +164,7 @@ class Engine:
                 raise ImageError(f"{image.name}: interrupted; its log: {image.log}")
 
     def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A question that is answered soon or not at all."""
+        """Run a command that answers within seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._run(arguments, _ANSWER_SECONDS)
         return subprocess.CompletedProcess(
@@ -181,7 +185,7 @@ class Engine:
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:
-    """End a program that still runs: asked first, since its engine is to stop as well."""
+    """End a running program: SIGTERM first, so that its engine stops the work."""
     if running.poll() is None:
         running.terminate()
         try:

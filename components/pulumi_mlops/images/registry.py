@@ -1,4 +1,4 @@
-"""What a registry says of an image, asked without a container engine (OCI distribution API)."""
+"""Queries of a container registry without a container engine (OCI distribution API)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _KINDS = ", ".join(
 
 
 def host_of(reference: str) -> str:
-    """The registry that a reference, or the prefix of references, names."""
+    """The host of the container registry in an image reference or prefix."""
     first = reference.partition("/")[0]
     return first if "." in first or ":" in first or first == "localhost" else "docker.io"
 
 
 def answers(host: str) -> str:
-    """Nothing if a registry answers at `host`, also if it asks who we are; else why not."""
+    """None if a container registry answers at `host`, with or without a login; else the reason."""
     import httpx  # noqa: PLC0415 - most commands ask no registry
 
     try:
@@ -41,11 +41,11 @@ def answers(host: str) -> str:
     except httpx.HTTPError as error:
         return str(error) or type(error).__name__
     known = (httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-    return "" if status in known else f"it answers {status}: it is no registry"
+    return "" if status in known else f"it answers {status}: it is not a container registry"
 
 
 def has(reference: str) -> bool | None:
-    """Whether the registry has the image; None when it does not say."""
+    """Whether the container registry has the image; None if unknown."""
     import httpx  # noqa: PLC0415
 
     host = host_of(reference)
@@ -60,7 +60,7 @@ def has(reference: str) -> bool | None:
 
 
 def _ask(host: str, method: str, path: str) -> httpx.Response:
-    """The answer, by a token where the registry wants one and gives it."""
+    """The response, with a token if the registry requires and issues one."""
     import httpx  # noqa: PLC0415
 
     local = re.fullmatch(r"(localhost|127\.0\.0\.1)(:\d+)?", host)
@@ -91,7 +91,7 @@ def _ask(host: str, method: str, path: str) -> httpx.Response:
 
 
 def _login(host: str) -> str:
-    """What `docker login` kept in its own file; helpers are the engine's business."""
+    """The login that `docker login` stored in its file. Credential helpers are not supported."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):
         known = json.loads((folder / "config.json").read_text())["auths"]

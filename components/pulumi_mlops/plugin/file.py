@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from ..files import write_private
-from .handler import Context, Handler, Inputs
+from .handler import Context, Handler, Inputs, OutputField
 from .values import Known, known_text
 
 
 class FileInputs(Inputs):
-    """A name and what it holds."""
+    """Inputs of `mlops:local:File`."""
 
-    file_name: str = Field(description="Plain file name.")
-    content: Known[str] = Field(description="The text.")
+    file_name: str = Field(description="Name of the file, without a folder.")
+    content: Known[str] = Field(description="Text of the file.")
 
     @field_validator("file_name")
     @classmethod
@@ -29,9 +29,12 @@ class FileHandler(Handler[FileInputs]):
     """`files/<fileName>` of the stack's folder."""
 
     token = "mlops:local:File"
-    description = "A private file of this machine."
+    description = "A file of this machine that only its owner can read."
     inputs = FileInputs
-    outputs: ClassVar[dict[str, str]] = {"path": "string", "status": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "path": OutputField(str, "Path of the file."),
+        "status": OutputField(str, "`written`, `edited` or `missing`."),
+    }
     replace_on = frozenset({"fileName"})
 
     def delete_before_replace(self, old: dict[str, Any], new: FileInputs) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from .errors import ResourceError
-from .handler import Context, Handler, Inputs
+from .handler import Context, Handler, Inputs, OutputField
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -19,19 +19,20 @@ def generate(length: int) -> str:
 
 
 class GeneratedSecretInputs(Inputs):
-    """How long it is."""
+    """Inputs of `mlops:index:GeneratedSecret`."""
 
-    length: int = Field(32, ge=8, le=256, description="Characters: letters and digits. Replaces.")
+    length: int = Field(32, ge=8, le=256, description="Number of letters and digits.")
 
 
 class GeneratedSecretHandler(Handler[GeneratedSecretInputs]):
     """A value that is made once; the state has it, encrypted."""
 
     token = "mlops:index:GeneratedSecret"
-    description = "A generated secret, kept in the state alone."
+    description = "A generated secret that is stored only in the state."
     inputs = GeneratedSecretInputs
-    outputs: ClassVar[dict[str, str]] = {"value": "string"}
-    secret_outputs = frozenset({"value"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "value": OutputField(str, "The secret.", secret=True)
+    }
     replace_on = frozenset({"length"})
 
     def create(self, ctx: Context, new: GeneratedSecretInputs) -> tuple[str, dict[str, Any]]:

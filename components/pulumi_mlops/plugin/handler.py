@@ -28,6 +28,16 @@ class Inputs(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class OutputField:
+    """The declaration of one output of a resource."""
+
+    type: Any
+    """A type of Python, such as `str` or `list[str]`."""
+    description: str
+    secret: bool = False
+
+
 I = TypeVar("I", bound=Inputs)  # noqa: E741 - the inputs of a handler
 
 
@@ -69,13 +79,17 @@ class Handler(ABC, Generic[I]):
     inputs: ClassVar[type[Inputs]]
     secret_inputs: ClassVar[frozenset[str]] = frozenset()
     """Inputs that the schema calls secret: what is generated from it marks them."""
-    outputs: ClassVar[dict[str, str]] = {}
-    """Outputs beside the inputs: name → JSON type."""
-    secret_outputs: ClassVar[frozenset[str]] = frozenset()
+    outputs: ClassVar[dict[str, OutputField]] = {}
+    """Outputs, by the engine's names. The inputs are outputs too."""
     replace_on: ClassVar[frozenset[str]] = frozenset()
     """Inputs whose change makes a new resource, then moves dependents, then deletes the old."""
     ignore_in_diff: ClassVar[frozenset[str]] = frozenset()
     """Inputs that say where a thing is found, not what it is."""
+
+    @property
+    def secret_outputs(self) -> set[str]:
+        """Names of the outputs that are secrets."""
+        return {name for name, output in self.outputs.items() if output.secret}
 
     def check(self, ctx: Context, new: I) -> list[tuple[str, str]]:
         """Problems that validation of the shape cannot see: (input, what is wrong and the fix)."""

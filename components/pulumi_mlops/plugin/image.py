@@ -19,11 +19,11 @@ _SHOWN_EVERY = 5.0  # seconds: without a terminal each line stays
 
 
 class ImageInputs(Inputs):
-    """Which of the stack's images, and what it is called."""
+    """Inputs of `mlops:index:Image`."""
 
-    image: Known[str] = Field(description="Its name among the stack's images. Replaces.")
+    image: Known[str] = Field(description="Name of the image within the stack.")
     reference: Known[str] = Field(
-        description="`<registry>/<name>:<digest of its content>`: another one is another image."
+        description="Reference of the image, `<registry>/<name>:<digest of its content>`."
     )
 
 
@@ -32,8 +32,8 @@ class ImageHandler(Handler[ImageInputs]):
 
     token = "mlops:index:Image"
     description = (
-        "An image that its registry has. Where the registry says that it has not, it is built by "
-        "the container engine in reach, and pushed."
+        "A container image in a registry. An image that the registry does not have is built by the "
+        "container engine of this machine and pushed. Deletion leaves the image in the registry."
     )
     inputs = ImageInputs
     replace_on = frozenset({"image"})

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ..runtime.net import is_http, is_loopback
 from .errors import GoneError, ResourceError, UnreachableError
-from .handler import Context, Handler, Inputs
+from .handler import Context, Handler, Inputs, OutputField
 from .values import Known, has_unknown
 
 _API = "/api/2.0/mlflow"
@@ -29,14 +29,20 @@ class ModelVersionInputs(Inputs):
     """Inputs of `mlops:mlflow:ModelVersion`."""
 
     tracking_uri: Known[str] = Field(
-        description="The MLflow server's address, such as http://127.0.0.1:5000."
+        description="URL of the MLflow server, such as `http://127.0.0.1:5000`."
     )
-    model: Known[str] = Field(description="The registered model's name. Replaces.")
-    version: Known[str] = Field(description="The version, a number such as `7`. Replaces.")
-    username: Known[str | None] = Field(None, description="User for a server that asks for one.")
-    password: Known[str | None] = Field(None, description="That user's password.")
+    model: Known[str] = Field(description="Name of the registered model.")
+    version: Known[str] = Field(description="Version number as text, such as `7`.")
+    username: Known[str | None] = Field(
+        None, description="User name at the server. Default: no authentication."
+    )
+    password: Known[str | None] = Field(
+        None, description="Password of the user. Default: no authentication."
+    )
     after: Known[Any] = Field(
-        None, description="Anything of what registers the version: it is looked up after that."
+        None,
+        description="A value to wait for before the version is looked up, such as an output of the "
+        "resource that registers it. Default: no wait.",
     )
 
 
@@ -45,18 +51,20 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
 
     token = "mlops:mlflow:ModelVersion"
     description = (
-        "A version that is registered in an MLflow model registry and ready. A delete leaves it "
-        "there. Import it as <model>/<version>, with MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME "
-        "and MLFLOW_TRACKING_PASSWORD in the environment."
+        "A version that is registered in an MLflow model registry and ready. Deletion leaves it "
+        "registered. To import a version, use `<model>/<version>` as the id and set "
+        "MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
     )
     inputs = ModelVersionInputs
     secret_inputs = frozenset({"password"})
-    outputs: ClassVar[dict[str, str]] = {
-        "uri": "string",
-        "source": "string",
-        "runId": "string",
-        "modelId": "string",
-        "example": "string",
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "uri": OutputField(str, "`models:/<model>/<version>`."),
+        "source": OutputField(str, "URI of the model's files."),
+        "runId": OutputField(str, "Id of the run that registered the version."),
+        "modelId": OutputField(str, "Id of the logged model."),
+        "example": OutputField(
+            str, "Request that the model was logged with, as JSON. Empty without an example."
+        ),
     }
     replace_on = frozenset({"model", "version"})
     ignore_in_diff = frozenset({"after"})

@@ -9,7 +9,7 @@ from ..runtime.s3.client import DeniedError, Endpoint, code_of, exists
 from ..runtime.s3.contents import contents, empty
 from ..runtime.s3.settings import Settings, new_claim, owner_of, read_settings, write_settings
 from .errors import GoneError, ResourceError, UnreachableError
-from .handler import Context, Handler
+from .handler import Context, Handler, OutputField
 from .s3_inputs import BucketInputs, broken_rules
 from .values import Unknown, has_unknown
 
@@ -22,17 +22,16 @@ class BucketHandler(Handler[BucketInputs]):
 
     token = "mlops:s3:Bucket"
     description = (
-        "A bucket of an S3 store (AWS, SeaweedFS, MinIO, Ceph, moto). A bucket with data in it is "
-        "not deleted unless forceDestroy says so. Import it by its name; the endpoint is then "
-        "AWS_ENDPOINT_URL's and the credentials are those of boto3's default chain."
+        "A bucket of an S3 store (AWS, SeaweedFS, MinIO, Ceph, moto). To import a bucket, use its "
+        "name as the id. An import uses AWS_ENDPOINT_URL and boto3's credential chain."
     )
     inputs = BucketInputs
     secret_inputs = frozenset({"secretAccessKey"})
-    outputs: ClassVar[dict[str, str]] = {
-        "uri": "string",
-        "arn": "string",
-        "claim": "string",
-        "unsupported": "array",
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "uri": OutputField(str, "`s3://<bucket>`."),
+        "arn": OutputField(str, "Amazon Resource Name of the bucket."),
+        "claim": OutputField(str, "Marker in the bucket's tags that identifies this resource."),
+        "unsupported": OutputField(list[str], "Settings that the store does not support."),
     }
     # A store that moved to another port is the same store: its address must not replace a bucket.
     replace_on = frozenset({"bucket"})

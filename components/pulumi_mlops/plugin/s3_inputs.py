@@ -14,53 +14,70 @@ from .values import Known
 
 
 class Lifecycle(Inputs):
-    """What is deleted by itself after some days."""
+    """What the store deletes by itself."""
 
     expire_noncurrent_days: int | None = Field(
-        None, ge=1, description="Days after which an overwritten or deleted version goes."
+        None,
+        ge=1,
+        description="Days after which an overwritten or deleted version of an object is deleted. "
+        "Default: never.",
     )
     abort_incomplete_upload_days: int | None = Field(
-        None, ge=1, description="Days after which an upload that was never finished goes."
+        None,
+        ge=1,
+        description="Days after which an unfinished multipart upload is deleted. Default: never.",
     )
     expire_days: int | None = Field(
-        None, ge=1, description="Days after which the objects below `prefix` go. Needs `prefix`."
+        None,
+        ge=1,
+        description="Days after which the objects that begin with `prefix` are deleted. Requires "
+        "`prefix`. Default: never.",
     )
     prefix: str | None = Field(
-        None, description="Which objects `expireDays` is about, such as `tmp/`; `` is all of them."
+        None,
+        description="Key prefix of the objects that `expireDays` applies to, such as `tmp/`. An "
+        "empty text stands for all objects. Default: `expireDays` is not used.",
     )
 
 
 class BucketInputs(Inputs):
     """Inputs of `mlops:s3:Bucket`."""
 
-    bucket: Known[str] = Field(description="The bucket's name, 3 to 63 characters. Replaces.")
+    bucket: Known[str] = Field(description="Name of the bucket, 3 to 63 characters.")
     endpoint_url: Known[str | None] = Field(
-        None, description="The store's address, such as http://127.0.0.1:8333. AWS unless told."
+        None, description="URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."
     )
-    region: Known[str] = Field("us-east-1", description="The store's region.")
+    region: Known[str] = Field("us-east-1", description="Region of the store.")
     access_key_id: Known[str | None] = Field(
-        None, description="Access key; without it boto3's default chain is asked."
+        None, description="Access key. Default: boto3's credential chain."
     )
-    secret_access_key: Known[str | None] = Field(None, description="The access key's secret.")
+    secret_access_key: Known[str | None] = Field(
+        None, description="Secret of the access key. Default: boto3's credential chain."
+    )
     versioning: Known[bool] = Field(
-        False, description="Keep what is overwritten or deleted as an older version."
+        False, description="Keep overwritten and deleted objects as noncurrent versions."
     )
     lifecycle: Known[Lifecycle | None] = Field(
-        None, description="What is deleted by itself. Rules that are not named here are removed."
+        None,
+        description="What the store deletes by itself. Other lifecycle rules of the bucket are "
+        "removed. Default: no rules.",
     )
     encryption: Known[Literal["AES256", "aws:kms"] | None] = Field(
-        None, description="Encryption of new objects at rest; the store's own default unless told."
+        None,
+        description="Encryption of new objects at rest. Default: the store's default.",
     )
     tags: Known[dict[str, str]] = Field(
-        default_factory=dict, description="The bucket's tags, all of them: 48 at most."
+        default_factory=dict, description="All tags of the bucket, at most 48."
     )
     public_access_block: Known[bool | None] = Field(
         None,
-        description="Refuse every public policy and ACL. Unless told, on where the store has it, "
-        "with a warning where it does not; true makes that an error.",
+        description="Block public policies and ACLs. With `true`, a store without this feature is "
+        "an error. Default: block where the store can, with a warning where it cannot.",
     )
     force_destroy: Known[bool] = Field(
-        False, description="Let a delete take all objects and their versions with the bucket."
+        False,
+        description="Delete all objects and versions when the bucket is deleted. Otherwise the "
+        "deletion of a bucket with objects fails.",
     )
 
 

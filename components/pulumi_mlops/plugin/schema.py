@@ -8,23 +8,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from ..provider_settings import ProviderSettings
 from .handler import Handler
 
-_TYPES: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "object": {"type": "object", "additionalProperties": {"$ref": "pulumi.json#/Any"}},
-    "array": {"type": "array", "items": {"$ref": "pulumi.json#/Any"}},
-}
-_NAMES: dict[Any, str] = {
-    dict: "object",
-    list: "array",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    str: "string",
-}
+_ANY: dict[str, Any] = {"$ref": "pulumi.json#/Any"}
+_NAMES = {bool: "boolean", int: "number", float: "number", str: "string"}
 
 
 def schema_of(handlers: list[Handler[Any]], version: str) -> str:
@@ -37,11 +25,11 @@ def schema_of(handlers: list[Handler[Any]], version: str) -> str:
             "license": "Apache-2.0",
             "config": {
                 "variables": {
-                    "dataDir": {
-                        "type": "string",
-                        "description": "Where local resources keep their files; "
-                        "`.mlops` beside Pulumi.yaml unless told.",
+                    field.alias or name: {
+                        **_type_of(field.annotation),
+                        "description": field.description,
                     }
+                    for name, field in ProviderSettings.model_fields.items()
                 }
             },
             "resources": {handler.token: _resource(handler) for handler in handlers},
@@ -59,11 +47,17 @@ def _resource(handler: Handler[Any]) -> dict[str, Any]:
         inputs[key] = {**_type_of(info.annotation), "description": info.description or ""}
         if key in handler.secret_inputs:
             inputs[key]["secret"] = True
+        if key in handler.replace_on:
+            inputs[key]["willReplaceOnChanges"] = True
         if info.is_required():
             required.append(key)
     outputs = {
-        name: {**_TYPES[kind], **({"secret": True} if name in handler.secret_outputs else {})}
-        for name, kind in handler.outputs.items()
+        name: {
+            **_type_of(output.type),
+            "description": output.description,
+            **({"secret": True} if output.secret else {}),
+        }
+        for name, output in handler.outputs.items()
     }
     return {
         "description": handler.description,
@@ -77,16 +71,19 @@ def _resource(handler: Handler[Any]) -> dict[str, Any]:
 def _type_of(annotation: Any) -> dict[str, Any]:
     """The schema of an annotation: of `X | None` and `Known[X]` it is that of X."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type_of(arguments[0])
-    if origin in {Union, UnionType}:
-        (inner, *_) = [each for each in arguments if each is not type(None)]
-        return _type_of(inner)
-    if origin is Literal:
-        return _TYPES["string"]
-    kind = origin or annotation
-    if kind in _NAMES:
-        return _TYPES[_NAMES[kind]]
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _TYPES["object"]
-    return {"$ref": "pulumi.json#/Any"}
+    if origin in {Annotated, Union, UnionType}:
+        return _type_of(next(each for each in arguments if each is not type(None)))
+    match origin or annotation:
+        case kind if kind is Literal:
+            found: dict[str, Any] = {"type": "string"}
+        case kind if kind is dict:
+            found = {"type": "object", "additionalProperties": _type_of(arguments[1])}
+        case kind if kind is list:
+            found = {"type": "array", "items": _type_of(arguments[0])}
+        case kind if kind in _NAMES:
+            found = {"type": _NAMES[kind]}
+        case type() as kind if issubclass(kind, BaseModel):
+            found = {"type": "object", "additionalProperties": _ANY}
+        case _:
+            found = _ANY
+    return found

@@ -1,11 +1,11 @@
-"""Databases out of what every target has: a volume, a secret, a service."""
+"""Databases for every target, made of a volume, a secret and a service."""
 
 from __future__ import annotations
 
 import pulumi
 
 from .port import (
-    Database,
+    DatabaseHandle,
     DatabaseSpec,
     EnvironmentSpec,
     SecretSpec,
@@ -21,10 +21,10 @@ _POSTGRESQL_CLIENT = ("psycopg2-binary==2.9.11",)
 
 def database(
     target: Target, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
-) -> Database:
-    """An SQLite file on a volume, a PostgreSQL server with one, or one that exists already."""
+) -> DatabaseHandle:
+    """An SQLite file on a volume, a PostgreSQL server with a volume, or an existing database."""
     if spec.url is not None:
-        return Database(
+        return DatabaseHandle(
             url=pulumi.Output.secret(spec.url),
             requirements=_POSTGRESQL_CLIENT,
             data=None,
@@ -33,7 +33,7 @@ def database(
         )
     volume = target.volume(name, spec.retain, opts)
     if spec.engine == "sqlite":
-        return Database(
+        return DatabaseHandle(
             url=pulumi.Output.concat("sqlite:///", volume.path, "/database.sqlite"),
             requirements=(),
             data=volume,
@@ -42,15 +42,15 @@ def database(
             native=volume.native,
             ready=volume.native,
         )
-    # A child inherits how its parent is kept: the data stays, and its server goes.
+    # A child inherits `protect` and `retain_on_delete` of the volume. Only the volume is retained.
     protect = opts.protect
     if protect is None and opts.parent is not None:
         protect = opts.parent._protect
-    inside = pulumi.ResourceOptions.merge(
+    server_opts = pulumi.ResourceOptions.merge(
         opts,
         pulumi.ResourceOptions(parent=volume.native, protect=bool(protect), retain_on_delete=False),
     )
-    password = target.secret(f"{name}-password", SecretSpec(retain=spec.retain), inside)
+    password = target.secret(f"{name}-password", SecretSpec(retain=spec.retain), server_opts)
     server = target.service(
         f"{name}-server",
         ServiceSpec(
@@ -61,18 +61,19 @@ def database(
                     requirements=_POSTGRESQL,
                     code={"pulumi_mlops/runtime": runtime_folder()},
                 ),
-                inside,
+                server_opts,
             ),
+            component="database",
             secrets={"POSTGRESQL_PASSWORD": password},
             data=volume,
             stop_seconds=30,
         ),
-        inside,
+        server_opts,
     )
     url = pulumi.Output.all(server.addresses, password).apply(
-        lambda both: f"postgresql+psycopg2://mlops:{both[1]}@{both[0]['http'][0]}/mlops"
+        lambda values: f"postgresql+psycopg2://mlops:{values[1]}@{values[0]['http'][0]}/mlops"
     )
-    return Database(
+    return DatabaseHandle(
         url=pulumi.Output.secret(url),
         requirements=_POSTGRESQL_CLIENT,
         data=None,

@@ -1,12 +1,12 @@
-"""The targets that are installed, by name.
+"""The installed targets, by name.
 
-A target is a package with an entry point in the group `pulumi_mlops.targets`: its name is what
-`mlops:target` selects, and its value is a class with the methods of `TargetPackage`.
+A target is a package with an entry point in the group `pulumi_mlops.targets`. The name of the entry
+point is the value of `mlops:target`, its object is a class with the members of `TargetPackage`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Protocol, cast
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..cli.operations import Operations
     from ..plugin.handler import ResourceSet
     from ..spec import Spec
+    from .capabilities import Capability
     from .port import Target
 
 GROUP = "pulumi_mlops.targets"
@@ -23,24 +24,26 @@ DEFAULT = "local"
 
 
 class TargetPackage(Protocol):
-    """What a target offers. Loading it is cheap: each method imports what it needs."""
+    """The parts of a target. Loading the class is cheap: each method imports what it needs."""
 
     on_this_machine: bool
-    """Whether programs run on this machine, and their addresses are reached from it directly."""
+    """Whether programs run on this machine and their addresses need no tunnel."""
     plugins: Sequence[str]
-    """The resource plugins that the engine needs beside `mlops`."""
+    """The resource plugins that the engine needs in addition to `mlops`."""
+    capabilities: Collection[Capability]
+    """The optional requests of the port that the target supports."""
 
     def adapter(self) -> Target:
-        """The adapter that answers a program's requests."""
+        """The adapter that answers the requests of a program."""
 
     def settings(self) -> type[Spec] | None:
-        """The model of the target's stack configuration, `mlops:<name>`; None without one."""
+        """The model of the stack configuration `mlops:<name>`, or None if there is none."""
 
     def resources(self) -> ResourceSet:
-        """What the target adds to the resource plugin."""
+        """The handlers of the target in the resource plugin."""
 
     def operations(self) -> Operations:
-        """What the `mlops` command does with a stack on the target."""
+        """The commands of `mlops` for a stack on the target."""
 
 
 class UnknownTargetError(ValueError):
@@ -48,7 +51,7 @@ class UnknownTargetError(ValueError):
 
 
 def names(distribution: str | None = None) -> list[str]:
-    """The installed targets; with `distribution`, those that this distribution brings."""
+    """The installed targets, or those of one `distribution`."""
     return sorted(
         name
         for name, point in _entry_points().items()
@@ -65,6 +68,11 @@ def load(name: str) -> TargetPackage:
             f"mlops:target: there is no target {name!r}: choose one of {', '.join(names())}"
         ) from None
     return cast("TargetPackage", point.load()())
+
+
+def supporting(capability: Capability) -> list[str]:
+    """The installed targets that support a capability."""
+    return [name for name in names() if capability in load(name).capabilities]
 
 
 @lru_cache(maxsize=1)

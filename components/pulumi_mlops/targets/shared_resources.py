@@ -1,17 +1,24 @@
-"""Requests of the port that the plugin answers in the same way for every target."""
+"""Requests of the port that the resource plugin answers in the same way for every target."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import cast
 
 import pulumi
 
 from ..plugin import sdk
-from .port import Bucket, BucketSpec, ClientSettings, ModelVersion, ModelVersionSpec
+from .port import (
+    BucketHandle,
+    BucketSpec,
+    ClientSettingsHandle,
+    ModelVersionHandle,
+    ModelVersionSpec,
+)
 
 
-def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
     """A bucket over the S3 API."""
     native = sdk.Bucket(
         name,
@@ -22,7 +29,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
             "accessKeyId": spec.access_key_id,
             "secretAccessKey": spec.secret_access_key,
             "versioning": spec.versioning,
-            "lifecycle": None if spec.lifecycle is None else dict(spec.lifecycle),
+            "lifecycle": cast("sdk.BucketLifecycleArgs | None", spec.lifecycle),
             "encryption": spec.encryption,
             "tags": dict(spec.tags) or None,
             "forceDestroy": not spec.retain,
@@ -30,11 +37,13 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
         },
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(retain_on_delete=spec.retain)),
     )
-    return Bucket(uri=native.output("uri"), native=native)
+    return BucketHandle(uri=native.uri, native=native)
 
 
-def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions) -> ModelVersion:
-    """A version over the registry's API; one that is not there fails the update."""
+def model_version(
+    name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+) -> ModelVersionHandle:
+    """A model version, looked up by the API of the registry. A missing version fails the update."""
     native = sdk.ModelVersion(
         name,
         {
@@ -47,15 +56,15 @@ def model_version(name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOption
         },
         opts,
     )
-    return ModelVersion(example=native.output("example"), ready=native)
+    return ModelVersionHandle(example=native.example, ready=native)
 
 
 def client_settings(
     name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-) -> ClientSettings:
-    """A file in the stack's folder, on the machine that runs the update."""
+) -> ClientSettingsHandle:
+    """A file in the stack folder, on the machine that runs the update."""
     native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
-    return ClientSettings(path=native.output("path"), native=native)
+    return ClientSettingsHandle(path=native.path, native=native)
 
 
 def _shell_exports(env: Mapping[str, str]) -> str:

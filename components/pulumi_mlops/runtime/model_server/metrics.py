@@ -25,7 +25,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-LABELS = ("endpoint", "model", "version", "role")
+LABELS = ("endpoint", "model", "version")
+# Not the role of the version: it follows from the weights, which change without a restart.
 OTHER = "other"
 
 
@@ -37,9 +38,7 @@ class Metrics:
     def __init__(self, settings: Settings, log_stats: Callable[[], Stats] | None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        values = (
-            settings.endpoint, settings.model_name, settings.model_version, settings.role,
-        )  # fmt: skip
+        values = (settings.endpoint, settings.model_name, settings.model_version)
         self._values = values
         self._requests = Counter(
             "mlops_inference_requests",

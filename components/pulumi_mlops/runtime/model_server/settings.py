@@ -24,7 +24,6 @@ class Settings:
     | MLOPS_MODEL_VERSION | the version served | required |
     | MLOPS_MODEL_URI | any MLflow model URI | models:/<name>/<version> |
     | MLFLOW_TRACKING_URI | the tracking server | required for models:/ and runs:/ |
-    | MLOPS_ROLE | label of the metrics: live, canary, shadow … | live |
     | MLOPS_DRAIN_SECONDS | after SIGTERM, not ready but still serving | 1 |
     | MLOPS_SHUTDOWN_SECONDS | then, at most this long for requests in flight | 30 |
     | MLOPS_KEEP_ALIVE_SECONDS | idle connections; longer than the proxy's | 75 |
@@ -44,7 +43,6 @@ class Settings:
     model_name: str
     model_version: str
     model_uri: str
-    role: str
     drain_seconds: float
     shutdown_seconds: float
     keep_alive_seconds: int
@@ -84,7 +82,6 @@ class Settings:
             model_name=name,
             model_version=version,
             model_uri=uri,
-            role=env.get("MLOPS_ROLE") or "live",
             drain_seconds=_number(env, "MLOPS_DRAIN_SECONDS", 1.0),
             shutdown_seconds=_number(env, "MLOPS_SHUTDOWN_SECONDS", 30.0),
             keep_alive_seconds=_integer(env, "MLOPS_KEEP_ALIVE_SECONDS", 75),

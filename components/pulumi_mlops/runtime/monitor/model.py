@@ -22,8 +22,6 @@ GAUGES = (
     "mlops_inference_in_progress",
     "mlops_prediction_log_queue_length",
 )
-SHADOW = "shadow"
-"""The role whose requests are copies, so not part of the traffic that users see."""
 
 
 class Group:
@@ -133,10 +131,7 @@ class Version:
     """One model version behind an endpoint, over all its replicas."""
 
     model: str | None = None
-    roles: set[str] = field(default_factory=set)
     requests: Group = field(default_factory=Group)
-    live: Group = field(default_factory=Group)
-    """The requests without those that were only shadowed."""
     durations: Group = field(default_factory=Group)
     classes: Group = field(default_factory=Group)
     in_progress: float | None = None
@@ -216,7 +211,7 @@ def _current(
         if "endpoint" not in labels or "version" not in labels:
             return
         row = _row(traffic, labels)
-        for group in (row.requests, row.live, row.durations, row.classes):
+        for group in (row.requests, row.durations, row.classes):
             group.observe(history)
         if sample.name == "mlops_prediction_log_queue_length":
             log = traffic.logs[labels["endpoint"], labels["version"]]
@@ -228,8 +223,6 @@ def _current(
 def _row(traffic: Traffic, labels: Mapping[str, str]) -> Version:
     row = traffic.endpoints[labels["endpoint"]].versions[labels["version"]]
     row.model = labels.get("model") or row.model
-    if labels.get("role"):
-        row.roles.add(labels["role"])
     return row
 
 
@@ -242,8 +235,6 @@ def _counter(traffic: Traffic, history: TargetHistory, series: Series) -> None:
     match series.name:
         case "mlops_inference_requests_total":
             row.requests.add(history, series)
-            if labels.get("role") != SHADOW:
-                row.live.add(history, series)
         case "mlops_inference_duration_seconds_bucket":
             row.durations.add(history, series)
         case "mlops_predictions_total":

@@ -164,10 +164,8 @@ def _version(version: Mapping[str, Any], minutes: str, colours: Mapping[str, int
     history, rate = version["history"], version["requests_per_second"]
     silent = f'<span class="quiet">{text.rate(rate)}</span>'
     head = f"v{escape(version['version'])}"
-    for role in version["roles"]:
-        # A server is not told its share, which changes without a restart.
-        shown = "warm" if role == "live" and version["share_configured"] == 0 else role
-        head += f' <span class="role">{escape(shown)}</span>'
+    if version["role"]:
+        head += f' <span class="role">{escape(version["role"])}</span>'
     if version["model"]:
         head += f"<small>{escape(version['model'])}</small>"
 

@@ -21,7 +21,7 @@ without traffic (no requests is ``requests_per_second: 0`` with ``error_ratio: n
         "route": null | {"requests_per_second": 12.5, "error_ratio": 0.0},   the proxy's view,
                                                   which has the requests that reached no server
         "versions": [
-          {"version": "4", "model": "penguins", "roles": ["live"], "in_progress": 0.0,
+          {"version": "4", "model": "penguins", "role": "live", "in_progress": 0.0,
            "requests_per_second": 11.2, "error_ratio": 0.0, "client_error_ratio": 0.01,
            "latency_seconds": {"p50": 0.003, "p95": 0.009, "highest_bound": 10.0},
            "share_seen": 0.9, "share_configured": 0.9,
@@ -168,29 +168,36 @@ class Spans:
 def _endpoint(name: str, endpoint: Endpoint, spans: Spans) -> dict[str, Any]:
     rows = endpoint.versions
     everything = Group.join(row.requests for row in rows.values())
-    live = sum(row.live.increase(*spans.recent) for row in rows.values())
-    weight = sum(row.weight for row in rows.values())
+    total = sum(row.requests.increase(*spans.recent) for row in rows.values())
+    weights = [row.weight for row in rows.values()]
     return {
         "endpoint": name,
         **_rate_and_errors(everything, spans),
         "route": _rate_and_errors(endpoint.route, spans) if endpoint.route.has_series else None,
         "versions": [
-            _version(version, rows[version], live, weight, spans)
+            _version(version, rows[version], total, weights, spans)
             for version in sorted(rows, key=_natural)
         ],
     }
 
 
+def _role(row: Version, max_weight: float) -> str | None:
+    """`live` for the largest weight of the endpoint, `canary` for a smaller one, `warm` for 0."""
+    if not row.servers or not max_weight:
+        return None
+    return "live" if row.weight == max_weight else "canary" if row.weight else "warm"
+
+
 def _version(
-    version: str, row: Version, live: float, weight: float, spans: Spans
+    version: str, row: Version, total: float, weights: list[float], spans: Spans
 ) -> dict[str, Any]:
     requests, recent = row.requests, spans.recent
     server_errors, client_errors = _with_code(requests, "5"), _with_code(requests, "4")
-    reported = row.live.per_second(*recent) is not None
+    reported = requests.per_second(*recent) is not None
     return {
         "version": version,
         "model": row.model,
-        "roles": sorted(row.roles),
+        "role": _role(row, max(weights)),
         "in_progress": row.in_progress,
         "requests_per_second": requests.per_second(*recent),
         "error_ratio": _ratio(server_errors, requests, recent),
@@ -200,8 +207,8 @@ def _version(
             "p95": row.durations.quantile(0.95, *recent),
             "highest_bound": row.durations.highest_bound(),
         },
-        "share_seen": ratio(row.live.increase(*recent), live) if reported else None,
-        "share_configured": ratio(row.weight, weight) if row.servers else None,
+        "share_seen": ratio(requests.increase(*recent), total) if reported else None,
+        "share_configured": ratio(row.weight, sum(weights)) if row.servers else None,
         "servers": {
             "up": sum(server.state == "UP" for server in row.servers),
             "total": len(row.servers),

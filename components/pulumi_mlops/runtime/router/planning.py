@@ -11,7 +11,7 @@ again. A plan without commands means that HAProxy has the desired state. Propert
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -110,36 +110,63 @@ def target_weights(
 
     A server is admitted once its check passed and stays so when it fails later: HAProxy itself
     sends no requests to a server that is down. With `admit_failed`, servers whose check failed are
-    admitted as well. While a server waits for its first check, and while none is admitted, the
-    undesired servers of the same service keep their part, so that capacity does not fall.
+    admitted as well. Undesired servers of a weighted backend keep their part until the desired ones
+    serve (see `_held`), so that capacity does not fall.
     """
-    admitted: dict[str, list[str]] = {}
-    for service, backend in backends.items():
-        names = [server.name for server in backend_servers({service: backend})]
-        admitted[service] = [name for name in names if _is_admitted(live.get(name), admit_failed)]
-        waiting = [
-            name
-            for name in names
-            if name not in admitted[service] and not (name in live and live[name].down)
-        ]
-        if backend.weight and names and (waiting or not admitted[service]):
-            admitted[service] += [
+    names = {
+        service: [server.name for server in backend_servers({service: backend})]
+        for service, backend in backends.items()
+    }
+    members = {
+        service: [name for name in names[service] if _is_admitted(live.get(name), admit_failed)]
+        for service in backends
+    }
+    for service, held in _held(backends, names, members, live).items():
+        members[service] += held
+    counts = {
+        service: (backends[service].weight, len(servers))
+        for service, servers in members.items()
+        if servers
+    }
+    weights: Mapping[str, int] = dict.fromkeys(counts, 0)
+    if any(weight for weight, _ in counts.values()):
+        weights, _ = server_weights(counts)
+    return {name: weights[service] for service, servers in members.items() for name in servers}
+
+
+def _held(
+    backends: Mapping[str, ProxyBackend],
+    names: Mapping[str, Sequence[str]],
+    admitted: Mapping[str, Sequence[str]],
+    live: LiveServers,
+) -> dict[str, list[str]]:
+    """The undesired servers that keep their part of the requests, by service.
+
+    A weighted service keeps them while one of its desired servers waits for its first check, and
+    while none of these is up. If no desired server of any service is up, all services keep them.
+    Without any desired server, none is kept.
+    """
+    weighted = [service for service, backend in backends.items() if backend.weight]
+    served = {s for s in weighted if any(_is_up(live.get(name)) for name in admitted[s])}
+    expected = any(names[service] for service in weighted)
+    held = {}
+    for service in weighted:
+        waits = any(
+            name not in admitted[service] and not (name in live and live[name].down)
+            for name in names[service]
+        )
+        unserved = service not in served and bool(names[service])
+        if waits or unserved or (expected and not served):
+            held[service] = [
                 name
                 for name, server in live.items()
                 if service_of(name) == service
-                and name not in names
+                and name not in names[service]
                 and server.in_service
                 and server.weight
+                and not server.down
             ]
-    counts = {
-        service: (backends[service].weight, len(names))
-        for service, names in admitted.items()
-        if names
-    }
-    if not any(weight for weight, _ in counts.values()):
-        return {name: 0 for names in admitted.values() for name in names}
-    weights, _ = server_weights(counts)
-    return {name: weights[service] for service, names in admitted.items() for name in names}
+    return held
 
 
 def plan(

@@ -31,13 +31,13 @@ class Step:
     commands: tuple[Command, ...]
     draining: tuple[str, ...]
     """Servers that are not desired and still exist."""
-    unadmitted: tuple[str, ...]
-    """Servers of weighted backends that wait for their first passed check."""
+    waiting: tuple[str, ...]
+    """Desired servers that wait for their first passed check, and the servers held for them."""
 
     @property
     def settled(self) -> bool:
         """Nothing is left to do."""
-        return self.accepted and not (self.commands or self.draining or self.unadmitted)
+        return self.accepted and not (self.commands or self.draining or self.waiting)
 
     @property
     def added(self) -> frozenset[str]:
@@ -78,23 +78,22 @@ class Reconciler:
         backends = desired if accepted else fallback
         candidates = backend_servers(desired)
         kept = {server.name for server in candidates}
-        unadmitted: tuple[str, ...] = ()
+        waiting: tuple[str, ...] = ()
         undesired: list[str] = []
         if backends is not None:
             weights = planning.target_weights(backends, live, admit_failed)
             servers = backend_servers(backends)
-            kept |= weights.keys() | {server.name for server in servers}
-            undesired = sorted(live.keys() - kept)
-            unadmitted = tuple(
-                server.name for server in servers if server.weight and server.name not in weights
-            )
+            names = {server.name for server in servers}
+            weighted = {server.name for server in servers if server.weight}
+            waiting = tuple(sorted((weighted - weights.keys()) | (weights.keys() - names)))
+            undesired = sorted(live.keys() - kept - names - weights.keys())
             save([replace(each, weight=weights.get(each.name, 0)) for each in servers], accepted)
         busy, overdue = self._drain_state(undesired)
         commands = planning.plan(
             backends, candidates, live, busy=busy, overdue=overdue, admit_failed=admit_failed
         )
         self._run(commands)
-        return Step(accepted, ready, tuple(commands), tuple(undesired), unadmitted)
+        return Step(accepted, ready, tuple(commands), tuple(undesired), waiting)
 
     def remove(self, names: Iterable[str]) -> tuple[str, ...]:
         """Drain and delete servers by name; those that still exist. To be called until empty."""

@@ -1,10 +1,10 @@
-"""Makes a bucket what it is to be: `python -m pulumi_mlops.runtime.s3 [--wait] SETTINGS`.
+"""Creates and configures a bucket: `python -m pulumi_mlops.runtime.s3 [--wait] SETTINGS`.
 
-SETTINGS are JSON: bucket, endpointUrl, region, and the settings of `mlops:s3:Bucket` by their names
-there; urn says whose bucket it is. Credentials are those that boto3 finds. It may run as often as
-one likes. With --wait it only waits until the bucket is there.
+SETTINGS is JSON: bucket, endpointUrl, region, other inputs of `mlops:s3:Bucket`, and urn, which is
+the owner of the bucket. Credentials come from boto3's default chain. The command is idempotent.
+With --wait it only waits until the bucket exists.
 
-A store that does not answer yet, or does not know the credentials yet, is asked again.
+It retries while the store does not answer or does not know the credentials yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAUSE = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; 1 with a reason for a bucket that cannot be."""
+    """Run the command; 1 with the reason if the bucket cannot be created or configured."""
     *options, text = arguments
     given = json.loads(text)
     endpoint = Endpoint(given["endpointUrl"], given.get("region") or "us-east-1", None, None)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def settle(endpoint: Endpoint, bucket: str, given: dict[str, Any]) -> None:
-    """Make the bucket if it is not there, and its settings what was `given`."""
+    """Create the bucket if it does not exist, and apply its settings."""
     client = endpoint.client()
     with endpoint.errors(bucket, "create"):
         make(client, endpoint, bucket, Owner(given["urn"], _tell))

@@ -1,4 +1,4 @@
-"""One bucket, made and taken over: by whoever asks, as often as asked."""
+"""Creates a bucket, or adopts one that the same stack created before. Idempotent."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose the bucket is to be, and who is told of it."""
+    """The owner of the bucket, and where messages about it go."""
 
     urn: str
     log: Callable[..., None]
     way_out: str = ""
-    """What else there is to do about a bucket that is somebody else's."""
+    """A further fix to name in the error about a bucket of another owner."""
 
 
 def make(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> bool:
-    """Create the bucket, or take over what an interrupted create or a kept volume left;
-    whether it was created."""
-    # Asked before: AWS in us-east-1 creates a bucket that one has already without a word.
+    """Create the bucket, or adopt one that an interrupted create or a retained volume left.
+
+    Returns whether the bucket was created.
+    """
+    # Check first: in us-east-1, creating an own bucket again is not an error.
     if not exists(client, bucket):
         place: Any = (
             {}
@@ -50,10 +52,10 @@ def make(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> boo
 
 
 def take_over(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> None:
-    """Refuse a bucket that is somebody else's; tell that ours is taken over."""
+    """Refuse a bucket of another owner; log that an own bucket is adopted."""
     now, held = read_settings(client, bucket), contents(client, bucket)
     if now.owner == owner_of(owner.urn) or (now.owner is None and not held):
-        owner.log(f"bucket {bucket} is at {endpoint} already and taken over; it holds {held}")
+        owner.log(f"bucket {bucket} already exists at {endpoint} and is adopted; it holds {held}")
         return
     whose = f" and belongs to {now.owner}" if now.owner else f" and holds {held}"
     raise ResourceError(

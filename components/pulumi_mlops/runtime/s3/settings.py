@@ -1,4 +1,4 @@
-"""The settings of a bucket: how each is read, and how it is made what was asked."""
+"""The settings of a bucket: reading and writing each of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 OWNER_TAG = "mlops:urn"
-"""Which resource a bucket belongs to: what lets kept data be taken over by the next stack."""
+"""Tag: the resource that owns the bucket. A later stack with this resource adopts retained data."""
 CLAIM_TAG = "mlops:claim"
-"""Which creation of that resource: what keeps an old one's delete away from its successor."""
+"""Tag: the creation of that resource. The delete of an earlier one leaves its successor alone."""
 _RESERVED = frozenset({OWNER_TAG, CLAIM_TAG})
 _BLOCK = {
     "BlockPublicAcls": True,
@@ -31,7 +31,7 @@ _PROBE = ".mlops/encryption-probe"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a bucket is set to. `unsupported` names what the store does not have."""
+    """The settings of a bucket. `unsupported` names the settings that the store does not have."""
 
     versioning: bool = False
     lifecycle: dict[str, Any] | None = None
@@ -44,18 +44,18 @@ class Settings:
 
 
 def new_claim() -> str:
-    """A word that no other creation of a bucket has."""
+    """A random text that identifies one creation of a bucket."""
     return secrets.token_hex(8)
 
 
 def owner_of(urn: str) -> str:
-    """The URN as a tag value: S3 takes letters, digits and + - = . _ : / @, 256 at most."""
+    """The URN as a tag value. S3 allows 256 letters, digits and + - = . _ : / @."""
     allowed = set(string.ascii_letters + string.digits + "+-=._:/@")
     return "".join(char if char in allowed else "/" for char in urn)[-256:]
 
 
 def read_settings(client: S3Client, bucket: str) -> Settings:
-    """Everything that this resource looks after, as it is now."""
+    """The current settings."""
     unsupported: list[str] = []
 
     def ask(name: str, call: Callable[..., Any], *absent: str) -> Any:
@@ -114,10 +114,10 @@ def write_settings(
     bucket: str,
     wanted: Settings,
 ) -> list[str]:
-    """Make the bucket what is `wanted`, touching only what differs; what the store does not have.
+    """Apply `wanted`, changing only what differs. Returns the settings the store does not have.
 
-    A setting that was asked for and that the store does not have is an error. The public access
-    block is on wherever there is one (`public_access_block=None`), and told where there is none.
+    Raises ResourceError for an explicit setting that the store does not have. Default of
+    `public_access_block`: on where the store has it; a log line where it does not.
     """
     now = read_settings(client, bucket)
     asked = {
@@ -149,8 +149,8 @@ def write_settings(
     if now.public_access_block is None:
         if wanted.public_access_block is None:
             log(
-                f"{endpoint} has no public access block: who may read {bucket} is what the store's "
-                "own users and policies say (publicAccessBlock: false says that this is known)",
+                f"{endpoint} has no public access block: its users and policies decide who reads "
+                f"{bucket} (publicAccessBlock: false removes this message)",
                 level="warning",
             )
     elif wanted.public_access_block is False:
@@ -200,7 +200,7 @@ def _write_encryption(
 
 
 def _probe_encryption(client: S3Client, endpoint: Endpoint, bucket: str, wanted: str) -> None:
-    """Some stores take the setting without having a key, and then refuse every object."""
+    """Some stores accept the setting without a key, and then refuse every object."""
     algorithm: Any = wanted
     try:
         put = client.put_object(Bucket=bucket, Key=_PROBE, Body=b"", ServerSideEncryption=algorithm)
@@ -236,7 +236,7 @@ def _rules_of(lifecycle: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _lifecycle_of(rules: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The input that these rules come from; rules of others are named, so that they are seen."""
+    """The input that the rules come from; other rules by name, so that a diff shows them."""
     if not rules:
         return None
     found: dict[str, Any] = {}
@@ -260,7 +260,7 @@ def _id(rule: Mapping[str, Any]) -> str:
 
 
 def _plain(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule in one form: stores differ in where they write the prefix."""
+    """A rule in a normal form: stores return the prefix in different places."""
     prefix = rule.get("Filter", {}).get("Prefix") or rule.get("Prefix") or ""
     return {key: value for key, value in rule.items() if key not in {"Filter", "Prefix"}} | {
         "Filter": {"Prefix": prefix}

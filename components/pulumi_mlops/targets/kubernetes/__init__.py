@@ -1,14 +1,17 @@
 """The Kubernetes target: everything runs in one namespace of a cluster.
 
-The objects are pulumi-kubernetes' own. The plugin waits for them (`mlops:kubernetes:Ready`), so
-that the error of one that cannot start has its last events and log lines. With `render_to` the
-objects are rendered into a folder, and another tool applies them.
+Objects are resources of pulumi-kubernetes. The resource plugin waits for them
+(`mlops:kubernetes:Ready`), and its errors contain the last events and log lines of a workload that
+cannot start. With `render_to` the objects are rendered into a folder, and another tool applies
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
+
+from ..capabilities import Capability
 
 if TYPE_CHECKING:
     from .adapter import KubernetesTarget
@@ -22,6 +25,7 @@ class KubernetesPackage:
 
     on_this_machine = False
     plugins: Sequence[str] = ("kubernetes",)
+    capabilities: Collection[Capability] = frozenset(Capability) - {Capability.SHARED_DATA}
 
     def adapter(self) -> KubernetesTarget:
         """See TargetPackage."""

@@ -17,7 +17,7 @@ from pulumi.runtime import get_root_resource
 from ...plugin import sdk as plugin_sdk
 from ...sources import from_project
 from ...spec import SecretKeyRef
-from ..port import Environment
+from ..port import EnvironmentHandle
 from . import manifests, names, sdk, settings
 
 _KINDS = {
@@ -60,7 +60,7 @@ class Cluster:
     def __init__(self) -> None:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
-        self.router: Environment | None = None
+        self.router: EnvironmentHandle | None = None
         """What every route's proxies run in, once one has been asked for."""
         self.buckets: list[tuple[frozenset[str], manifests.Manifest]] = []
         """Of each bucket that is made within the cluster: the services that have it, none for a
@@ -161,7 +161,7 @@ class Cluster:
 
     def facts(self) -> pulumi.Output[Any] | None:
         """What identifies the cluster; None where none is asked."""
-        return None if self.rendered else self._identity.output("facts")
+        return None if self.rendered else self._identity.facts
 
     def guard_volume(self, name: str, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
@@ -187,7 +187,7 @@ class Cluster:
                 {"namespace": self.namespace, "name": of.name, "key": of.key},
                 pulumi.ResourceOptions(depends_on=self._before_all),
             )
-            self._read[of.name, of.key] = pulumi.Output.secret(made.output("value"))
+            self._read[of.name, of.key] = pulumi.Output.secret(made.value)
         return self._read[of.name, of.key]
 
     def refuse_deletion(self, name: str) -> None:
@@ -221,7 +221,7 @@ class Cluster:
             {
                 "namespace": self.namespace,
                 # Everybody may read it in the cluster: it opens nothing.
-                "key": pulumi.Output.unsecret(key.output("value")),
+                "key": pulumi.Output.unsecret(key.value),
                 "createNamespace": self.settings.create_namespace,
                 "deleteNamespace": self.settings.delete_namespace,
                 "provider": self._provider.id,
@@ -267,7 +267,7 @@ class Cluster:
             return {"render_yaml_to_directory": folder, "kubeconfig": ""}
         return {
             # The same whatever leads to the cluster: it alone decides on a replacement.
-            "cluster_identifier": self._identity.output("identifier"),
+            "cluster_identifier": self._identity.identifier,
             "context": self.settings.context,
             "kubeconfig": self._kubeconfig(),
         }

@@ -1,4 +1,4 @@
-"""A route as an HTTPRoute of a Gateway that is there already: weights over versions' Services.
+"""A route as an HTTPRoute of an existing Gateway, with weights over the Services of its backends.
 
 Source: Gateway API, standard channel (gateway-api.sigs.k8s.io).
 """
@@ -17,55 +17,57 @@ from .settings import GatewaySettings
 
 _GROUP = "gateway.networking.k8s.io"
 _REQUEST_SECONDS = 300
-"""How long an answer may take, as with the proxies of our own: many gateways end it far sooner."""
+"""Time limit of a response, as with the proxies. The default of many gateways is much shorter."""
 
 
-def make(
+def http_route(
     cluster: Cluster,
     gateway: GatewaySettings,
     name: str,
     spec: RouteSpec,
     *,
-    services: Mapping[str, Any],
-    pods: Mapping[str, Mapping[str, str]],
-    after: pulumi.ResourceOptions,
+    table: Mapping[str, Any],
+    pod_labels: Mapping[str, Mapping[str, str]],
+    after_services: pulumi.ResourceOptions,
     opts: pulumi.ResourceOptions,
 ) -> tuple[pulumi.CustomResource, str]:
-    """The HTTPRoute that the Gateway takes, and the URL that it answers at.
+    """The HTTPRoute and its URL.
 
-    It changes `after` its services are ready, and once the gateway may call their `pods` (the
-    labels that choose them, as `services` by key). A version that goes is cut off after that.
+    It changes once the services are ready and the gateway may connect to their pods. The policies
+    of a removed backend are deleted after that.
     """
     if spec.port is not None:
         raise pulumi.RunError(
-            f"{name}: the port {spec.port} cannot be had, since endpoints are behind a Gateway, "
-            "which has its own: leave `port` out, or mlops:kubernetes.gateway"
+            f"{name}: port {spec.port} is not possible behind a Gateway, which has its own port: "
+            "remove `port`, or remove mlops:kubernetes.gateway"
         )
     host = names.label(spec.endpoint)
     cluster.refuse_namesake("hostname", gateway.hostname(host))
     labels = cluster.labels(name, "route")
-    let_in = [
+    policies = [
         cluster.make(
             "NetworkPolicy", f"{name}-{key}-policy", opts, labels=labels,
-            object_name=f"{names.label(service['service'], 55)}-gateway",
-            spec=manifests.let_in(
-                pods[key], [gateway.namespace, *cluster.settings.allow_from], service["port"]
+            object_name=f"{names.label(backend['service'], 55)}-gateway",
+            spec=manifests.allow_ingress(
+                pod_labels[key],
+                [gateway.namespace, *cluster.settings.allow_from],
+                backend["port"],
             ),
         )
-        for key, service in services.items()
+        for key, backend in table.items()
     ]  # fmt: skip
     native = cluster.make(
         "HTTPRoute", name,
-        pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=let_in)),
-        labels=labels, spec=http_route(gateway, gateway.hostname(host), services),
+        pulumi.ResourceOptions.merge(after_services, pulumi.ResourceOptions(depends_on=policies)),
+        labels=labels, spec=http_route_spec(gateway, gateway.hostname(host), table),
     )  # fmt: skip
     return native, gateway.endpoint_url(host)
 
 
-def http_route(
-    gateway: GatewaySettings, hostname: str, services: Mapping[str, Any]
+def http_route_spec(
+    gateway: GatewaySettings, hostname: str, table: Mapping[str, Any]
 ) -> manifests.Manifest:
-    """An HTTPRoute's spec, with all that the API server would put in by itself."""
+    """The spec of an HTTPRoute, with the defaults that the API server would add."""
     parent = {
         "group": _GROUP,
         "kind": "Gateway",
@@ -78,11 +80,11 @@ def http_route(
         {
             "group": "",
             "kind": "Service",
-            "name": each["service"],
-            "port": each["port"],
-            "weight": each["weight"],
+            "name": backend["service"],
+            "port": backend["port"],
+            "weight": backend["weight"],
         }
-        for each in services.values()
+        for backend in table.values()
     ]
     rule = {
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],

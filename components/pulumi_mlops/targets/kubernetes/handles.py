@@ -1,4 +1,4 @@
-"""What the target hands back, and what one ask needs of what another one made."""
+"""The handles of the target, and what a request needs of the handles of other requests."""
 
 from __future__ import annotations
 
@@ -9,66 +9,70 @@ from typing import Any
 
 import pulumi
 
-from ..port import Environment, Job, Service
+from ..port import EnvironmentHandle, JobHandle, ServiceHandle
 from . import manifests
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image(Environment):
-    """An environment as an image."""
+class ImageHandle(EnvironmentHandle):
+    """A Python environment as a container image."""
 
     reference: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workload(Service):
-    """A service and what else of it a route needs."""
+class WorkloadHandle(ServiceHandle):
+    """A service and the details of it that routes and callers need."""
 
     service_name: str
-    numbers: Mapping[str, int]
-    """Its ports that others call."""
+    ports: Mapping[str, int]
+    """The ports that other programs call, by name."""
     labels: Mapping[str, str]
+    """The labels that select its pods."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterJob(Job):
-    """A job and what a schedule makes its runs from."""
+class ClusterJobHandle(JobHandle):
+    """A job and the spec that scheduled runs are created from."""
 
-    template: Mapping[str, Any]
+    spec: Mapping[str, Any]
 
 
-def image_of(environment: Environment) -> str:
-    """What a pod has for this environment. Raises pulumi.RunError for one of another target."""
-    if not isinstance(environment, Image):
-        raise pulumi.RunError("a pod needs an environment of the kubernetes target")
+def image_reference(environment: EnvironmentHandle) -> str:
+    """The image of an environment. Raises pulumi.RunError for an environment of another target."""
+    if not isinstance(environment, ImageHandle):
+        raise pulumi.RunError("a pod needs an environment of the same target")
     return environment.reference
 
 
-def made_before(environment: Environment) -> list[pulumi.Resource]:
-    """What has to be there before a pod can have this environment."""
+def environment_resources(environment: EnvironmentHandle) -> list[pulumi.Resource]:
+    """The resources that must exist before a pod can use the environment."""
     return [] if environment.native is None else [environment.native]
 
 
-def calling(services: Sequence[Service]) -> dict[str, str]:
-    """The labels of a pod that calls these."""
-    found = [each for each in services if isinstance(each, Workload)]
-    return {manifests.calls_label(each.service_name): "true" for each in found}
+def workloads(services: Sequence[ServiceHandle]) -> list[WorkloadHandle]:
+    """The services that are on the cluster."""
+    return [each for each in services if isinstance(each, WorkloadHandle)]
 
 
-def called(services: Sequence[Service]) -> list[tuple[Mapping[str, str], list[int]]]:
-    """The labels of the pods of these, and the ports that others call."""
-    found = [each for each in services if isinstance(each, Workload)]
-    return [(each.labels, sorted(each.numbers.values())) for each in found]
+def calls_labels(services: Sequence[ServiceHandle]) -> dict[str, str]:
+    """The labels of a pod that calls these services."""
+    return {manifests.calls_label(each.service_name): "true" for each in workloads(services)}
 
 
-def once(ready: pulumi.Resource, value: Any) -> pulumi.Output[Any]:
-    """`value`, known in the preview too; what uses it waits until `ready` is made."""
+def callee_ports(services: Sequence[ServiceHandle]) -> list[tuple[Mapping[str, str], list[int]]]:
+    """The pod labels and the ports of these services."""
+    return [(each.labels, sorted(each.ports.values())) for each in workloads(services)]
+
+
+def known_after(ready: pulumi.Resource, value: Any) -> pulumi.Output[Any]:
+    """`value` as an Output that is known at preview and whose users wait for `ready`."""
     return ready.urn.apply(lambda _: value)
 
 
-def member(found: Any, name: str) -> Any:
-    """A member of an object's metadata; None where there was no cluster to ask."""
-    return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+def metadata_field(metadata: Any, name: str) -> Any:
+    """A field of an object's metadata, or None if the object has not been on a cluster."""
+    return metadata.get(name) if isinstance(metadata, Mapping) else getattr(metadata, name, None)
 
 
 def short_digest(value: Any) -> pulumi.Output[str]:

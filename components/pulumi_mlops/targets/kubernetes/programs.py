@@ -1,52 +1,58 @@
-"""What a pod's program is given: variables, Secrets and volumes, and no secret in the open."""
+"""Variables and Secrets of the program in a pod. A secret never appears in a pod's manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pulumi
 
 from ..port import ServiceSpec
 from . import manifests, names
-from .handles import member
+from .cluster import fingerprint
+from .delivery import Delivery
 
 
-def beside(name: str, kind: str) -> str:
-    """The object of a workload that has its `secrets`, `files` or `env`."""
+def companion_name(name: str, kind: str) -> str:
+    """The name of the object with the `secrets`, `files` or `env` of a workload."""
     return f"{names.label(name, 55)}-{kind}"
 
 
-def volumes_of(
-    name: str, spec: ServiceSpec
-) -> tuple[list[manifests.Manifest], list[manifests.Manifest]]:
-    """The pod's volumes of its data and its private files, and where the container has them."""
-    volumes: list[manifests.Manifest] = []
-    mounts: list[manifests.Manifest] = []
-    if spec.data is not None:
-        metadata: pulumi.Output[Any] = pulumi.get(spec.data.native, "metadata")
-        claim = metadata.apply(lambda found: member(found, "name"))
-        volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
-        mounts.append({"name": "data", "mountPath": manifests.DATA_DIR})
-    if spec.files:
-        secret = beside(name, "files")
-        volumes.append({"name": "files", "secret": {"secretName": secret, "defaultMode": 0o440}})
-        mounts.append({"name": "files", "mountPath": manifests.FILES_DIR, "readOnly": True})
-    return volumes, mounts
+def secret_objects(
+    delivery: Delivery,
+    name: str,
+    *,
+    secrets: Mapping[str, pulumi.Input[str]],
+    files: Mapping[str, pulumi.Input[str]],
+    labels: Mapping[str, str],
+    opts: pulumi.ResourceOptions,
+) -> tuple[list[pulumi.Resource], pulumi.Output[str] | None]:
+    """The Secrets of a workload, and a digest that changes with their content."""
+    objects: list[pulumi.Resource] = []
+    for kind, content in (("secrets", secrets), ("files", files)):
+        if content:
+            values = {key: pulumi.Output.secret(value) for key, value in content.items()}
+            object_name = companion_name(name, kind)
+            objects.append(delivery.secret(f"{name}-{kind}", object_name, values, labels, opts))
+    if not objects:
+        return [], None
+    salt = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+    content_text = pulumi.Output.json_dumps({"env": dict(secrets), "files": dict(files)})
+    digest = content_text.apply(lambda text: fingerprint(text, salt))
+    return objects, pulumi.Output.unsecret(digest)
 
 
-def surroundings(
+def service_environment(
     spec: ServiceSpec, numbers: Mapping[str, int], address: str
 ) -> list[manifests.Manifest]:
-    """What the service is told of where it is, as far as it wants to know."""
-    found = manifests.service_variables(numbers, spec.data is not None, bool(spec.files))
+    """The variables that the target sets for a service."""
+    variables = manifests.base_environment(numbers, spec.data is not None, bool(spec.files))
     if any("$(HOST_NAMES)" in value for value in spec.env.values() if isinstance(value, str)):
-        found.append({"name": "HOST_NAMES", "value": _host_names(address)})
-    return found
+        variables.append({"name": "HOST_NAMES", "value": _host_names(address)})
+    return variables
 
 
 def _host_names(address: str) -> str:
-    """What clients may call it by: each name alone and with a port."""
+    """The names of a service for its clients, each alone and with any port."""
     name, namespace, _ = address.split(".")
     hosts: Sequence[str] = (
         name, f"{name}.{namespace}", address, f"{address}.cluster.local", "localhost", "127.0.0.1",
@@ -54,33 +60,34 @@ def _host_names(address: str) -> str:
     return ",".join(text for host in hosts for text in (host, f"{host}:*"))
 
 
-def refuse_secrets(name: str, env: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
-    """The same variables, none of which may be a secret: a manifest is no place for one."""
-
+def checked_env(name: str, env: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
+    """`env`. Raises pulumi.RunError if a value is a secret, since manifests are not private."""
     return {
-        key: _open(value, f"{name}: the variable {key} is a secret: give it in `secrets`")
+        key: _not_secret(
+            value, f"{name}: the environment variable {key} is a secret: move it to `secrets`"
+        )
         for key, value in env.items()
     }
 
 
-def refuse_secret_words(name: str, command: Sequence[pulumi.Input[str]]) -> list[pulumi.Input[str]]:
-    """The same command, no word of which may be a secret."""
-    return [
-        _open(word, f"{name}: a word of its command is a secret, which all may read: hand it over "
-              "in an environment variable, by `secrets`")
-        for word in command
-    ]  # fmt: skip
+def checked_command(name: str, command: Sequence[pulumi.Input[str]]) -> list[pulumi.Input[str]]:
+    """`command`. Raises pulumi.RunError if an argument is a secret."""
+    error = (
+        f"{name}: an argument of its command is a secret, which every reader of the manifest sees: "
+        "pass it as an environment variable in `secrets`"
+    )
+    return [_not_secret(argument, error) for argument in command]
 
 
-def _open(value: pulumi.Input[str], refusal: str) -> pulumi.Input[str]:
-    """`value`; raises pulumi.RunError with this text when it turns out to be a secret."""
+def _not_secret(value: pulumi.Input[str], error: str) -> pulumi.Input[str]:
+    """`value`. Raises pulumi.RunError with the text `error` if it turns out to be a secret."""
     if not isinstance(value, pulumi.Output):
         return value
 
-    async def checked() -> str:
+    async def check() -> str:
         if await value.is_secret():
-            raise pulumi.RunError(refusal)
+            raise pulumi.RunError(error)
         return ""
 
-    # An Output of both: the value, its dependencies, and the check.
-    return pulumi.Output.concat(value, checked())
+    # One Output of the value, its dependencies and the check.
+    return pulumi.Output.concat(value, check())

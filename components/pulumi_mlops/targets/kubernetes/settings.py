@@ -28,23 +28,33 @@ _ENDPOINTS = re.compile(
 
 
 class BuildSettings(Spec):
-    """How the images are built that are called by their content."""
+    """How images are built."""
 
     base: str = Field(
         DEFAULT_BASE,
-        description="Image to start from, with Python; `{python}` becomes its version. With a "
-        "digest (`name@sha256:…`) it is always the same.",
+        description="Base image, with Python. `{python}` is replaced by the Python version. A "
+        "digest (`name@sha256:…`) pins the image.",
     )
     system_packages: list[str] = Field(
-        [], description="Debian packages that requirements need beside them, as `libgomp1`."
+        [], description="Debian packages that the requirements need, such as `libgomp1`."
     )
     ca: str | None = Field(
-        None, description="File with the certificates (PEM) of the company's own authority."
+        None,
+        description="PEM file with the certificates of a private certificate authority. Default: "
+        "no additional certificates.",
     )
-    index_url: str = Field(DEFAULT_INDEX, description="The package index.")
-    extra_index_urls: list[str] = Field([], description="Further indexes, asked before that one.")
+    index_url: str = Field(
+        DEFAULT_INDEX,
+        description="URL of the package index. An empty text stands for the default index of pip "
+        "and uv.",
+    )
+    extra_index_urls: list[str] = Field(
+        [], description="URLs of further package indexes, which take precedence over `index_url`."
+    )
     network: str | None = Field(
-        None, description="Network of the build, as docker's `--network`; the engine's own."
+        None,
+        description="Network of the build, as in `docker build --network`. Default: the container "
+        "engine's default.",
     )
 
     @model_validator(mode="after")
@@ -68,24 +78,30 @@ class BuildSettings(Spec):
 
 
 class Toleration(Spec):
-    """A taint of nodes that does not keep pods away (kubernetes.io, "Taints and Tolerations")."""
+    """A toleration of pods for a taint of nodes (kubernetes.io, "Taints and Tolerations")."""
 
-    key: str | None = Field(None, description="The taint's key; every one unless told.")
-    operator: typing.Literal["Equal", "Exists"] = Field("Equal", description="How it is compared.")
-    value: str | None = Field(None, description="Its value, with `Equal`.")
+    key: str | None = Field(None, description="Key of the taint. Default: every key.")
+    operator: typing.Literal["Equal", "Exists"] = Field(
+        "Equal", description="Comparison: `Equal` compares the value, `Exists` only the key."
+    )
+    value: str | None = Field(
+        None, description="Value of the taint, with `Equal`. Default: an empty value."
+    )
     effect: typing.Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="Its effect; every one unless told."
+        None, description="Effect of the taint. Default: every effect."
     )
 
 
 class Placement(Spec):
-    """On which nodes pods may run, and before which others."""
+    """The nodes and the priority of pods."""
 
     node_selector: dict[str, str] = Field({}, description="Labels that a node must have.")
     tolerations: list[Toleration] = Field(
-        [], description="Taints that are no hindrance, as those of spot or GPU nodes."
+        [], description="Tolerations of the pods, such as those for spot or GPU nodes."
     )
-    priority_class: str | None = Field(None, description="PriorityClass of the pods.")
+    priority_class: str | None = Field(
+        None, description="PriorityClass of the pods. Default: the cluster's default."
+    )
 
     def manifest(self) -> dict[str, typing.Any]:
         """The members of a pod's spec."""
@@ -100,13 +116,24 @@ class Placement(Spec):
 
 
 class Quota(Spec):
-    """What all of the namespace may take together; what is None has no bound."""
+    """The ResourceQuota of the namespace."""
 
-    cpu: float | None = Field(None, gt=0, description="Cores that pods may request.")
-    memory: str | None = Field(None, description="Memory of their limits, as in `64Gi`.")
-    gpu: int | None = Field(None, ge=0, description="GPUs that they may request.")
-    pods: int | None = Field(None, ge=1, description="Pods that have not ended.")
-    storage: str | None = Field(None, description="Size of all volumes together, as in `1Ti`.")
+    cpu: float | None = Field(
+        None, gt=0, description="Sum of the CPU requests of all pods, in cores. Default: no limit."
+    )
+    memory: str | None = Field(
+        None,
+        description="Sum of the memory limits of all pods, such as `64Gi`. Default: no limit.",
+    )
+    gpu: int | None = Field(
+        None, ge=0, description="Sum of the GPU requests of all pods. Default: no limit."
+    )
+    pods: int | None = Field(
+        None, ge=1, description="Number of pods that have not terminated. Default: no limit."
+    )
+    storage: str | None = Field(
+        None, description="Sum of the sizes of all volumes, such as `1Ti`. Default: no limit."
+    )
 
     @field_validator("memory", "storage")
     @classmethod
@@ -128,20 +155,21 @@ class Quota(Spec):
 
 
 class GatewaySettings(Spec):
-    """A Gateway that is there already (gateway-api.sigs.k8s.io); whose it is decides on its
-    listeners, certificates and DNS."""
+    """An existing Gateway (gateway-api.sigs.k8s.io). Its owner manages listeners, certificates
+    and DNS."""
 
-    name: str = Field(description="What it is called.")
+    name: str = Field(description="Name of the Gateway.")
     namespace: str = Field(
-        description="Where it is. Who calls endpoints from there is let in; where its proxies run "
-        "in another one, name that in `allow_from`."
+        description="Namespace of the Gateway. It may call the endpoints. If the Gateway's proxies "
+        "run in another namespace, add that one to `allow_from`."
     )
     url: str = Field(
-        description="Where it is reached, with `*` for an endpoint's name, as in "
-        "`https://*.models.example.com`. Stacks that share a Gateway each need another one."
+        description="URL of the endpoints, with `*` for the name of an endpoint, such as "
+        "`https://*.models.example.com`. Each stack that shares a Gateway needs its own domain."
     )
     section_name: str | None = Field(
-        None, description="Its listener; all that take the host name unless told."
+        None,
+        description="Name of the listener. Default: every listener that accepts the host name.",
     )
 
     @field_validator("name", "section_name")
@@ -182,66 +210,76 @@ class GatewaySettings(Spec):
 
 
 class KubernetesSettings(Spec):
-    """Where on which cluster the platform runs, and what it is made from."""
+    """The Kubernetes target: cluster, namespace, images and limits."""
 
     namespace: str = Field(
-        "mlops", description="Everything runs in this namespace; it must not be one of the system."
+        "mlops",
+        description="Namespace of the platform. `default` and `kube-*` are not allowed.",
     )
     create_namespace: bool = Field(
         True,
-        description="Whether the namespace is made if it is not there. It is kept on destroy, "
-        "unless delete_namespace says otherwise.",
+        description="Create the namespace if it does not exist. Only `delete_namespace` deletes "
+        "it again.",
     )
     delete_namespace: bool = Field(
-        False, description="Whether destroying the stack deletes the namespace with all in it."
+        False,
+        description="Delete the namespace, with everything in it, when the stack is destroyed.",
     )
     allow_from: list[str] = Field(
         [],
-        description="Who may call the endpoints, the tracking server, the store and the page, "
-        "beside the pods of the platform's namespace: namespaces, as an ingress controller's, and "
-        "ranges of addresses, as `10.1.0.0/16`.",
+        description="Namespaces, such as that of an ingress controller, and address ranges, such "
+        "as `10.1.0.0/16`, that may call the endpoints, the tracking server, the artifact store "
+        "and the live page. Pods of the platform's namespace always may.",
     )
     gateway: GatewaySettings | None = Field(
         None,
-        description="The Gateway that endpoints are reached through; by proxies of their own, "
-        "within the cluster, unless told.",
+        description="Existing Gateway in front of the endpoints. Default: a proxy for each "
+        "endpoint, which is reached only within the cluster.",
     )
     context: str | None = Field(
-        None, min_length=1, description="Context of the kubeconfig; its current one unless told."
+        None,
+        min_length=1,
+        description="Context of the kubeconfig. Default: its current context.",
     )
     kubeconfig: str | None = Field(
         None,
         min_length=1,
-        description="Path of a kubeconfig; KUBECONFIG or ~/.kube/config unless told.",
+        description="Path of a kubeconfig. Default: KUBECONFIG, or `~/.kube/config`.",
     )
     render_to: str | None = Field(
         None,
         min_length=1,
-        description="Folder, from the project's, that the manifests are written into for Argo CD "
-        "or Flux. No cluster is asked or changed then; `mlops secrets` has the Secrets. A stack "
-        "does one or the other from its beginning.",
+        description="Folder for rendered manifests, which Argo CD or Flux applies. A relative path "
+        "starts at the folder of Pulumi.yaml. No cluster is accessed. `mlops secrets` prints the "
+        "Secrets. An existing stack cannot change it. Default: the objects are applied to the "
+        "cluster.",
     )
     registry: str | None = Field(
         None,
-        description="Prefix of the images, as in `registry.example.com/team`: they are called "
-        "<prefix>/<environment>:<digest of its content>.",
+        description="Registry and path of the images, such as `registry.example.com/team`. An "
+        "image is named `<registry>/<environment>:<digest of its content>`. Default: every image "
+        "is in `images`.",
     )
     images: dict[str, str] = Field(
         {},
-        description="Images that exist already, by the environment that they stand for; by digest, "
-        "best.",
+        description="Existing images by the name of their environment. References by digest are "
+        "recommended.",
     )
-    build: BuildSettings = Field(BuildSettings(), description="How the others are built.")
+    build: BuildSettings = Field(
+        BuildSettings(), description="How the images that are not in `images` are built."
+    )
     storage_class: str | None = Field(
-        None, description="Storage class of the volumes; the cluster's default one unless told."
+        None,
+        description="Storage class of the volumes. An empty text selects volumes that exist "
+        "already. Default: the cluster's default storage class.",
     )
-    volume_size: str = Field("10Gi", description="Size of a volume, as in `10Gi`.")
+    volume_size: str = Field("10Gi", description="Size of a volume, such as `10Gi`.")
 
-    placement: Placement = Field(Placement(), description="Where services run.")
+    placement: Placement = Field(Placement(), description="Nodes and priority of services.")
     training_placement: Placement | None = Field(
-        None, description="Where pipelines run; as services unless told."
+        None, description="Nodes and priority of pipelines. Default: `placement`."
     )
-    quota: Quota = Field(Quota(), description="What the namespace may take.")
+    quota: Quota = Field(Quota(), description="ResourceQuota of the namespace.")
 
     @model_validator(mode="after")
     def _waited_for(self) -> typing.Self:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
+
+from ..capabilities import Capability
 
 if TYPE_CHECKING:
     from ...spec import Spec
@@ -11,12 +13,26 @@ if TYPE_CHECKING:
     from .operations import LocalOperations
     from .resources import LocalResources
 
+_CAPABILITIES = {
+    Capability.REPLICAS,
+    Capability.ROUTES,
+    Capability.SCHEDULES,
+    Capability.SHARED_DATA,
+}
+
 
 class LocalPackage:
     """The entry point of the target."""
 
     on_this_machine = True
     plugins: Sequence[str] = ()
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """See TargetPackage. GPUs only if this machine has one."""
+        from .host.gpu import has_gpu  # noqa: PLC0415
+
+        return _CAPABILITIES | ({Capability.GPUS} if has_gpu() else set())
 
     def adapter(self) -> LocalTarget:
         """See TargetPackage."""

@@ -1,12 +1,10 @@
-"""The local target: everything runs as this machine's own processes, without root."""
+"""The adapter of the local target: answers the port with processes of this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pulumi
@@ -16,37 +14,40 @@ from ...crontab import for_apscheduler
 from ...spec import SecretKeyRef
 from .. import databases, shared_resources
 from ..port import (
-    Bucket,
+    BucketHandle,
     BucketSpec,
-    ClientSettings,
-    Database,
+    Capability,
+    ClientSettingsHandle,
+    DatabaseHandle,
     DatabaseSpec,
-    Environment,
+    EnvironmentHandle,
     EnvironmentSpec,
-    Job,
+    JobHandle,
     JobSpec,
-    ModelVersion,
+    ModelVersionHandle,
     ModelVersionSpec,
     Resources,
-    Route,
+    RouteHandle,
     RouteSpec,
     ScheduleSpec,
     SecretSpec,
-    Service,
+    ServiceHandle,
     ServiceSpec,
-    Volume,
+    VolumeHandle,
     stack_folder,
+    unsupported,
 )
 from . import sdk
+from .host.gpu import has_gpu
 
 
 class LocalTarget:
-    """Answers with resources of the plugin's `mlops:local` module."""
+    """Resources of the module `mlops:local` of the resource plugin."""
 
     def environment(
         self, name: str, spec: EnvironmentSpec, opts: pulumi.ResourceOptions
-    ) -> Environment:
-        code = {}
+    ) -> EnvironmentHandle:
+        code: dict[str, sdk.EnvironmentSourceArgs] = {}
         for place, folder in spec.code.items():
             try:
                 code[place] = {"path": str(folder), "digest": sources.digest(folder)}
@@ -62,19 +63,27 @@ class LocalTarget:
             *(code[place]["digest"] for place in sorted(code)),
         ]
         version = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        return Environment(version=version, native=native)
+        return EnvironmentHandle(version=version, native=native)
 
-    def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> Service:
-        _refuse_more_than_there_is(name, spec.resources)
+    def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> ServiceHandle:
+        _check_resources(name, spec.resources)
         if spec.max_replicas is not None:
-            raise pulumi.RunError(
-                f"{name}: max_replicas: the local target runs as many as `replicas` says: leave it "
-                "out, or choose the target kubernetes (mlops:target)"
+            raise unsupported(
+                name, "max_replicas", Capability.AUTOSCALING, "set a fixed number in `replicas`"
             )
+        if (spec.replicas > 1 or spec.routed) and any(spec.ports.values()):
+            kind = "a routed service" if spec.routed else "several replicas"
+            raise unsupported(
+                name, f"a fixed port of {kind}", Capability.SHARED_PORTS, "remove the port number"
+            )
+        environment = _native_environment(spec)
         native = sdk.Process(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "ports": {port: number or 0 for port, number in spec.ports.items()},
                 "files": dict(spec.files) or None,
                 "rereadsFiles": spec.rereads_files or None,
@@ -90,35 +99,38 @@ class LocalTarget:
             },
             opts,
         )
-        return Service(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+        return ServiceHandle(
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
 
-    def job(self, name: str, spec: JobSpec, opts: pulumi.ResourceOptions) -> Job:
-        _refuse_more_than_there_is(name, spec.resources)
+    def job(self, name: str, spec: JobSpec, opts: pulumi.ResourceOptions) -> JobHandle:
+        _check_resources(name, spec.resources)
         if spec.workers > 1:
-            raise pulumi.RunError(
-                f"{name}: workers: the local target runs one, not {spec.workers}: leave it out, or "
-                "choose the target kubernetes (mlops:target)"
+            raise unsupported(
+                name, f"workers: {spec.workers}", Capability.DISTRIBUTED_JOBS, "remove `workers`"
             )
+        environment = _native_environment(spec)
         native = sdk.Run(
             name,
             {
-                **_program(spec),
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
                 "version": spec.environment.version,
                 "runOnChange": spec.run_on_change,
                 "timeoutSeconds": spec.timeout,
             },
             opts,
         )
-        return Job(name=name, outputs=native.output("outputs"), native=native, ready=native)
+        return JobHandle(name=name, outputs=native.outputs, native=native, ready=native)
 
     def schedule(
         self, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions
-    ) -> Service | None:
+    ) -> ServiceHandle | None:
         native = sdk.Process(
             name,
             {
@@ -129,28 +141,28 @@ class LocalTarget:
                 ],
                 "ports": {"http": 0},
                 "health": {"path": "/health"},
-                # A run that is under way is told to stop and may clean up.
+                # A run in progress is interrupted and may clean up.
                 "stopSeconds": 15,
             },
             pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(depends_on=[spec.job.ready])
             ),
         )  # fmt: skip
-        return Service(
-            url=native.output("url"),
-            addresses=native.output("addresses"),
+        return ServiceHandle(
+            url=native.url,
+            addresses=native.addresses,
             native=native,
             ready=native,
         )
 
-    def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> Route:
+    def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> RouteHandle:
         native = sdk.Route(
             name,
             {
                 "endpoint": spec.endpoint,
                 "services": {
                     key: {
-                        "addresses": backend.service.addresses.apply(lambda all: all["http"]),
+                        "addresses": backend.service.addresses.apply(lambda ports: ports["http"]),
                         "weight": backend.weight,
                         "checkPath": backend.check_path,
                     }
@@ -160,9 +172,9 @@ class LocalTarget:
             },
             opts,
         )
-        return Route(
-            url=native.output("url"),
-            metrics_url=native.output("metricsUrl"),
+        return RouteHandle(
+            url=native.url,
+            metrics_url=native.metrics_url,
             native=native,
             ready=native,
         )
@@ -171,69 +183,69 @@ class LocalTarget:
         self, name: str, spec: SecretSpec, opts: pulumi.ResourceOptions
     ) -> pulumi.Output[str]:
         native = sdk.Secret(name, {"length": spec.length, "retain": spec.retain}, opts)
-        return pulumi.Output.secret(native.output("value"))
+        return pulumi.Output.secret(native.value)
 
-    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
-        raise pulumi.RunError(
-            f"Secret {of.name}: secret_key_ref is for stacks on Kubernetes: give the value, "
-            "encrypted by `pulumi config set --secret --path`"
-        )
+    def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
+        raise unsupported(
+            f"Secret {ref.name}", "secret_key_ref", Capability.EXISTING_SECRETS,
+            "set the value, encrypted by `pulumi config set --secret --path`",
+        )  # fmt: skip
 
-    def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> Volume:
+    def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
         native = sdk.Volume(name, {"retain": retain}, opts)
-        return Volume(path=native.output("path"), retain=retain, native=native)
+        return VolumeHandle(path=native.path, retain=retain, native=native)
 
-    def database(self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions) -> Database:
+    def database(
+        self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
+    ) -> DatabaseHandle:
         return databases.database(self, name, spec, opts)
 
-    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> Bucket:
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
         return shared_resources.bucket(name, spec, opts)
 
     def model_version(
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
-    ) -> ModelVersion:
+    ) -> ModelVersionHandle:
         return shared_resources.model_version(name, spec, opts)
 
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-    ) -> ClientSettings:
+    ) -> ClientSettingsHandle:
         return shared_resources.client_settings(name, env, opts)
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")
 
 
-def _refuse_more_than_there_is(name: str, wanted: Resources) -> None:
-    """Programs share the machine: what it has is what there is to give."""
+def _check_resources(name: str, requested: Resources) -> None:
+    """Raise pulumi.RunError for resources that this machine does not have."""
     cores, memory = os.cpu_count() or 1, psutil.virtual_memory().total
-    if (wanted.cpu or 0) > cores:
+    if (requested.cpu or 0) > cores:
         raise pulumi.RunError(
-            f"{name}: resources.cpu: {wanted.cpu:g} cores are asked for, and this machine has "
-            f"{cores}: ask for less, or choose another target"
+            f"{name}: resources.cpu: this machine has {cores} cores, not {requested.cpu:g}: "
+            "set a smaller number, or select another target (mlops:target)"
         )
-    if (wanted.memory or 0) > memory:
+    if (requested.memory or 0) > memory:
         raise pulumi.RunError(
-            f"{name}: resources.memory: {(wanted.memory or 0) >> 20} MiB are asked for, and this "
-            f"machine has {memory >> 20}: ask for less, or choose another target"
+            f"{name}: resources.memory: this machine has {memory >> 20} MiB, not "
+            f"{(requested.memory or 0) >> 20}: set a smaller number, or select another target "
+            "(mlops:target)"
         )
-    if wanted.gpu and not Path("/dev/nvidiactl").exists():
-        raise pulumi.RunError(
-            f"{name}: resources.gpu: this machine has no NVIDIA GPU: ask for none, or choose "
-            "another target (mlops:target)"
-        )
+    if requested.gpu and not has_gpu():
+        raise unsupported(
+            name, f"resources.gpu: {requested.gpu}: this machine has no NVIDIA GPU and it",
+            Capability.GPUS, "remove it",
+        )  # fmt: skip
 
 
-def _program(spec: ServiceSpec | JobSpec) -> dict[str, Any]:
+def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
-        raise pulumi.RunError("a local program needs an environment of the local target")
-    return {
-        "command": list(spec.command),
-        "env": {**spec.env, **_hidden(spec.secrets)} or None,
-        "environment": environment.output("path"),
-        "code": environment.output("codePath"),
-    }
+        raise pulumi.RunError("a local program needs an environment of the same target")
+    return environment
 
 
-def _hidden(secrets: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
-    return {name: pulumi.Output.secret(value) for name, value in secrets.items()}
+def _variables(spec: ServiceSpec | JobSpec) -> dict[str, pulumi.Input[str]] | None:
+    """The environment variables, with secrets marked as such."""
+    secrets = {name: pulumi.Output.secret(value) for name, value in spec.secrets.items()}
+    return {**spec.env, **secrets} or None

@@ -10,22 +10,18 @@ import contextlib
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
 from ....plugin.errors import GoneError, ResourceError, UnreachableError
-from ....sources import from_project
+from .errors import RefusedError, refused
+from .location import Where
 from .pods import Manifest, is_ready, port_of_pod
-
-_INSIDE = re.compile(r"(?P<service>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(\.cluster\.local)?")
 
 _log = logging.getLogger(__name__)
 # What a pod has to log in with.
@@ -53,37 +49,6 @@ _PATHS = {
     "StatefulSet": "apis/apps/v1/namespaces/{namespace}/statefulsets",
     "StorageClass": "apis/storage.k8s.io/v1/storageclasses",
 }
-
-
-class RefusedError(ResourceError):
-    """The API refused a request; `status` is HTTP's."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which cluster: what `mlops:kubernetes` says, as far as it is for a connection."""
-
-    namespace: str = "mlops"
-    context: str | None = None
-    kubeconfig: str | None = None
-
-    @classmethod
-    def of(cls, text: str | None) -> Where:
-        """Out of the provider's configuration, which has been checked by the program already."""
-        try:
-            found = json.loads(text) if text else {}
-        except ValueError:
-            found = {}
-        if not isinstance(found, dict):
-            found = {}
-        known = {key: found[key] for key in cls.__dataclass_fields__ if found.get(key)}
-        if "kubeconfig" in known:
-            known["kubeconfig"] = str(from_project(known["kubeconfig"]))
-        return cls(**known)
 
 
 class ClusterApi:
@@ -280,7 +245,7 @@ class ClusterApi:
         try:
             return await asyncio.wait_for(login, _SECONDS)
         except kr8s.ServerError as error:
-            raise _refused(_answer_of(error)) from None
+            raise refused(_answer_of(error)) from None
         except (httpx.HTTPError, OSError, ValueError):
             raise
         # A file of whatever content raises of every kind, and YAML's errors quote it.
@@ -294,7 +259,7 @@ class ClusterApi:
         if answer.status_code == httpx.codes.UNAUTHORIZED:  # many logins last a quarter of an hour
             answer = await self._once(method, path, options, renew=True)
         if answer.is_error:
-            raise _refused(answer)
+            raise refused(answer)
         return answer
 
     async def _once(
@@ -340,42 +305,6 @@ class ClusterApi:
         return f"look at {file} and {named} (mlops:kubernetes), with `kubectl cluster-info`"
 
 
-class Clusters:
-    """The one cluster of a plugin, by namespace."""
-
-    def __init__(self, settings: str | None = None) -> None:
-        self.configure(settings)
-        self._apis: dict[str, ClusterApi] = {}
-        self._tunnels: dict[tuple[str, str, int], str] = {}
-        self._making = threading.RLock()
-
-    def configure(self, settings: str | None) -> None:
-        """Take `mlops:kubernetes`, as JSON."""
-        self.where = Where.of(settings)
-
-    def reach(self, url: str) -> str:
-        """`url`, or where an address within the cluster (`http://service.namespace.svc:port`) is
-        reached from here: through a tunnel that the API server keeps."""
-        parts = urlsplit(url)
-        found = _INSIDE.fullmatch(parts.hostname or "")
-        if found is None:
-            return url
-        with self._making:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            place = (found["namespace"], found["service"], port)
-            if place not in self._tunnels:
-                self._tunnels[place] = self.at(found["namespace"]).tunnel(found["service"], port)
-            login, at, _ = parts.netloc.rpartition("@")
-            return parts._replace(netloc=f"{login}{at}{self._tunnels[place]}").geturl()
-
-    def at(self, namespace: str) -> ClusterApi:
-        """Its API, for a namespace."""
-        with self._making:
-            if namespace not in self._apis:
-                self._apis[namespace] = ClusterApi(replace(self.where, namespace=namespace))
-            return self._apis[namespace]
-
-
 def _missing(listed: str) -> bool:
     """Whether KUBECONFIG lists files of which none exists, and no pod's account replaces them."""
     files = [Path(each).expanduser() for each in listed.split(os.pathsep) if each]
@@ -395,29 +324,3 @@ def _answer_of(error: Any) -> httpx.Response:
     """What a ServerError of kr8s is about."""
     found: httpx.Response = error.response
     return found
-
-
-def _refused(answer: httpx.Response) -> RefusedError:
-    return RefusedError(_why(answer), answer.status_code)
-
-
-def _role(told: str) -> str:
-    """Which role is missing, where it is one: a quota or a policy forbids things, too."""
-    if found := re.search(r"cannot .* in the namespace \"([^\"]+)\"", told):
-        return (
-            f": ask for the role `admin` in namespace {found[1]} "
-            "(`mlops doctor` lists every right that is missing)"
-        )
-    return ": ask for a role that allows it" if " cannot " in told else ""
-
-
-def _why(answer: httpx.Response) -> str:
-    try:
-        told = str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        told = answer.text.strip()[:300] or answer.reason_phrase
-    if answer.status_code == httpx.codes.FORBIDDEN:
-        return f"the cluster forbids it: {told}{_role(told)}"
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        return f"the cluster does not know you: {told}: log in anew (`kubectl auth whoami` tells)"
-    return f"the cluster refused: {told}"

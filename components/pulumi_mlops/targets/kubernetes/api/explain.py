@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .client import ClusterApi, RefusedError
+from .client import ClusterApi
+from .errors import RefusedError
 from .pods import Manifest, is_ready
 
 _LOG_LINES = 15

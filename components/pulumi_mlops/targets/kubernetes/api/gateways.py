@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .client import ClusterApi, RefusedError
+from .client import ClusterApi
+from .errors import RefusedError
 from .pods import Manifest
 
 _FORBIDDEN = 403  # of HTTP

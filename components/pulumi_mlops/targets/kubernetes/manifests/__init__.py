@@ -1,12 +1,20 @@
-"""Kubernetes objects as plain values: what a service, a job or a route is made of.
+"""Specs of Kubernetes objects as plain values.
 
-Pure functions of what was asked, without Pulumi: a test and `kubernetes-validate` can look at all
-of it. Values may be Pulumi's Outputs; nothing here reads one.
+Pure functions without resources, so that tests and `kubernetes-validate` can check every object.
+Values may be Outputs of Pulumi. No function here reads one.
 """
 
-from .jobs import LEADER_PORT, cron_job, job, meeting_point, telling, together
+from .jobs import LEADER_PORT, cron_job, entrypoint, headless_service, indexed_job, job
 from .metadata import Manifest, labels, selector
-from .network import WATCHES, callers, calls_label, deny_all, let_in, network_policy, one_another
+from .network import (
+    WATCHER_LABELS,
+    allow_ingress,
+    calls_label,
+    deny_all,
+    ingress_rules,
+    network_policy,
+    peer_ingress,
+)
 from .pods import (
     DATA_DIR,
     FILES_DIR,
@@ -14,26 +22,26 @@ from .pods import (
     OUTPUTS_FILE,
     SCRATCH_DIR,
     USER,
+    base_environment,
     container,
-    draining,
     environment,
+    init_container,
     pod,
-    ports,
-    preparing,
+    port_numbers,
     probes,
     resources,
-    service_variables,
     template,
-    until_all_answer,
+    wait_for_addresses,
+    with_pre_stop,
 )
 from .services import (
     autoscaler,
-    claim,
     deployment,
     disruption_budget,
     limit_range,
     service,
     stateful_set,
+    volume_claim,
 )
 
 __all__ = [
@@ -44,37 +52,37 @@ __all__ = [
     "OUTPUTS_FILE",
     "SCRATCH_DIR",
     "USER",
-    "WATCHES",
+    "WATCHER_LABELS",
     "Manifest",
+    "allow_ingress",
     "autoscaler",
-    "callers",
+    "base_environment",
     "calls_label",
-    "claim",
     "container",
     "cron_job",
     "deny_all",
     "deployment",
     "disruption_budget",
-    "draining",
+    "entrypoint",
     "environment",
+    "headless_service",
+    "indexed_job",
+    "ingress_rules",
+    "init_container",
     "job",
     "labels",
-    "let_in",
     "limit_range",
-    "meeting_point",
     "network_policy",
-    "one_another",
+    "peer_ingress",
     "pod",
-    "ports",
-    "preparing",
+    "port_numbers",
     "probes",
     "resources",
     "selector",
     "service",
-    "service_variables",
     "stateful_set",
-    "telling",
     "template",
-    "together",
-    "until_all_answer",
+    "volume_claim",
+    "wait_for_addresses",
+    "with_pre_stop",
 ]

@@ -1,4 +1,4 @@
-"""Jobs: alone, several that work together, and by the clock."""
+"""Jobs with one pod or several workers, and scheduled jobs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from .metadata import Manifest, selector
 
-# What stands in the pod's termination log becomes its message: 4096 bytes at most. It is no file
-# that a program could replace, so what it left is copied. Signals are handed on, and waited out: a
-# `wait` that one interrupts says so instead of how the program ended, and 127 after the last one.
-_AND_THEN_TELL = """\
+# The content of the termination log becomes the pod's termination message, at most 4096 bytes. The
+# log is a mount, which a program cannot replace, so the outputs file is copied into it. Signals are
+# passed on. A signal interrupts `wait`, which then returns its number instead of the exit code of
+# the program, so `wait` is repeated. It returns 127 once the program has been waited for.
+_ENTRYPOINT_SCRIPT = """\
 if [ "${MLOPS_SUBDOMAIN-}" ]; then
     export MASTER_ADDR="${HOSTNAME%-*}-0.$MLOPS_SUBDOMAIN"
     export PET_MASTER_ADDR="$MASTER_ADDR"
@@ -24,11 +25,11 @@ while [ "$told" ]; do told=; wait $child; last=$?; [ $last = 127 ] || code=$last
 exit $code
 """
 LEADER_PORT = 29500
-"""Where rank 0 of a distributed run listens; PyTorch's own default."""
+"""Port of rank 0 of a distributed run. It is the default of PyTorch."""
 
 
-def meeting_point(all_labels: Mapping[str, str]) -> Manifest:
-    """A Service's spec that gives each worker of a job a name, before it is ready too."""
+def headless_service(all_labels: Mapping[str, str]) -> Manifest:
+    """The spec of a Service that gives each worker of a job a DNS name, ready or not."""
     return {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
@@ -38,7 +39,7 @@ def meeting_point(all_labels: Mapping[str, str]) -> Manifest:
 
 
 def job(template: Manifest, timeout: float) -> Manifest:
-    """A Job's spec: it runs once; only a pod that the cluster itself took away is replaced."""
+    """The spec of a Job that runs once. A pod is replaced only if the cluster evicted it."""
     return {
         "backoffLimit": 0,
         "activeDeadlineSeconds": math.ceil(timeout),
@@ -57,12 +58,11 @@ def job(template: Manifest, timeout: float) -> Manifest:
     }
 
 
-def together(spec: Manifest, workers: int, subdomain: str) -> Manifest:
-    """A Job's spec of several pods that work together (kubernetes.io, "Indexed Job"): they find one
-    another by name, and each knows its rank.
+def indexed_job(spec: Manifest, workers: int, subdomain: str) -> Manifest:
+    """The spec of a Job with several workers (kubernetes.io, "Indexed Job"), each with its rank.
 
-    The variables are those of torchrun's options (PET_*) and of PyTorch's `env://`; the address of
-    rank 0 is set by `telling`, since a run's name is known only then.
+    The variables are those of torchrun's options (PET_*) and of PyTorch's `env://`. The script of
+    `entrypoint` sets the address of rank 0, which contains the name of the run.
     """
     rank = {
         "fieldRef": {
@@ -97,7 +97,7 @@ def together(spec: Manifest, workers: int, subdomain: str) -> Manifest:
 
 
 def cron_job(spec: Manifest, cron: str, timezone: str, suspend: bool = False) -> Manifest:
-    """A CronJob's spec: never two at a time, and a few of the last runs are kept."""
+    """The spec of a CronJob. Runs do not overlap, and the last three of each outcome are kept."""
     return {
         "schedule": cron,
         "timeZone": timezone,
@@ -110,6 +110,6 @@ def cron_job(spec: Manifest, cron: str, timezone: str, suspend: bool = False) ->
     }
 
 
-def telling(command: Sequence[Any], termination_log: str = "/dev/termination-log") -> list[Any]:
-    """The same command; what it leaves in OUTPUTS_FILE becomes the pod's termination message."""
-    return ["sh", "-c", _AND_THEN_TELL, termination_log, *command]
+def entrypoint(command: Sequence[Any], termination_log: str = "/dev/termination-log") -> list[Any]:
+    """`command` in a script that turns OUTPUTS_FILE into the termination message of the pod."""
+    return ["sh", "-c", _ENTRYPOINT_SCRIPT, termination_log, *command]

@@ -1,4 +1,4 @@
-"""Labels: what an object is called for people and for selectors."""
+"""Labels of objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def labels(stack: str, name: str, component: str) -> dict[str, str]:
 
 
 def selector(all_labels: Mapping[str, str]) -> dict[str, str]:
-    """Those that tell the pods of one thing from all others, and never change."""
+    """The labels that select the pods of one workload. They are immutable."""
     return {
         key: all_labels[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
     }

@@ -1,4 +1,4 @@
-"""NetworkPolicies: exactly the flows that are needed."""
+"""NetworkPolicies that allow only the required connections."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from .metadata import Manifest, selector
 
 
-def one_another(all_labels: Mapping[str, str]) -> list[Manifest]:
-    """Ingress of pods that call one another, at ports of their own choice."""
+def peer_ingress(all_labels: Mapping[str, str]) -> list[Manifest]:
+    """Ingress rules that let the pods of one workload call each other at any port."""
     return [{"from": [{"podSelector": {"matchLabels": selector(all_labels)}}]}]
 
 
 def calls_label(name: str) -> str:
-    """The label of pods that call the service called `name`."""
+    """The label of pods that call the service `name`."""
     return f"calls.mlops/{name}"
 
 
-WATCHES = {"mlops/watches": "true"}
-"""The label of pods that look at every service."""
+WATCHER_LABELS = {"mlops/watches": "true"}
+"""The labels of pods that call every service, as monitoring does."""
 
 
 def deny_all() -> Manifest:
-    """A NetworkPolicy's spec: what no other policy allows is not let through."""
+    """The spec of a NetworkPolicy that denies all traffic that no other policy allows."""
     return {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
@@ -31,11 +31,12 @@ def network_policy(
     ingress: Sequence[Manifest],
     calls: Sequence[tuple[Mapping[str, str], Sequence[int]]],
     *,
-    anywhere: bool = False,
+    any_egress: bool = False,
 ) -> Manifest:
-    """A NetworkPolicy's spec: who may call these pods, and whom they may call.
+    """The spec of a NetworkPolicy for the pods of one workload.
 
-    `calls` are the labels of pods, and the ports there. Names are resolved by everybody.
+    `calls` holds the labels and ports of the pods that they may call. DNS is always allowed.
+    `any_egress` allows every destination.
     """
     egress: list[Manifest] = [{"ports": [_port(53, "UDP"), _port(53)]}]
     egress += [
@@ -45,7 +46,7 @@ def network_policy(
         }
         for labels, numbers in calls
     ]
-    if anywhere:
+    if any_egress:
         egress.append({})
     return {
         "podSelector": {"matchLabels": selector(all_labels)},
@@ -55,43 +56,47 @@ def network_policy(
     }
 
 
-def callers(
+def ingress_rules(
     name: str,
     numbers: Sequence[int],
-    beside: Sequence[str] | None,
+    external: Sequence[str] | None,
     *,
     routed: bool = False,
 ) -> list[Manifest]:
-    """Who may call a service: its callers and those that watch all; where it is public every pod of
-    its namespace, and namespaces and addresses `beside`; where it is `routed` the proxies."""
+    """Ingress rules of a service: pods that declare calls to it, pods that watch every service, and
+    the proxies if it is `routed`.
+
+    A public service has a list of `external` namespaces and address ranges. It accepts those and
+    every pod of its namespace.
+    """
     peers: list[Manifest] = [
         {"podSelector": {"matchLabels": {calls_label(name): "true"}}},
-        {"podSelector": {"matchLabels": WATCHES}},
+        {"podSelector": {"matchLabels": WATCHER_LABELS}},
     ]
     if routed:
         peers.append({"podSelector": {"matchLabels": {"app.kubernetes.io/component": "route"}}})
-    if beside is not None:
-        peers = [{"podSelector": {}}, *_outsiders(beside)]
+    if external is not None:
+        peers = [{"podSelector": {}}, *_external_peers(external)]
     return [{"from": peers, "ports": [_port(number) for number in numbers]}]
 
 
-def let_in(chosen: Mapping[str, str], beside: Sequence[str], number: int) -> Manifest:
-    """A NetworkPolicy's spec: what more than other policies allow, namespaces and addresses
-    `beside` may call a port of these pods."""
+def allow_ingress(pod_labels: Mapping[str, str], external: Sequence[str], port: int) -> Manifest:
+    """The spec of a NetworkPolicy that lets `external` namespaces and address ranges call a port
+    of these pods."""
     return {
-        "podSelector": {"matchLabels": dict(chosen)},
+        "podSelector": {"matchLabels": dict(pod_labels)},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": _outsiders(beside), "ports": [_port(number)]}],
+        "ingress": [{"from": _external_peers(external), "ports": [_port(port)]}],
     }
 
 
-def _outsiders(named: Sequence[str]) -> list[Manifest]:
-    """Namespaces, and ranges of addresses, as the peers of a policy."""
+def _external_peers(external: Sequence[str]) -> list[Manifest]:
+    """Namespaces and address ranges as the peers of a policy."""
     return [
         {"ipBlock": {"cidr": each}}
         if "/" in each
         else {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": each}}}
-        for each in named
+        for each in external
     ]
 
 

@@ -1,6 +1,6 @@
-"""Pods: containers, what they are told and given, and how the cluster looks after them.
+"""Pods: containers with their variables, volumes, resources and probes.
 
-Every pod is admitted by the Pod Security Standard "restricted"
+Every pod meets the Pod Security Standard "restricted"
 (kubernetes.io, "Pod Security Standards").
 """
 
@@ -17,8 +17,8 @@ USER = 10001
 """The numeric user of every image, so that `runAsNonRoot` can be checked."""
 DATA_DIR, FILES_DIR, SCRATCH_DIR = "/data", "/files", "/tmp"  # noqa: S108 - a pod's own
 OUTPUTS_FILE = f"{SCRATCH_DIR}/outputs.json"
-# A Service without a pod that is ready refuses connections.
-_UNTIL_ALL_ANSWER = """\
+# A Service without a ready pod refuses connections.
+_WAIT_SCRIPT = """\
 import socket, sys, time
 told = None
 for place in sys.argv[1:]:
@@ -34,13 +34,13 @@ for place in sys.argv[1:]:
 """
 FIRST_PORT = 8080
 _DRAIN_SECONDS = 5
-"""How long a pod that is to end goes on: until every proxy has noticed that it is not ready."""
+"""Delay before a pod stops. Every proxy notices within it that the pod is not ready."""
 _RESTRICTED_POD = {
     "runAsNonRoot": True,
     "runAsUser": USER,
     "runAsGroup": USER,
     "fsGroup": USER,
-    # A volume with many files would be changed file by file at each start.
+    # Without it the ownership of every file in a volume is changed at each start.
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
@@ -51,12 +51,12 @@ _RESTRICTED_CONTAINER = {
 }
 
 
-def ports(wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """A number for each port: a pod has an address of its own, so they are the same everywhere."""
+def port_numbers(ports: Mapping[str, int | None]) -> dict[str, int]:
+    """A number for each port. Every replica has the same ones, since each pod has an address."""
     numbers = {}
     free = FIRST_PORT
-    taken = {number for number in wanted.values() if number}
-    for name, number in wanted.items():
+    taken = {number for number in ports.values() if number}
+    for name, number in ports.items():
         while number is None and free in taken:
             free += 1
         numbers[name] = number or free
@@ -65,11 +65,11 @@ def ports(wanted: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def environment(
-    plain: Mapping[str, Any], secrets: Sequence[str], secret_name: str, first: Sequence[Manifest]
+    plain: Mapping[str, Any], secrets: Sequence[str], secret_name: str, base: Sequence[Manifest]
 ) -> list[Manifest]:
-    """Variables: `first`, since later ones may use them, then the others by name."""
+    """The variables of a container: `base`, then those that may refer to it, by name."""
     return [
-        *first,
+        *base,
         *({"name": name, "value": plain[name]} for name in sorted(plain)),
         *(
             {"name": name, "valueFrom": {"secretKeyRef": {"name": secret_name, "key": name}}}
@@ -78,21 +78,21 @@ def environment(
     ]
 
 
-def service_variables(numbers: Mapping[str, int], data: bool, files: bool) -> list[Manifest]:
-    """What every service is told by its surroundings."""
-    found: list[Manifest] = [
+def base_environment(numbers: Mapping[str, int], data: bool, files: bool) -> list[Manifest]:
+    """The variables of every service, as the port defines them."""
+    variables: list[Manifest] = [
         {"name": "HOST", "value": "0.0.0.0"},  # noqa: S104 - a pod has an address of its own
         {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "RUNTIME_DIR", "value": SCRATCH_DIR},
     ]
     if "http" in numbers:
-        found.append({"name": "PORT", "value": str(numbers["http"])})
-    found += [{"name": variable(name), "value": str(numbers[name])} for name in numbers]
+        variables.append({"name": "PORT", "value": str(numbers["http"])})
+    variables += [{"name": variable(name), "value": str(numbers[name])} for name in numbers]
     if data:
-        found.append({"name": "DATA_DIR", "value": DATA_DIR})
+        variables.append({"name": "DATA_DIR", "value": DATA_DIR})
     if files:
-        found.append({"name": "FILES_DIR", "value": FILES_DIR})
-    return found
+        variables.append({"name": "FILES_DIR", "value": FILES_DIR})
+    return variables
 
 
 def container(
@@ -105,47 +105,49 @@ def container(
     mounts: Sequence[Manifest] = (),
     resources: Manifest | None = None,
 ) -> Manifest:
-    """One container that may write to its scratch folder and its volumes, and nowhere else."""
-    found: Manifest = {
+    """A container. Only its scratch folder and its volumes are writable."""
+    manifest: Manifest = {
         "name": name,
         "image": image,
         "command": list(command),
         "securityContext": _RESTRICTED_CONTAINER,
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_DIR}, *mounts],
-        # The last lines of its log stand in its status when it fails without a message.
+        # If the container fails without a message, the status has the last lines of its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    # Lists only where there is something in them: the API server leaves out an empty one, and tools
-    # that compare it with a file would go on finding a difference.
+    # Empty lists are left out. The API server drops them, and a tool that compares the object with
+    # a file would report a difference at each comparison.
     if env:
-        found["env"] = list(env)
+        manifest["env"] = list(env)
     if resources:
-        found["resources"] = resources
+        manifest["resources"] = resources
     if numbers:
-        found["ports"] = [
+        manifest["ports"] = [
             {"name": port, "containerPort": number} for port, number in numbers.items()
         ]
-    return found
+    return manifest
 
 
 def resources(
-    wanted: Resources, *, memory: str = "256Mi", most: str = "2Gi", cpu: str = "100m"
+    spec: Resources, *, memory: str = "256Mi", memory_limit: str = "2Gi", cpu: str = "100m"
 ) -> Manifest:
-    """Requests and limits. What is asked for in memory is requested and the limit; without it the
-    least is requested, and it may take more. No limit of cores: it would only make it wait."""
-    given = {"cpu": cpu if wanted.cpu is None else f"{round(wanted.cpu * 1000)}m"}
-    asked = memory if wanted.memory is None else str(wanted.memory)
-    limits = {"memory": most if wanted.memory is None else asked}
-    if wanted.gpu:
-        limits["nvidia.com/gpu"] = str(wanted.gpu)
-    return {"requests": {**given, "memory": asked}, "limits": limits}
+    """Requests and limits. `spec.memory` is both the request and the limit.
+
+    The keywords are the defaults. CPU has no limit, which would only throttle the program.
+    """
+    cpu_request = cpu if spec.cpu is None else f"{round(spec.cpu * 1000)}m"
+    memory_request = memory if spec.memory is None else str(spec.memory)
+    limits = {"memory": memory_limit if spec.memory is None else memory_request}
+    if spec.gpu:
+        limits["nvidia.com/gpu"] = str(spec.gpu)
+    return {"requests": {"cpu": cpu_request, "memory": memory_request}, "limits": limits}
 
 
 def probes(health: Health, numbers: Mapping[str, int]) -> Manifest:
-    """Ready when it answers; started within the time it has; alive while its port is open.
+    """Startup, readiness and liveness probes.
 
-    A process that hangs is not ready and gets no requests; only one that does not even take a
-    connection for a minute is started anew, so that a busy model server is left alone.
+    A pod without an answer is not ready and gets no requests. It is restarted only if its port
+    accepts no connection for a minute, so that a busy model server is not restarted.
     """
     port = numbers[health.port]
     check: Manifest = (
@@ -175,66 +177,66 @@ def probes(health: Health, numbers: Mapping[str, int]) -> Manifest:
     }
 
 
-def preparing(
+def init_container(
     name: str, image: Any, command: Sequence[Any], *, secret: str | None = None
 ) -> Manifest:
-    """A small container that runs before the others; its variables are those of a `secret`."""
-    found = container(
-        name, image, command, [], resources=resources(Resources(), memory="64Mi", most="256Mi")
-    )
-    return found if secret is None else {**found, "envFrom": [{"secretRef": {"name": secret}}]}
+    """A small init container. Its variables are the content of the Secret named `secret`."""
+    limits = resources(Resources(), memory="64Mi", memory_limit="256Mi")
+    manifest = container(name, image, command, [], resources=limits)
+    if secret is None:
+        return manifest
+    return {**manifest, "envFrom": [{"secretRef": {"name": secret}}]}
 
 
-def until_all_answer(places: Sequence[str]) -> list[str]:
-    """A command that ends once something answers at each of the places (`host:port`)."""
-    return ["python", "-c", _UNTIL_ALL_ANSWER, *places]
+def wait_for_addresses(addresses: Sequence[str]) -> list[str]:
+    """A command that ends once each of the addresses (`host:port`) accepts connections."""
+    return ["python", "-c", _WAIT_SCRIPT, *addresses]
 
 
 def pod(
     containers: Sequence[Manifest],
     *,
-    first: Sequence[Manifest] = (),
+    init_containers: Sequence[Manifest] = (),
     volumes: Sequence[Manifest] = (),
-    account: str | None = None,
+    service_account: str | None = None,
     placement: Mapping[str, Any] | None = None,
     stop_seconds: float | None = None,
 ) -> Manifest:
-    """A pod's spec. It gets a token of the API only with a service account of its own. The
-    containers that run `first` do so one after the other."""
-    found: Manifest = {
-        "automountServiceAccountToken": account is not None,
+    """The spec of a pod. Only a pod with a service account of its own gets an API token."""
+    manifest: Manifest = {
+        "automountServiceAccountToken": service_account is not None,
         "enableServiceLinks": False,
         "securityContext": _RESTRICTED_POD,
         "containers": list(containers),
         "volumes": [{"name": "scratch", "emptyDir": {}}, *volumes],
         **(placement or {}),
     }
-    if first:
-        found["initContainers"] = list(first)
-    if account is not None:
-        found["serviceAccountName"] = account
+    if init_containers:
+        manifest["initContainers"] = list(init_containers)
+    if service_account is not None:
+        manifest["serviceAccountName"] = service_account
     if stop_seconds is not None:
-        found["terminationGracePeriodSeconds"] = round(stop_seconds) + _DRAIN_SECONDS
-    return found
+        manifest["terminationGracePeriodSeconds"] = round(stop_seconds) + _DRAIN_SECONDS
+    return manifest
 
 
-def draining(container: Manifest, how: Manifest | None = None) -> Manifest:
-    """The same, but it goes on for a while once it is to end: requests are still on their way.
+def with_pre_stop(container: Manifest, hook: Manifest | None = None) -> Manifest:
+    """`container` with a hook that delays its stop, since requests still arrive for a while.
 
-    `how` is a hook that does so; without one it sleeps.
+    Default: a hook that sleeps.
     """
-    hook = how or {"sleep": {"seconds": _DRAIN_SECONDS}}
-    return {**container, "lifecycle": {"preStop": hook}}
+    pre_stop = hook or {"sleep": {"seconds": _DRAIN_SECONDS}}
+    return {**container, "lifecycle": {"preStop": pre_stop}}
 
 
 def template(
     all_labels: Mapping[str, str],
     spec: Manifest,
     version: Any = None,
-    more_labels: Mapping[str, str] | None = None,
+    extra_labels: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """A pod's template. A changed `version` means new pods, as for a Secret's content."""
-    metadata: Manifest = {"labels": {**all_labels, **(more_labels or {})}}
+    """The template of pods. A changed `version`, such as a Secret's digest, replaces the pods."""
+    metadata: Manifest = {"labels": {**all_labels, **(extra_labels or {})}}
     if version is not None:
         metadata["annotations"] = {"mlops/content": version}
     return {"metadata": metadata, "spec": spec}

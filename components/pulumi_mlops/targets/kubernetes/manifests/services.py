@@ -1,4 +1,4 @@
-"""Services: the pods of one, how many there are, what they keep, and what a namespace may take."""
+"""Services: workloads, autoscalers, disruption budgets, volume claims and limit ranges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .metadata import Manifest, selector
 
 _BUSY_PERCENT = 70
-"""Of the cores that a pod asks for: what an autoscaler aims at. The rest lasts while pods start."""
+"""Target of an autoscaler, in percent of the requested CPU. The rest serves while pods start."""
 
 
 def deployment(
@@ -16,25 +16,27 @@ def deployment(
     template: Manifest,
     deadline: float,
     *,
-    several: bool,
+    replicated: bool,
 ) -> Manifest:
-    """A Deployment's spec: the new pods are ready before an old one goes. Where there may be
-    `several` they are spread over the nodes; no number of `replicas` is somebody else's choice."""
-    chosen = selector(all_labels)
+    """The spec of a Deployment. New pods are ready before old ones stop.
+
+    `replicated` spreads the pods over the nodes. If `replicas` is None, an autoscaler sets it.
+    """
+    match_labels = selector(all_labels)
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": chosen},
+        "labelSelector": {"matchLabels": match_labels},
     }
     pod_spec = template["spec"]
-    if several:
+    if replicated:
         pod_spec = {**pod_spec, "topologySpreadConstraints": [spread]}
     return {
         **({} if replicas is None else {"replicas": replicas}),
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": round(deadline) + 60,
-        "selector": {"matchLabels": chosen},
+        "selector": {"matchLabels": match_labels},
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
@@ -44,13 +46,13 @@ def deployment(
 
 
 def stateful_set(all_labels: Mapping[str, str], service: str, template: Manifest) -> Manifest:
-    """A StatefulSet's spec: one pod at most has the volume."""
+    """The spec of a StatefulSet with one pod, since only one may use the volume."""
     return {
         "replicas": 1,
         "revisionHistoryLimit": 2,
         "serviceName": service,
-        # Else one that has never become ready is not replaced by one that could (kubernetes.io,
-        # "StatefulSets", Forced rollback).
+        # With the default policy a pod that never became ready is not replaced by a newer one
+        # (kubernetes.io, "StatefulSets", Forced rollback).
         "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": selector(all_labels)},
         "template": template,
@@ -60,27 +62,27 @@ def stateful_set(all_labels: Mapping[str, str], service: str, template: Manifest
 def service(
     all_labels: Mapping[str, str], numbers: Mapping[str, int], headless: bool = False
 ) -> Manifest:
-    """A Service's spec. A headless one stands for each of its pods by DNS."""
-    found: Manifest = {
+    """The spec of a Service. The DNS name of a headless one resolves to each of its pods."""
+    manifest: Manifest = {
         "selector": selector(all_labels),
         "ports": [
             {"name": name, "port": number, "targetPort": name} for name, number in numbers.items()
         ],
     }
     if headless:
-        found["clusterIP"] = "None"
-    return found
+        manifest["clusterIP"] = "None"
+    return manifest
 
 
-def autoscaler(deployment: str, least: int, most: int) -> Manifest:
-    """A HorizontalPodAutoscaler's spec: more pods at once when they are busy, fewer when they have
-    not been for a while (kubernetes.io, "Horizontal Pod Autoscaling")."""
-    busy = {"type": "Utilization", "averageUtilization": _BUSY_PERCENT}
+def autoscaler(deployment: str, min_replicas: int, max_replicas: int) -> Manifest:
+    """The spec of a HorizontalPodAutoscaler that adds pods at once and removes them slowly
+    (kubernetes.io, "Horizontal Pod Autoscaling")."""
+    target = {"type": "Utilization", "averageUtilization": _BUSY_PERCENT}
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
-        "minReplicas": least,
-        "maxReplicas": most,
-        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": busy}}],
+        "minReplicas": min_replicas,
+        "maxReplicas": max_replicas,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
         "behavior": {
             "scaleDown": {
                 "stabilizationWindowSeconds": 300,
@@ -91,13 +93,13 @@ def autoscaler(deployment: str, least: int, most: int) -> Manifest:
 
 
 def disruption_budget(all_labels: Mapping[str, str]) -> Manifest:
-    """A PodDisruptionBudget's spec: one pod at a time."""
+    """The spec of a PodDisruptionBudget that evicts one pod at a time."""
     return {"maxUnavailable": 1, "selector": {"matchLabels": selector(all_labels)}}
 
 
 def limit_range() -> Manifest:
-    """A LimitRange's spec: what a container of somebody else's gets that asks for nothing, since a
-    quota refuses it otherwise."""
+    """The spec of a LimitRange: defaults for containers without requests, such as those that other
+    tools inject. A quota refuses such containers."""
     return {
         "limits": [
             {
@@ -109,12 +111,12 @@ def limit_range() -> Manifest:
     }
 
 
-def claim(size: str, storage_class: str | None) -> Manifest:
-    """A PersistentVolumeClaim's spec."""
-    found: Manifest = {
+def volume_claim(size: str, storage_class: str | None) -> Manifest:
+    """The spec of a PersistentVolumeClaim."""
+    manifest: Manifest = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": size}},
     }
     if storage_class is not None:
-        found["storageClassName"] = storage_class
-    return found
+        manifest["storageClassName"] = storage_class
+    return manifest

@@ -15,7 +15,8 @@ from ....cli.selection import Stack, read_yaml
 from ....images import registry
 from ....images.catalog import images_in
 from ....plugin.errors import ResourceError
-from ..api.client import ClusterApi, RefusedError
+from ..api.client import ClusterApi
+from ..api.errors import RefusedError
 from ..api.pods import Manifest
 from ..resources.namespace_owner import NAME as OWNER
 from .checks_gateway import gateway

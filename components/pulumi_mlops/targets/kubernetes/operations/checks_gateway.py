@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ....cli.checks import Check, ok, wrong
 from ....cli.selection import Stack
-from ..api.client import ClusterApi, RefusedError
+from ..api.client import ClusterApi
+from ..api.errors import RefusedError
 from ..api.pods import Manifest
 
 _GATEWAYS = "apis/gateway.networking.k8s.io/v1/gateways"

@@ -9,7 +9,8 @@ from datetime import datetime
 from importlib.util import find_spec
 
 from ....cli.selection import CommandError, Stack
-from ..api.client import ClusterApi, Where
+from ..api.client import ClusterApi
+from ..api.location import Where
 from ..api.pods import Manifest
 
 NAME = "app.kubernetes.io/name"

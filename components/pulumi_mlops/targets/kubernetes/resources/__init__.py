@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....plugin.handler import Handler, ResourceSet
-from ..api.client import Clusters
+from ..api.clusters import Clusters
 from .cluster_identity import RENDER_TO_CHANGED, ClusterIdentityHandler
 from .existing_secret import ExistingSecretHandler
 from .namespace_owner import NamespaceOwnerHandler

@@ -12,8 +12,10 @@ import httpx
 from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
-from ....plugin.handler import Context, Handler, Inputs
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ....plugin.handler import Context, Handler, Inputs, OutputField
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 
 RENDER_TO_CHANGED = {
     True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
@@ -31,11 +33,11 @@ _AUTHORITY_IN = "kube-root-ca.crt"
 
 
 class ClusterIdentityInputs(Inputs):
-    """Where to look, and whether there is a cluster at all."""
+    """Inputs of `mlops:kubernetes:ClusterIdentity`."""
 
     namespace: str = Field(
-        description="The stack's namespace: its copy of the cluster's CA is read by users who may "
-        "not read the namespace kube-system."
+        description="Namespace of the stack. Users who may not read the namespace `kube-system` "
+        "read the copy of the cluster's CA in it."
     )
     rendered: bool = Field(
         False,
@@ -82,12 +84,18 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
 
     token = "mlops:kubernetes:ClusterIdentity"
     description = (
-        "Which cluster a stack is on: the UID of the namespace kube-system, or the cluster's CA "
-        "for users who may not read that. Another cluster is refused in the preview. It has no "
-        "inputs that say how the cluster is reached, so that another kubeconfig changes nothing."
+        "The cluster of a stack, identified by the UID of the namespace `kube-system` or, for "
+        "users who may not read it, by the CA of the cluster. The preview on another cluster "
+        "fails. No input describes how the cluster is reached, so another kubeconfig changes "
+        "nothing."
     )
     inputs = ClusterIdentityInputs
-    outputs: ClassVar[dict[str, str]] = {"identifier": "string", "facts": "object"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "identifier": OutputField(str, "Identifier of the cluster, which never changes."),
+        "facts": OutputField(
+            dict[str, str], "UID of `kube-system`, digest of the CA, and address of the API server."
+        ),
+    }
     ignore_in_diff = frozenset({"namespace"})
 
     def __init__(self, clusters: Clusters) -> None:

@@ -8,26 +8,28 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
-from ....plugin.handler import Context, Handler, Inputs
-from ..api.client import Clusters, RefusedError
+from ....plugin.handler import Context, Handler, Inputs, OutputField
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 
 
 class ExistingSecretInputs(Inputs):
-    """Which Secret, and which of its values."""
+    """Inputs of `mlops:kubernetes:ExistingSecret`."""
 
-    namespace: str = Field(description="Namespace of the Secret. Replaces.")
-    name: str = Field(description="Its name. Replaces.")
-    key: str = Field(description="Which of its values. Replaces.")
+    namespace: str = Field(description="Namespace of the Secret.")
+    name: str = Field(description="Name of the Secret.")
+    key: str = Field(description="Key in the Secret's `data`.")
 
 
 class ExistingSecretHandler(Handler[ExistingSecretInputs]):
     """Reads; it makes, changes and deletes nothing. Another value is an update of what has it."""
 
     token = "mlops:kubernetes:ExistingSecret"
-    description = "A value out of a Secret of a cluster that somebody else keeps."
+    description = "A value read from a Secret that is managed elsewhere."
     inputs = ExistingSecretInputs
-    outputs: ClassVar[dict[str, str]] = {"value": "string"}
-    secret_outputs = frozenset({"value"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "value": OutputField(str, "The value.", secret=True)
+    }
     replace_on = frozenset({"namespace", "name", "key"})
 
     def __init__(self, clusters: Clusters) -> None:

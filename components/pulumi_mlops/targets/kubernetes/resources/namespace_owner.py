@@ -8,9 +8,11 @@ import httpx
 from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known, Unknown
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.pods import Manifest
 
 NAME = "mlops-owner"
@@ -19,20 +21,21 @@ _OTHER = "choose another one: mlops:kubernetes.namespace"
 
 
 class NamespaceOwnerInputs(Inputs):
-    """The namespace, and what tells its owner from all others."""
+    """Inputs of `mlops:kubernetes:NamespaceOwner`."""
 
-    namespace: Known[str] = Field(description="Which namespace. It cannot change.")
+    namespace: Known[str] = Field(description="Name of the namespace. It cannot change.")
     key: Known[str] = Field(
-        description="Tells this stack from one of the same name in another backend."
+        description="Key that distinguishes this stack from a stack of the same name in another "
+        "backend."
     )
-    create_namespace: bool = Field(
-        True, description="Whether a namespace that is not there is made."
-    )
+    create_namespace: bool = Field(True, description="Create a namespace that does not exist.")
     delete_namespace: bool = Field(
-        False, description="Whether the namespace is deleted with the resource that made it."
+        False, description="Delete the namespace with the resource that created it."
     )
     provider: Known[str | None] = Field(
-        None, description="ID of the Kubernetes provider: a plan that replaces it is refused."
+        None,
+        description="Id of the Kubernetes provider. A plan that replaces it is refused. Default: "
+        "not compared.",
     )
 
 
@@ -45,11 +48,13 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
 
     token = "mlops:kubernetes:NamespaceOwner"
     description = (
-        "Which stack a namespace belongs to. Another stack is refused in the preview already, as "
-        "far as the cluster answers."
+        "The stack that owns a namespace. The preview of another stack with the same namespace "
+        "fails, if the cluster can be reached."
     )
     inputs = NamespaceOwnerInputs
-    outputs: ClassVar[dict[str, str]] = {"status": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "status": OutputField(str, "`owned`, `gone` or `of another stack`.")
+    }
     replace_on: ClassVar[frozenset[str]] = frozenset()
     ignore_in_diff = frozenset({"createNamespace"})
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known
 from ..api import gateways
-from ..api.client import Clusters, RefusedError
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.workloads import is_complete
 from .cluster_identity import refuse_another
 from .wait import Wait
@@ -20,34 +21,44 @@ _METRICS = "apis/metrics.k8s.io/v1beta1"
 
 
 class ReadyInputs(Inputs):
-    """What is waited for, and for how long."""
+    """Inputs of `mlops:kubernetes:Ready`."""
 
     kind: Known[Literal["Deployment", "StatefulSet", "Job", "HTTPRoute"]] = Field(
-        description="Replaces."
+        description="Kind of the object."
     )
-    namespace: Known[str] = Field(description="Where it is. Replaces.")
-    name: Known[str] = Field(description="What it is called. Replaces.")
+    namespace: Known[str] = Field(description="Namespace of the object.")
+    name: Known[str] = Field(description="Name of the object.")
     generation: Known[float | None] = Field(
-        None, description="The workload's `metadata.generation`: another one is waited for anew."
+        None,
+        description="`metadata.generation` of the object. A change starts another wait. Default: "
+        "not compared.",
     )
     uid: Known[str | None] = Field(
-        None, description="Its `metadata.uid`: one that was replaced is waited for anew."
+        None,
+        description="`metadata.uid` of the object. A change starts another wait. Default: not "
+        "compared.",
     )
     content: Known[str | None] = Field(
         None,
-        description="What stands for its content in place of the generation, which an autoscaler "
-        "changes: another one is waited for anew.",
+        description="Content of an object whose generation an autoscaler changes. A change starts "
+        "another wait. Default: not compared.",
     )
     replicas: Known[float | None] = Field(
-        None, description="How many pods it has at least, where an autoscaler decides."
+        None,
+        description="Minimum number of pods of an autoscaled object. Default: the replicas of its "
+        "spec.",
     )
     table: Known[Any] = Field(
-        None, description="The traffic table that each pod of a route must have taken over."
+        None,
+        description="Traffic table that each pod of a route must have applied. Default: not "
+        "checked.",
     )
     cluster: Known[Any] = Field(
-        None, description="The facts of its ClusterIdentity: nothing is deleted on another cluster."
+        None,
+        description="`facts` of the ClusterIdentity. Nothing is deleted on another cluster. "
+        "Default: not compared.",
     )
-    timeout_seconds: float = Field(600, gt=0, description="How long it may take.")
+    timeout_seconds: float = Field(600, gt=0, description="Time limit of the wait, in seconds.")
 
 
 class ReadyHandler(Handler[ReadyInputs]):
@@ -59,12 +70,15 @@ class ReadyHandler(Handler[ReadyInputs]):
 
     token = "mlops:kubernetes:Ready"
     description = (
-        "A Deployment or StatefulSet with all its pods ready, a Job that has completed, or an "
-        "HTTPRoute that its Gateway has taken. What does not start is told with its last events "
-        "and log lines."
+        "A wait until all pods of a Deployment or StatefulSet are ready, a Job has completed, or a "
+        "Gateway has accepted an HTTPRoute. The error of an object that does not become ready has "
+        "its last events and log lines."
     )
     inputs = ReadyInputs
-    outputs: ClassVar[dict[str, str]] = {"outputs": "object", "status": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "outputs": OutputField(dict[str, Any], "Outputs of a Job. Empty for other kinds."),
+        "status": OutputField(str, "`ready` or `not ready`."),
+    }
     replace_on = frozenset({"kind", "namespace", "name"})
     ignore_in_diff = frozenset({"timeoutSeconds", "cluster"})
 

@@ -12,13 +12,13 @@ from ....plugin.values import Known
 
 
 class StoredSecretInputs(Inputs):
-    """What the Secret is to be."""
+    """Inputs of `mlops:kubernetes:StoredSecret`."""
 
-    namespace: Known[str] = Field(description="Where it belongs. Replaces.")
-    name: Known[str] = Field(description="What pods call it. Replaces.")
-    labels: Known[dict[str, str]] = Field(default_factory=dict, description="Its labels.")
-    type: Known[str] = Field("Opaque", description="Its type. Replaces.")
-    string_data: Known[dict[str, Known[str]]] = Field(description="Its content; a secret.")
+    namespace: Known[str] = Field(description="Namespace of the Secret.")
+    name: Known[str] = Field(description="Name of the Secret.")
+    labels: Known[dict[str, str]] = Field(default_factory=dict, description="Labels of the Secret.")
+    type: Known[str] = Field("Opaque", description="Type of the Secret.")
+    string_data: Known[dict[str, Known[str]]] = Field(description="Values of the Secret, by key.")
 
 
 class StoredSecretHandler(Handler[StoredSecretInputs]):
@@ -26,8 +26,8 @@ class StoredSecretHandler(Handler[StoredSecretInputs]):
 
     token = "mlops:kubernetes:StoredSecret"
     description = (
-        "A Secret whose manifests are rendered into files: it is in none of them, but in the state "
-        "alone, encrypted, until `mlops secrets` hands it over."
+        "A Secret of a stack that renders its manifests. It is stored only in the state, "
+        "encrypted. `mlops secrets` prints its manifest."
     )
     inputs = StoredSecretInputs
     secret_inputs = frozenset({"stringData"})

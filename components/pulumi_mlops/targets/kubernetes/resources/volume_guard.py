@@ -9,16 +9,18 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs
-from ..api.client import Clusters, RefusedError
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 
 
 class VolumeGuardInputs(Inputs):
-    """The claim, and those of its fields that cannot change."""
+    """Inputs of `mlops:kubernetes:VolumeGuard`."""
 
     namespace: str = Field(description="Namespace of the PersistentVolumeClaim.")
-    name: str = Field(description="Its name.")
+    name: str = Field(description="Name of the PersistentVolumeClaim.")
     storage_class: str | None = Field(
-        None, description="Its storage class. Default: the cluster's default class."
+        None,
+        description="Storage class of the claim. It cannot change. Default: the cluster's default.",
     )
 
 
@@ -31,8 +33,8 @@ class VolumeGuardHandler(Handler[VolumeGuardInputs]):
 
     token = "mlops:kubernetes:VolumeGuard"
     description = (
-        "Refuses, in the preview, an update that would replace a PersistentVolumeClaim with an "
-        "empty one, and one that would use a claim that is being deleted."
+        "A check of a PersistentVolumeClaim. The preview of an update fails if it would replace "
+        "the claim, which deletes its data, or use a claim that is being deleted."
     )
     inputs = VolumeGuardInputs
 

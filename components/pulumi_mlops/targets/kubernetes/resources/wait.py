@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context
 from ..api import explain, gateways
-from ..api.client import ClusterApi, Clusters, RefusedError
+from ..api.client import ClusterApi
+from ..api.clusters import Clusters
+from ..api.errors import RefusedError
 from ..api.pods import Manifest, is_ready, readiness_address
 from ..api.workloads import fresh_spec, is_complete, job_end, job_outputs
+from ..ports import PROXY_STATE_PORT
 
-_STATE_PORT = 8082
 _SETTLED = 3.0  # seconds: a pod that fails at once fails again, and one failure may be passing
 _REFUSED = 15.0  # seconds: its controller may hear of a Service later than of the route
 _BETWEEN_QUESTIONS = 5.0  # seconds: each question opens a tunnel to a pod
@@ -139,7 +141,7 @@ class Wait:
 
     def _table_of(self, pod: Manifest) -> Any:
         try:
-            answer = self._api.ask_pod(pod["metadata"]["name"], _STATE_PORT, "/state")
+            answer = self._api.ask_pod(pod["metadata"]["name"], PROXY_STATE_PORT, "/state")
             return answer.json().get("table")
         except (ResourceError, ValueError):
             return None

@@ -234,7 +234,7 @@ class Router:
     def _report(self, reconciler: Reconciler, step: Step, deadline: float) -> None:
         """Report what the route waits for, and wait a moment."""
         if step.accepted:
-            names = ", ".join(step.draining or step.unadmitted)
+            names = ", ".join(step.draining or step.waiting)
             if names and self._ctx.cancelled.wait(0.05):
                 raise ResourceError(
                     f"interrupted while waiting for requests in flight on {names}: the next update"

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ....files import remove_tree
 from ....plugin.errors import ResourceError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import has_unknown
 from ....sources import copy, digest
 from ....stackdir import instances
@@ -31,16 +31,22 @@ _KEPT_SNAPSHOTS = 2
 class Source(Inputs):
     """A folder of code."""
 
-    path: str = Field(description="Where it is now.")
-    digest: str = Field(description="What it holds: a change of it is a change of the code.")
+    path: str = Field(description="Path of the folder. A change alone is no change of the code.")
+    digest: str = Field(description="Digest of the folder's content.")
 
 
 class EnvironmentInputs(Inputs):
-    """Python requirements, and code by the place where it is imported from."""
+    """Inputs of `mlops:local:Environment`."""
 
-    requirements: list[str] = Field(description="Requirements as pip takes them, one a line.")
-    python: str | None = Field(None, description="Python version, as in `3.11`; ours unless told.")
-    code: dict[str, Source] = Field({}, description="Folders by where they go (`.` is the top).")
+    requirements: list[str] = Field(description="Requirements in the syntax of pip.")
+    python: str | None = Field(
+        None,
+        description="Python version, such as `3.11`. Default: the version that runs the plugin.",
+    )
+    code: dict[str, Source] = Field(
+        {},
+        description="Folders of code, by their path in the snapshot. `.` is its top folder.",
+    )
 
 
 class EnvironmentHandler(Handler[EnvironmentInputs]):
@@ -52,9 +58,13 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
     """
 
     token = "mlops:local:Environment"
-    description = "A Python environment made by uv from requirements, and a snapshot of code."
+    description = "A Python environment, created by uv, and a snapshot of code."
     inputs = EnvironmentInputs
-    outputs: ClassVar[dict[str, str]] = {"path": "string", "codePath": "string", "status": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "path": OutputField(str, "Folder of the virtual environment."),
+        "codePath": OutputField(str, "Folder of the snapshot of the code."),
+        "status": OutputField(str, "`ready` or `missing`."),
+    }
     replace_on = frozenset({"requirements", "python"})
 
     def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from ....plugin.errors import ResourceError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known, Unknown
 from ....runtime.router import haproxy
 from ..host import ports
@@ -24,13 +24,13 @@ _LARGEST_ERROR = 0.5
 
 
 class ServiceInputs(Inputs):
-    """Servers that answer alike: the replicas of one version."""
+    """The replicas of one version."""
 
     addresses: Known[list[Known[str]]] = Field(
-        description="Where its replicas listen: `host:port` or `http://host:port`."
+        description="Addresses of the replicas, `host:port` or `http://host:port`."
     )
-    weight: int = Field(ge=0, le=100, description="Share of the requests in percent.")
-    check_path: str = Field(description="Path that answers 200 while a replica is ready.")
+    weight: int = Field(ge=0, le=100, description="Share of the requests, in percent.")
+    check_path: str = Field(description="HTTP path that answers 200 while a replica is ready.")
 
     @field_validator("addresses")
     @classmethod
@@ -52,20 +52,22 @@ class ServiceInputs(Inputs):
 
 
 class RouteInputs(Inputs):
-    """A traffic table: services by name, and the share of each."""
+    """Inputs of `mlops:local:Route`."""
 
-    endpoint: str = Field(description="Name of the endpoint; the `proxy` label of its metrics.")
+    endpoint: str = Field(
+        description="Name of the endpoint, which is the `proxy` label of its metrics."
+    )
     services: dict[str, ServiceInputs] = Field(
-        description="Services by name; their weights sum to 100. A weight of 0 keeps one warm."
+        description="Services by name. Their weights sum to 100. A service with 0 is kept warm."
     )
     port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Port of the URL; a free one is taken and kept unless told.",
+        description="Port of the URL. Default: an unused port, which the route keeps.",
     )
     request_timeout_seconds: float = Field(
-        300, gt=0, description="How long a model server may take for an answer."
+        300, gt=0, description="Time limit for the answer to a request, in seconds."
     )
 
     @field_validator("endpoint")
@@ -97,14 +99,14 @@ class RouteHandler(Handler[RouteInputs]):
     """One HAProxy a route, whose weights and servers change while it runs."""
 
     token = "mlops:local:Route"
-    description = "One stable URL over weighted services, by HAProxy."
+    description = "One stable URL in front of weighted services, by HAProxy."
     inputs = RouteInputs
-    outputs: ClassVar[dict[str, str]] = {
-        "url": "string",
-        "metricsUrl": "string",
-        "statsUrl": "string",
-        "status": "string",
-        "logs": "array",
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "url": OutputField(str, "URL for clients."),
+        "metricsUrl": OutputField(str, "URL of HAProxy's metrics, for Prometheus."),
+        "statsUrl": OutputField(str, "URL of HAProxy's statistics page."),
+        "status": OutputField(str, "`running`, or what is wrong with the proxy."),
+        "logs": OutputField(list[str], "Paths of the log files."),
     }
 
     def check(self, ctx: Context, new: RouteInputs) -> list[tuple[str, str]]:

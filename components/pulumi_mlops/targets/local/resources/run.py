@@ -8,32 +8,50 @@ from pydantic import Field
 
 from ....files import tail
 from ....plugin.errors import ResourceError
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import Known
 from ..host import jobs
 from ..host.programs import command_of, environment_of, working_directory
 
 
 class RunInputs(Inputs):
-    """What is run. A change of `command`, `version` or `environment` runs it again; a change of
-    `env` only counts for the next run, since addresses and credentials are no reason to train."""
+    """Inputs of `mlops:local:Run`.
 
-    command: list[Known[str]] = Field(min_length=1, description="Program and arguments.")
+    A change of `command` or `version` starts another run. A change of another input applies to the
+    next run: addresses and credentials are no reason to train again.
+    """
+
+    command: list[Known[str]] = Field(
+        min_length=1, description="Program and arguments. A change starts another run."
+    )
     env: dict[str, Known[str]] = Field({}, description="Environment variables.")
-    environment: Known[str] | None = Field(None, description="A virtual environment.")
-    code: Known[str] | None = Field(None, description="Folder that it runs in.")
-    version: Known[str] = Field("", description="Digest of the code and requirements.")
-    run_on_change: bool = Field(True, description="Whether `up` runs it when it is new or changed.")
-    timeout_seconds: float = Field(3600, gt=0, description="How long a run may take.")
+    environment: Known[str] | None = Field(
+        None,
+        description="Folder of a virtual environment. Default: the environment of the plugin.",
+    )
+    code: Known[str] | None = Field(
+        None,
+        description="Working directory, from which Python imports. Default: a folder of the run.",
+    )
+    version: Known[str] = Field(
+        "", description="Digest of the code and the requirements. A change starts another run."
+    )
+    run_on_change: bool = Field(
+        True, description="Run the program during `pulumi up` when it is new or changed."
+    )
+    timeout_seconds: float = Field(3600, gt=0, description="Time limit of a run, in seconds.")
 
 
 class RunHandler(Handler[RunInputs]):
     """A job of `jobs.py`; creating or changing it runs it."""
 
     token = "mlops:local:Run"
-    description = "A program that runs to completion, again whenever it changes."
+    description = "A program that runs to completion, again after each change."
     inputs = RunInputs
-    outputs: ClassVar[dict[str, str]] = {"outputs": "object", "log": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "outputs": OutputField(dict[str, Any], "JSON that the last run wrote to MLOPS_OUTPUTS."),
+        "log": OutputField(str, "Path of the log."),
+    }
 
     _RERUN: ClassVar[frozenset[str]] = frozenset({"command", "version"})
 

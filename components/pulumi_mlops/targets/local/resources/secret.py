@@ -9,17 +9,17 @@ from pydantic import Field
 from ....files import write_private
 from ....plugin.errors import ResourceError
 from ....plugin.generated_secret import generate
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 
 
 class SecretInputs(Inputs):
-    """How long it is, and what becomes of it."""
+    """Inputs of `mlops:local:Secret`."""
 
-    length: int = Field(32, ge=8, le=256, description="Characters: letters and digits.")
+    length: int = Field(32, ge=8, le=256, description="Number of letters and digits.")
     retain: bool = Field(
         False,
-        description="Whether it stays when the resource is deleted, as a key of data that is kept "
-        "must; a later one of that name has its value.",
+        description="Keep the secret when the resource is deleted. A new resource of the same name "
+        "has the same value. Retained data needs its secret.",
     )
 
 
@@ -27,10 +27,12 @@ class SecretHandler(Handler[SecretInputs]):
     """`secrets/<name>`. The state has the value too, encrypted, and restores a lost file."""
 
     token = "mlops:local:Secret"
-    description = "A generated secret."
+    description = "A generated secret in a file that only its owner can read."
     inputs = SecretInputs
-    outputs: ClassVar[dict[str, str]] = {"value": "string", "status": "string"}
-    secret_outputs = frozenset({"value"})
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "value": OutputField(str, "The secret.", secret=True),
+        "status": OutputField(str, "`present` or `missing`: the state of the file."),
+    }
     replace_on = frozenset({"length"})
 
     def delete_before_replace(self, old: dict[str, Any], new: SecretInputs) -> bool:

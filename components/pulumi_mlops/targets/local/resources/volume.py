@@ -8,23 +8,26 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ....files import remove_tree
-from ....plugin.handler import Context, Handler, Inputs
+from ....plugin.handler import Context, Handler, Inputs, OutputField
 
 
 class VolumeInputs(Inputs):
-    """What becomes of the data."""
+    """Inputs of `mlops:local:Volume`."""
 
-    retain: bool = Field(True, description="Whether the data stays when the resource is deleted; "
-                         "a later resource of the same name finds it again.")  # fmt: skip
+    retain: bool = Field(
+        True,
+        description="Keep the data when the resource is deleted. A new resource of the same name "
+        "uses it again.",
+    )
 
 
 class VolumeHandler(Handler[VolumeInputs]):
     """`volumes/<name>`; what is there already is taken over as it is."""
 
     token = "mlops:local:Volume"
-    description = "A folder of data of this machine."
+    description = "A folder of this machine for data."
     inputs = VolumeInputs
-    outputs: ClassVar[dict[str, str]] = {"path": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {"path": OutputField(str, "Path of the folder.")}
 
     def preview(
         self, ctx: Context, new: VolumeInputs, old: dict[str, Any] | None

@@ -1,0 +1,28 @@
+"""The optional requests of the port. This module does not import Pulumi."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Capability(StrEnum):
+    """Requests that a target may refuse. A target package lists the ones that it supports."""
+
+    AUTOSCALING = "autoscaling of services"
+    """`ServiceSpec.max_replicas`."""
+    DISTRIBUTED_JOBS = "jobs with several workers"
+    """`JobSpec.workers` above 1."""
+    EXISTING_SECRETS = "existing Secrets"
+    """`Target.existing_secret`."""
+    GPUS = "GPUs"
+    """`Resources.gpu` above 0."""
+    REPLICAS = "services with several replicas"
+    """`ServiceSpec.replicas` above 1."""
+    ROUTES = "routes"
+    """`Target.route`."""
+    SCHEDULES = "schedules"
+    """`Target.schedule`."""
+    SHARED_DATA = "data shared by several replicas"
+    """`ServiceSpec.data` with `replicas` above 1."""
+    SHARED_PORTS = "fixed ports of several replicas"
+    """A number in `ServiceSpec.ports` with `replicas` above 1, or of a service behind a route."""

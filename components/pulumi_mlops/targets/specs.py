@@ -1,0 +1,291 @@
+"""Requests of the port as plain values, and the handles that a target returns for them.
+
+A spec describes what a component needs. A handle holds the outputs of what the target provisioned
+and its `native` resource, the escape hatch. Dependents wait for `ready`, which may be a different
+resource.
+
+Commands and environment variables may refer to variables by `$(NAME)`, as in Kubernetes. A target
+sets these variables for every service:
+
+- HOST and PORT: the address to listen on. PORT_<NAME>: the port with that name.
+- RUNTIME_DIR: a folder for sockets.
+- HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
+  commas.
+- DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pulumi
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSpec:
+    """A Python environment: requirements, and folders of code by their import path."""
+
+    requirements: Sequence[str]
+    python: str | None = None
+    code: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentHandle:
+    """A Python environment. `version` changes when its requirements or its code change."""
+
+    version: str
+    native: pulumi.Resource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Compute resources of one replica or worker. None leaves the value to the target."""
+
+    cpu: float | None = None
+    """Cores that are reserved."""
+    memory: int | None = None
+    """Bytes of memory, reserved and at most."""
+    gpu: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """When a service is ready: the port named `port` answers 200 at `path`, or accepts connections
+    if there is no `path`. `timeout` is in seconds."""
+
+    path: str | None = None
+    port: str = "http"
+    timeout: float = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """A program that keeps running and listens on ports."""
+
+    command: Sequence[pulumi.Input[str]]
+    environment: EnvironmentHandle
+    component: Literal["service", "database"] = "service"
+    """The role of the service in the platform."""
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that only the service may read."""
+    ports: Mapping[str, int | None] = field(default_factory=lambda: {"http": None})
+    """Port numbers by name. None: the target chooses an unused port."""
+    internal_ports: Collection[str] = ()
+    """Names of ports that only the program itself connects to."""
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Contents of private files by name. The program finds them in FILES_DIR."""
+    rereads_files: bool = False
+    """Whether the program notices changed files. Default: it is restarted."""
+    data: VolumeHandle | None = None
+    health: Health = Health()
+    resources: Resources = Resources()
+    replicas: int = 1
+    max_replicas: int | None = None
+    """Upper bound of an autoscaler, which follows the use of `resources.cpu`. The lower bound is
+    `replicas`. Default: a fixed number of replicas."""
+    routed: bool = False
+    """Whether only a route calls the service. A change then starts a second process and moves the
+    route before the first process stops."""
+    calls: Sequence[ServiceHandle] = ()
+    """Services that this one calls. A target with network policies blocks other traffic."""
+    watches: bool = False
+    """Whether the service calls every other service of the stack, as monitoring does."""
+    public: bool = False
+    """Whether people and programs outside the platform call the service."""
+    calls_outside: bool = False
+    """Whether the service calls addresses outside the platform, such as an existing store."""
+    stop_seconds: float = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceHandle:
+    """A service. `addresses` lists `host:port` of each replica by port name. A target may list one
+    host name that stands for all replicas."""
+
+    url: pulumi.Output[str]
+    addresses: pulumi.Output[dict[str, list[str]]]
+    native: pulumi.Resource
+    ready: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """A program that runs to completion when it is created or changed. It may write its outputs as
+    JSON to the file MLOPS_OUTPUTS. `timeout` is in seconds."""
+
+    command: Sequence[pulumi.Input[str]]
+    environment: EnvironmentHandle
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that only the job may read."""
+    calls: Sequence[ServiceHandle] = ()
+    """Services that the job calls. Addresses outside the platform are always allowed."""
+    resources: Resources = Resources()
+    """Of each worker."""
+    workers: int = 1
+    """Processes of one distributed run. Their environment variables are those of `torchrun` and of
+    PyTorch's `env://` initialization. The outputs are those of rank 0."""
+    run_on_change: bool = True
+    timeout: float = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHandle:
+    """A job, and the outputs of its last run."""
+
+    name: str
+    outputs: pulumi.Output[dict[str, Any]]
+    native: pulumi.Resource
+    ready: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec:
+    """When a job runs: five crontab fields, in a time zone of the IANA database."""
+
+    job: JobHandle
+    cron: str
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A service behind a route, and its share of the traffic in percent."""
+
+    service: ServiceHandle
+    weight: int
+    check_path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteSpec:
+    """One URL in front of several services, by name. The weights sum to 100."""
+
+    endpoint: str
+    backends: Mapping[str, Backend]
+    port: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteHandle:
+    """A route. `metrics_url` is None if the target has no metrics of its own for it."""
+
+    url: pulumi.Output[str]
+    metrics_url: pulumi.Output[str] | None
+    native: pulumi.Resource
+    ready: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretSpec:
+    """A generated secret. With `retain` it outlives the stack, as the data that it protects."""
+
+    length: int = 32
+    retain: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeHandle:
+    """Storage that outlives the programs that use it."""
+
+    path: pulumi.Output[str]
+    retain: bool
+    native: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSpec:
+    """A database: `sqlite` for one client, `postgresql` for several. `retain` keeps its data. With
+    `url` the database exists already, and nothing is provisioned."""
+
+    engine: str = "sqlite"
+    url: pulumi.Input[str] | None = None
+    retain: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseHandle:
+    """A database. `url` is an SQLAlchemy URL, a secret if it contains a password."""
+
+    url: pulumi.Output[str]
+    requirements: Sequence[str]
+    """Requirements of a Python client in addition to SQLAlchemy."""
+    data: VolumeHandle | None
+    """The volume that the client must have as `data`, if the database is a file."""
+    services: Sequence[ServiceHandle]
+    """The services that the client must list in `calls`."""
+    shared: bool
+    """Whether several clients may use the database. A separate job then migrates its tables before
+    they start."""
+    native: pulumi.Resource | None = None
+    ready: pulumi.Resource | None = None
+    """None if the database existed already."""
+
+    @property
+    def outside(self) -> bool:
+        """Whether the database is outside the platform."""
+        return self.native is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSpec:
+    """A bucket of an S3-compatible store."""
+
+    bucket: pulumi.Input[str]
+    endpoint_url: pulumi.Input[str]
+    region: pulumi.Input[str] = "us-east-1"
+    access_key_id: pulumi.Input[str] | None = None
+    """Default: the credentials that boto3 finds."""
+    secret_access_key: pulumi.Input[str] | None = None
+    versioning: bool = False
+    lifecycle: Mapping[str, int] | None = None
+    """Days until the store deletes: `expireNoncurrentDays`, `abortIncompleteUploadDays`."""
+    encryption: Literal["AES256", "aws:kms"] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    public_access_block: bool | None = None
+    """Whether the store refuses every public policy. Default: yes, if the store supports it."""
+    retain: bool = True
+    calls: Sequence[ServiceHandle] = ()
+    """The store, if it is part of the platform."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketHandle:
+    """A bucket. `uri` is `s3://bucket`, known when the bucket exists."""
+
+    uri: pulumi.Output[str]
+    native: pulumi.Resource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersionSpec:
+    """A version in a model registry, looked up once `after` is known."""
+
+    tracking_uri: pulumi.Input[str]
+    model: str
+    version: str
+    username: pulumi.Input[str] | None = None
+    password: pulumi.Input[str] | None = None
+    after: pulumi.Input[Any] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersionHandle:
+    """A model version. `example` is the input example that it was logged with, or empty. `ready` is
+    None if the version is looked up only by its model server."""
+
+    example: pulumi.Output[str]
+    ready: pulumi.Resource | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettingsHandle:
+    """A private file on the machine that runs the update. `path` is its location."""
+
+    path: pulumi.Output[str]
+    native: pulumi.Resource
