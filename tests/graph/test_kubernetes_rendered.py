@@ -86,8 +86,9 @@ def test_a_folder_elsewhere_is_possible(provision: Any, project: Path, tmp_path:
 def test_nothing_asks_a_cluster(graph: Graph) -> None:
     ours = {each.type for each in graph.all.values() if each.type.startswith("mlops:")}
     assert {kind for kind in ours if not kind.startswith("mlops:index:")} == {
-        "mlops:kubernetes:StoredSecret", "mlops:local:File",
+        "mlops:kubernetes:ClusterIdentity", "mlops:kubernetes:StoredSecret", "mlops:local:File",
     }  # fmt: skip
+    assert graph["cluster-identity"].inputs["rendered"] is True
     for each in graph.all.values():
         annotations = str(each.inputs.get("metadata", {}).get("annotations", {}))
         assert "pulumi.com" not in annotations, each.urn
