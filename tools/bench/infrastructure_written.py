@@ -13,7 +13,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-PROGRAM = "import resources  # noqa: F401 - a module, so that Python keeps it compiled\n"
+PROGRAM = """import asyncio
+
+import pulumi
+
+import resources  # a module, so that Python keeps it compiled
+
+
+async def registered():
+    # Otherwise the SDK looks at every pending value each time that one of them arrives, which takes
+    # as long as all the rest in a program with 200 endpoints. The platform's program waits too.
+    made = [each for each in vars(resources).values() if isinstance(each, pulumi.Resource)]
+    await asyncio.gather(*(each.urn.future() for each in made))
+
+
+pulumi.run(registered)
+"""
 
 _HEAD = """import pulumi
 from pulumi import ComponentResource, CustomResource, ResourceOptions
