@@ -124,7 +124,8 @@ class BoxHandler(Handler[BoxInputs]):
     description = "A box."
     inputs = BoxInputs
     outputs: ClassVar[dict[str, OutputField]] = {
-        "runIds": OutputField(dict[str, list[str]], "Ids of runs.", secret=True)
+        "runIds": OutputField(dict[str, list[str]], "Ids of runs.", secret=True),
+        "claim": OutputField(str, "Marker.", state_only=True),
     }
     replace_on = frozenset({"oldSize"})
 
@@ -145,6 +146,7 @@ def test_a_resource_class_has_its_typed_outputs() -> None:
         '        """Ids of runs. Encrypted in the state."""\n'
         '        return self.output("runIds")\n'
     ) in source
+    assert "claim" not in source
     assert '"""Size. A change replaces the resource. Default: `1`."""' in source
 
 

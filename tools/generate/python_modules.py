@@ -99,7 +99,13 @@ def resource_fields(handler: Handler[Inputs]) -> tuple[list[Field], list[Field]]
         for field in fields_of(handler.inputs)
     ]
     outputs = [
-        Field(name=name, type=type_of(each.type), text=each.description, secret=each.secret)
+        Field(
+            name=name,
+            type=type_of(each.type),
+            text=each.description,
+            secret=each.secret,
+            state_only=each.state_only,
+        )
         for name, each in handler.outputs.items()
     ]
     return inputs, outputs
@@ -163,7 +169,7 @@ def _typed_dict(
 
 
 def _resource(name: str, handler: Handler[Inputs], base: str) -> Iterator[str]:
-    _, outputs = resource_fields(handler)
+    outputs = [each for each in resource_fields(handler)[1] if not each.state_only]
     yield f"class {name}({base}):"
     yield from _docstring(handler.description)
     yield ""
