@@ -26,7 +26,7 @@ def main() -> None:
     if "basic-auth" in sys.argv:
         _set_admin()
     # The function that MLflow starts the server with. It has no option for this.
-    server._exec_cmd = _become  # type: ignore[attr-defined]
+    server._exec_cmd = _become  # type: ignore[attr-defined, assignment]
     cli(prog_name="mlflow")
 
 
