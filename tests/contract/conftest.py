@@ -1,4 +1,4 @@
-"""Fixtures of the contract suite: those of tests/graph, and the toy target as a wheel."""
+"""Fixtures of the contract suite: those of tests/graph and tests/engine, and the toy wheel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from pulumi_mlops.targets import registry
 
@@ -19,7 +20,7 @@ _TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-def _load(name: str, path: Path) -> object:
+def _load(name: str, path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -29,9 +30,14 @@ def _load(name: str, path: Path) -> object:
 
 
 graph = _load("contract_graph_fixtures", _TESTS / "graph" / "conftest.py")
-project = graph.project  # type: ignore[attr-defined]
-provision = graph.provision  # type: ignore[attr-defined]
-outputs_show_no_text = graph._outputs_show_no_text  # type: ignore[attr-defined]
+project = graph.project
+provision = graph.provision
+outputs_show_no_text = graph._outputs_show_no_text
+
+with_engine = _load("contract_engine_fixtures", _TESTS / "engine" / "conftest.py")
+engine = with_engine.engine
+places = with_engine.places
+engine_project = with_engine.project
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +45,13 @@ def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel of the toy target installed, built without the network."""
     folder = tmp_path_factory.mktemp("toy")
     source = _TESTS / "toy_target"
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=source, check=True, capture_output=True,
-    )  # fmt: skip
+    uv = [find_uv_bin(), "--quiet", "--offline"]
+    # uv has this build backend built in, and installs nothing that the wheel depends on.
+    subprocess.run([*uv, "build", "--wheel", "--out-dir", str(folder), str(source)], check=True)
     (wheel,) = folder.glob("*.whl")
     site = folder / "site"
-    # A wheel of pure Python is installed by unpacking it ("Binary distribution format").
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
+    install = ["pip", "install", "--no-deps", "--python", sys.executable, "--target", str(site)]
+    subprocess.run([*uv, *install, str(wheel)], check=True)
     return site
 
 

@@ -13,7 +13,7 @@ from uv import find_uv_bin
 
 from pulumi_mlops.files import read_json, remove_tree, write_private
 from pulumi_mlops.plugin.errors import ResourceError
-from pulumi_mlops.plugin.handler import Context, Handler, Inputs, ResourceSet
+from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField, ResourceSet
 from pulumi_mlops.plugin.values import Known, known_text
 
 from . import processes
@@ -34,7 +34,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
     token = "mlops:toy:Environment"
     description = "A virtual environment and a copy of code."
     inputs = EnvironmentInputs
-    outputs: ClassVar[dict[str, str]] = {"path": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {"path": OutputField(str, "Path of the folder.")}
 
     def preview(
         self, ctx: Context, new: EnvironmentInputs, old: dict[str, Any] | None
@@ -100,7 +100,11 @@ class ProcessHandler(Handler[ProcessInputs]):
     token = "mlops:toy:Process"
     description = "A child process that keeps running."
     inputs = ProcessInputs
-    outputs: ClassVar[dict[str, str]] = {"url": "string", "addresses": "object", "status": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "url": OutputField(str, "URL of the port `http`."),
+        "addresses": OutputField(dict[str, list[str]], "Addresses by name of the port."),
+        "status": OutputField(str, "`running` or `stopped`."),
+    }
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         return {} if processes.is_running(ctx.root, resource_id) else {"status": "stopped"}
@@ -181,7 +185,9 @@ class RunHandler(Handler[RunInputs]):
     token = "mlops:toy:Run"
     description = "A process that runs to completion."
     inputs = RunInputs
-    outputs: ClassVar[dict[str, str]] = {"outputs": "object"}
+    outputs: ClassVar[dict[str, OutputField]] = {
+        "outputs": OutputField(dict[str, Any], "Outputs of the last run.")
+    }
 
     def create(self, ctx: Context, new: RunInputs) -> tuple[str, dict[str, Any]]:
         folder = ctx.root.folder("toy", "jobs", ctx.name)
@@ -231,7 +237,7 @@ class VolumeHandler(Handler[VolumeInputs]):
     token = "mlops:toy:Volume"
     description = "A folder of data."
     inputs = VolumeInputs
-    outputs: ClassVar[dict[str, str]] = {"path": "string"}
+    outputs: ClassVar[dict[str, OutputField]] = {"path": OutputField(str, "Path of the folder.")}
 
     def preview(
         self, ctx: Context, new: VolumeInputs, old: dict[str, Any] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pulumi_mlops.plugin.sdk import MlopsResource
+from pulumi_mlops.plugin.resource import MlopsResource
 
 
 class Environment(MlopsResource):
