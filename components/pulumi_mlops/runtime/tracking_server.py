@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from mlflow import server
@@ -26,11 +26,11 @@ def main() -> None:
     if "basic-auth" in sys.argv:
         _set_admin()
     # What MLflow starts the server with; it has no option for this.
-    server._exec_cmd = _become
+    vars(server)["_exec_cmd"] = _become
     cli(prog_name="mlflow")
 
 
-def _become(command: Sequence[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
+def _become(command: list[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
     """Replace this process by `command`."""
     sys.stdout.flush()
     sys.stderr.flush()
