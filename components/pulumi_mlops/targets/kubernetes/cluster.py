@@ -67,6 +67,8 @@ class Cluster:
         store elsewhere, and a container that waits for it."""
         self._taken: set[tuple[str, str]] = set()
         self._read: dict[tuple[str, str], pulumi.Output[str]] = {}
+        self.content_digests: dict[Any, pulumi.Output[str]] = {}
+        """Digests of the secrets and files of workloads, by these."""
         self.rendered = self.settings.render_to is not None
         """Whether objects become files, and no cluster is asked."""
         self._identity = sdk.ClusterIdentity(
