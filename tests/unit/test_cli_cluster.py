@@ -67,7 +67,7 @@ def test_what_is_healthy(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> No
     assert found["volumes"][0]["state"] == "bound"
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert "All is healthy" in shown
+    assert "Everything is healthy" in shown
     assert "mlops connect" in shown
     assert "other" not in shown
 
@@ -95,7 +95,7 @@ def _conditions(**status: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("told", "state", "why"),
     [
-        (_conditions(Accepted="True", ResolvedRefs="True"), "taken", "All is healthy."),
+        (_conditions(Accepted="True", ResolvedRefs="True"), "taken", "Everything is healthy."),
         (_conditions(Accepted="False", ResolvedRefs="True"), "refused",
          "shop-x-route is refused: not Accepted: NoMatchingListenerHostname: no host - no"),
         ([], "waiting", "shop-x-route is waiting: no controller has looked at it: `mlops doctor`"),
