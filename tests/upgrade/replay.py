@@ -68,7 +68,9 @@ class Project:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+            # The reasons are at the end, below the steps of a preview.
+            printed = f"{done.stdout}\n{done.stderr}"[-4000:]
+            raise RuntimeError(f"{' '.join(command)} failed:\n{printed}")
         return done.stdout
 
     def pulumi(self, *arguments: str) -> str:

@@ -72,7 +72,7 @@ def test_an_upgrade_keeps_what_is_there(file: Path, tmp_path: Path) -> None:
     project.import_state(text)
     recorded = json.loads(text)["deployment"]["resources"]
     server = ApiServer(objects_of(recorded, f"platform/{project.stack}"))
-    if plugins and "render_to" not in config["mlops:kubernetes"]:
+    if plugins:
         server.write_kubeconfig(project.kubeconfig)
     with server.running():
         steps = project.preview()

@@ -18,7 +18,12 @@ from pulumi_mlops.plugin.server import serve
 from pulumi_mlops.targets import registry
 
 # Their previews send requests to a cluster and a registry.
-_REQUESTS_IN_PREVIEW = ("mlops:kubernetes:NamespaceOwner", "mlops:index:Image")
+_REQUESTS_IN_PREVIEW = (
+    "mlops:kubernetes:ClusterIdentity",
+    "mlops:kubernetes:NamespaceOwner",
+    "mlops:kubernetes:VolumeGuard",
+    "mlops:index:Image",
+)
 
 
 class StubbedResources(ResourceSet):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from mlflow import server
@@ -25,16 +25,16 @@ def main() -> None:
     """Set the admin's password if there are users, and become the server."""
     if "basic-auth" in sys.argv:
         _set_admin()
-    # What MLflow starts the server with; it has no option for this.
-    vars(server)["_exec_cmd"] = _become
+    # The function that MLflow starts the server with. It has no option for this.
+    server._exec_cmd = _become  # type: ignore[attr-defined, assignment]
     cli(prog_name="mlflow")
 
 
-def _become(command: list[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
+def _become(command: Sequence[str], *, extra_env: Mapping[str, str], **_: Any) -> NoReturn:
     """Replace this process by `command`."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(command[0], command, {**os.environ, **extra_env})  # noqa: S606 - no shell is wanted
+    os.execve(command[0], list(command), {**os.environ, **extra_env})  # noqa: S606 - no shell is wanted
 
 
 def _set_admin() -> None:

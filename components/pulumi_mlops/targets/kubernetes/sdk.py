@@ -16,6 +16,9 @@ class ClusterIdentityArgs(TypedDict):
     namespace: str
     """Namespace of the stack. Users who may not read the namespace `kube-system` read the copy of
     the cluster's CA in it."""
+    rendered: NotRequired[bool | None]
+    """Whether the manifests are rendered and no cluster is asked. It cannot change. Default:
+    `false`."""
 
 
 class ClusterIdentity(MlopsResource):
