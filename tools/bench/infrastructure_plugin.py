@@ -87,8 +87,8 @@ def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
         elif output.lower().endswith("url"):
             found[output] = f"http://127.0.0.1:{port}"
         else:
-            kind = get_origin(field.type) or field.type
-            found[output] = f"/{name}/{output}" if kind is str else kind()
+            empty: dict[Any, Any] = {str: f"/{name}/{output}", list: [], dict: {}}
+            found[output] = empty[get_origin(field.type) or field.type]
     return found
 
 
