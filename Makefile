@@ -46,7 +46,7 @@ cluster-down: $(VENV)/.synced ## end that cluster and remove everything of it
 	@$(PY) tools/cluster/cluster.py down
 
 check: lint ## lint, types, layers, and the tests that need neither the engine nor a cluster
-	$(PYTEST) $(or $(ARGS),-m 'not engine' tests/unit tests/graph tests/docs pipelines)
+	$(PYTEST) $(or $(ARGS),-m 'not engine' tests/unit tests/graph tests/contract tests/docs pipelines)
 
 test: lint ## the checks and all tests but those on a cluster
 	@tools/chromium.sh

@@ -28,6 +28,17 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def update_private(path: Path, text: str) -> bool:
+    """As write_private, if `path` does not have the text already. Returns whether it was written.
+
+    A write waits for the disk, which in a program with many endpoints takes seconds.
+    """
+    if path.is_file() and path.read_bytes() == text.encode():
+        return False
+    write_private(path, text)
+    return True
+
+
 def read_json(path: Path) -> Any:
     """The JSON in `path`; None without the file, or if it is incomplete."""
     try:

@@ -36,19 +36,29 @@ def source_files(folder: Path) -> Iterator[Path]:
     Left out: hidden files, virtual environments, caches, build output, sockets, pipes and broken
     links. A link to a file counts as the file; links to folders are not followed.
     """
-    for parent, folders, files in os.walk(folder):
-        here = Path(parent)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and name not in _LEFT_OUT
-            and not (here / name / "pyvenv.cfg").exists()
-        )
-        for name in sorted(files):
-            deployed = not name.startswith(".") and not name.endswith(".pyc")
-            if deployed and (here / name).is_file():
-                yield here / name
+    for _, entry in _entries(folder):
+        yield Path(entry.path)
+
+
+def _entries(folder: Path | str, above: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Each source file: its path from the top folder, with slashes, and its entry."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+    except OSError:  # not readable, or removed meanwhile: left out, as os.walk does
+        return
+    folders = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            folders.append(entry)
+        elif not entry.name.endswith(".pyc") and entry.is_file():
+            yield f"{above}{entry.name}", entry
+    for entry in folders:
+        left_out = entry.name in _LEFT_OUT or entry.is_symlink()
+        if not left_out and not Path(entry.path, "pyvenv.cfg").exists():
+            yield from _entries(entry.path, f"{above}{entry.name}/")
 
 
 def digest(folder: Path) -> str:
@@ -59,19 +69,19 @@ def digest(folder: Path) -> str:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     total = hashlib.sha256()
-    for file in source_files(folder):
-        executable = os.access(file, os.X_OK)
+    for path, entry in _entries(folder):
+        executable = os.access(entry.path, os.X_OK)
         # A name need not be Unicode.
-        total.update(os.fsencode(f"{file.relative_to(folder).as_posix()}\0{int(executable)}\0"))
-        found = file.stat()
-        total.update(_content_digest(file, found.st_mtime_ns, found.st_size))
+        total.update(os.fsencode(f"{path}\0{int(executable)}\0"))
+        status = entry.stat()
+        total.update(_content_digest(entry.path, status.st_mtime_ns, status.st_size))
     return total.hexdigest()[:_DIGEST_LENGTH]
 
 
 # Cached until the file changes: many endpoints of a platform run the same code.
 @lru_cache(maxsize=4096)
-def _content_digest(file: Path, modified_ns: int, size: int) -> bytes:
-    return hashlib.sha256(file.read_bytes()).digest()
+def _content_digest(file: str, modified_ns: int, size: int) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
 def copy(folder: Path, to: Path) -> None:

@@ -40,6 +40,10 @@ def name_problem(stack: str) -> str | None:
     )
 
 
+_SHARED = frozenset({"files", "images", "logs", "secrets", "supervisor", "volumes"})
+"""Folders in a stack folder that may stay when the last resource is deleted."""
+
+
 @dataclass(frozen=True)
 class StackDir:
     """The folder of one stack."""
@@ -99,7 +103,8 @@ class StackDir:
         if not self.path.exists():
             return
         self._remove_empty("envs", "programs", "jobs", "routes", "volumes")
-        if any((self.path / name).exists() for name in ("envs", "programs", "jobs", "routes")):
+        # Other folders are those of a target. They hold something that is not deleted yet.
+        if any(each.is_dir() and each.name not in _SHARED for each in self.path.iterdir()):
             return
         # Temporary files of killed writes; see write_private.
         for folder in (self.path, self.path / "secrets", self.path / "files"):

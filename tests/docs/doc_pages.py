@@ -23,7 +23,7 @@ PAGES = [
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^|\s+)# .*$")
-_LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 
@@ -69,7 +69,7 @@ def blocks(*languages: str) -> Iterator[Block]:
 
 def links(page: str) -> list[str]:
     """The targets of the page's links and images."""
-    return _LINK.findall(_FENCE.sub("", text_of(page)))
+    return _LINK.findall(_INLINE.sub("code", _FENCE.sub("", text_of(page))))
 
 
 def inline_code(page: str) -> list[str]:

@@ -102,7 +102,7 @@ class _Engine(Mocks):
                     count = int(inputs.get("replicas") or 1)
                     self._port += count
                     addresses[port] = [f"127.0.0.1:{self._port + index}" for index in range(count)]
-                url = f"http://{addresses['http'][0]}"
+                url = f"http://{(addresses.get('http') or next(iter(addresses.values())))[0]}"
                 return {"url": url, "addresses": addresses, "status": "running", "logs": []}
             case "mlops:local:Run":
                 return {"outputs": {"version": "1"}, "log": "/logs/run"}

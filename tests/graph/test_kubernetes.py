@@ -103,7 +103,7 @@ def test_how_the_cluster_is_reached_is_no_part_of_the_state(
     (provider,) = graph.of("pulumi:providers:kubernetes").values()
     assert provider.inputs["clusterIdentifier"] == "uid-of-kube-system"
     assert provider.inputs["kubeconfig"] == path
-    assert graph["cluster-identity"].inputs == {"namespace": "team"}
+    assert graph["cluster-identity"].inputs == {"namespace": "team", "rendered": False}
     # A plan that replaces the provider is seen by the owner, which is before everything else.
     assert provider.urn in graph["namespace-owner"].depends_on
 

@@ -257,3 +257,26 @@ def test_a_pod_that_is_to_end_has_the_time_for_it(objects: list[dict[str, Any]])
             hook = template["spec"]["containers"][0]["lifecycle"]["preStop"]
             waits = hook["sleep"]["seconds"] if "sleep" in hook else agent._LEAVE_SECONDS
             assert template["spec"]["terminationGracePeriodSeconds"] > waits + 5
+
+
+COMPONENT, NAME = "app.kubernetes.io/component", "app.kubernetes.io/name"
+
+
+@pytest.mark.parametrize("name", ["platform", "user-database"])
+def test_only_the_server_of_a_database_is_labelled_as_one(
+    name: str, provision: Any, project: Path
+) -> None:
+    """By what was requested, whatever the name. Selectors are immutable, and have no such label."""
+    settings: Any = {"tracking": {"database": "postgresql"}}
+    config = {"mlops:target": "kubernetes", "mlops:kubernetes": '{"registry": "example.com/team"}'}
+    graph = provision(lambda: mlops.MlopsPlatform(name, settings), config)
+    sets = graph.of("kubernetes:apps/v1:StatefulSet") | graph.of("kubernetes:apps/v1:Deployment")
+    assert len(sets) >= 3
+    database = f"{name}-tracking-database-server"
+    for each, workload in sets.items():
+        spec = workload.inputs["spec"]
+        expected = "database" if each == database else "service"
+        assert workload.inputs["metadata"]["labels"][COMPONENT] == expected, each
+        assert spec["template"]["metadata"]["labels"][COMPONENT] == expected, each
+        assert set(spec["selector"]["matchLabels"]) == {NAME, "app.kubernetes.io/instance"}
+    assert database in sets

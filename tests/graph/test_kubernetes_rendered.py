@@ -63,10 +63,15 @@ def first(graph: Graph, name: str) -> list[Any]:
 
 def test_the_provider_writes_a_folder_and_knows_no_cluster(provision: Any, project: Path) -> None:
     given = config(context="here", kubeconfig="~/.kube/other")
-    (provider,) = provision(platform, given).of("pulumi:providers:kubernetes").values()
+    graph = provision(platform, given)
+    (provider,) = graph.of("pulumi:providers:kubernetes").values()
     assert provider.inputs["renderYamlToDirectory"] == "../clusters/ml"
     assert (Path.cwd() / "../clusters/ml").resolve() == project.resolve() / "clusters/ml"
     assert not {"context", "cluster", "clusterIdentifier"} & provider.inputs.keys()
+    # It refuses another value of render_to, and is asked first.
+    (identity,) = graph.of("mlops:kubernetes:ClusterIdentity").values()
+    assert identity.inputs["rendered"] is True
+    assert identity.urn in provider.depends_on
     # Else the SDK would take KUBECONFIG, which the plugin refuses together with a folder.
     assert provider.inputs["kubeconfig"] == ""
 
@@ -81,8 +86,9 @@ def test_a_folder_elsewhere_is_possible(provision: Any, project: Path, tmp_path:
 def test_nothing_asks_a_cluster(graph: Graph) -> None:
     ours = {each.type for each in graph.all.values() if each.type.startswith("mlops:")}
     assert {kind for kind in ours if not kind.startswith("mlops:index:")} == {
-        "mlops:kubernetes:StoredSecret", "mlops:local:File",
+        "mlops:kubernetes:ClusterIdentity", "mlops:kubernetes:StoredSecret", "mlops:local:File",
     }  # fmt: skip
+    assert graph["cluster-identity"].inputs["rendered"] is True
     for each in graph.all.values():
         annotations = str(each.inputs.get("metadata", {}).get("annotations", {}))
         assert "pulumi.com" not in annotations, each.urn

@@ -10,4 +10,6 @@ OFFICIAL = shutil.which("pulumi-resource-kubernetes")
 """The one on PATH, which the engine takes by itself."""
 PLUGINS = [] if OFFICIAL else [{"name": "kubernetes", "path": str(STANDIN)}]
 """What stands below `plugins.providers` in a project's Pulumi.yaml."""
+SAYS = "using pulumi-resource-kubernetes from $PATH" if OFFICIAL else "stand-in of tests/"
+"""What the engine or the plugin says in every preview."""
 TOLD = f"pulumi-kubernetes: {f'official plugin {OFFICIAL}' if OFFICIAL else f'stand-in {STANDIN}'}"

@@ -157,6 +157,7 @@ class Machine(RuleBasedStateMachine):
 
     def before_command(self, name: str, endpoint: str, *arguments: Any) -> None:
         self.live_before = self.proxy.servers(ENDPOINT)
+        self.switches = False
         if name == "set_weights":
             self.weights_follow_checks(*arguments)
         if name == "delete":
@@ -170,18 +171,29 @@ class Machine(RuleBasedStateMachine):
         new = {server for server, weight in after.items() if weight and not before[server]}
         for server in new:
             assert live[server].up and live[server].in_service, f"{server} was not checked"
-        if {service_of(server) for server in new} - self.weighted(self.accepted()):
+        self.switches = bool(
+            {service_of(server) for server in new} - self.weighted(self.accepted())
+        )
+        if self.switches:
             served = {service_of(server) for server in live if live[server].up}
             assert self.weighted(self.table) <= served, "the table is accepted too early"
 
     def after_command(self, name: str) -> None:
         before, after = self.serving(self.live_before), self.serving(self.proxy.servers(ENDPOINT))
         # The command serves one of these tables.
-        expected = min(len(self.healthy_servers(table)) for table in (self.table, self.accepted()))
-        if before and expected:
+        tables = (self.table, self.accepted())
+        if before and all(self.healthy_servers(table) for table in tables):
             assert after, f"{name} left no server for requests"
-        if self.within_grace():
-            assert len(after) >= min(len(before), expected), f"{name} lowered the capacity"
+        if not self.within_grace():
+            return
+        if self.switches:
+            assert len(after) >= len(self.healthy_servers(self.table)), "capacity fell"
+        for version in self.weighted(tables[0]) & self.weighted(tables[1]):
+            count = [
+                sum(service_of(server) == version for server in servers)
+                for servers in (before, after, self.healthy_servers({version: 1}))
+            ]
+            assert count[1] >= min(count[0], count[2]), f"{name} lowered the capacity of {version}"
 
     def within_grace(self) -> bool:
         """Whether the agent still waits for all servers of a new table."""

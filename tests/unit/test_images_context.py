@@ -212,10 +212,46 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         context.version(recipe(tmp_path / "gone"))
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_contexts_with_the_same_code_share_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(f"no link of {source} at {target}")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    folder = source(tmp_path / "a")
+    (folder / "run.py").write_text(f"here = {str(tmp_path)!r}\n")
+    first = context.write(recipe(folder), tmp_path / "one")
+    second = context.write(recipe(folder), tmp_path / "two")
+    assert tree(first) == tree(second)
+    assert (second / "code" / "run.py").samefile(first / "code" / "run.py") is links
+    # The second one is whole without the first.
+    shutil.rmtree(first)
+    third = context.write(recipe(folder), tmp_path / "three")
+    assert tree(third) == tree(second)
+
+
+def test_a_context_that_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    code = recipe(source(tmp_path / "a"))
+    image = catalog.prepare(tmp_path / "images", "registry.example/team", "p", code)
+    files = [image.folder / "image.json", image.context / "netrc"]
+    before = [file.stat().st_ino for file in files]
+    assert catalog.prepare(tmp_path / "images", "registry.example/team", "p", code) == image
+    assert [file.stat().st_ino for file in files] == before
+    catalog.prepare(tmp_path / "images", "other.example/team", "p", code)
+    assert [image.reference for image in catalog.images_in(tmp_path / "images")] == [
+        f"other.example/team/p:{image.version}"
+    ]
+
+
 def test_code_that_changes_while_it_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = source(tmp_path / "a")
+    # No context of another test has this code.
+    (folder / "run.py").write_text(f"here = {str(tmp_path)!r}\n")
     copy = sources.copy
 
     def slow(source: Path, to: Path) -> None:

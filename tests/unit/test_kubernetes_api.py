@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
@@ -366,6 +367,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
 ) -> None:
     api.get("Job", "b")
     monkeypatch.setattr(api_module, "_SECONDS", 0.05)
+    monkeypatch.setattr(api_module, "_PATIENCE", httpx.Timeout(0.05, connect=10))
     server.silent.set()
     with pytest.raises(UnreachableError, match=r"no cluster answers \(no answer within 0.05 s\)"):
         api.get("Job", "a")

@@ -146,5 +146,27 @@ def test_a_preview_needs_no_cluster(tmp_path: Path, error: Exception) -> None:
         on.create()
 
 
+@pytest.mark.parametrize(("was", "told"), [
+    (False, "render_to cannot be set for a stack that is on a cluster"),
+    (True, "render_to cannot be removed from a stack that renders"),
+])  # fmt: skip
+def test_a_stack_renders_or_is_on_a_cluster(tmp_path: Path, was: bool, told: str) -> None:
+    on = On(tmp_path, a_cluster())
+    new = ClusterIdentityInputs(namespace="team", rendered=not was)
+    with pytest.raises(ResourceError, match=told):
+        on.handler.refuse_change(on.ctx, {"rendered"}, {"rendered": was}, new)
+
+
+def test_a_stack_that_renders_asks_no_cluster(tmp_path: Path) -> None:
+    away = a_cluster()
+    away.fails = UnreachableError("no cluster answers")
+    on = On(tmp_path, away)
+    rendered = ClusterIdentityInputs(namespace="team", rendered=True)
+    known = on.handler.preview(on.ctx, rendered, None)
+    assert on.handler.create(on.ctx, rendered) == (known["identifier"], known)
+    state = {"namespace": "team", "rendered": True, **known}
+    assert on.drift(state) == {} and on.read(state) == {}
+
+
 def test_facts_that_were_not_recorded_differ_from_nothing() -> None:
     assert not ClusterFacts.recorded(None).differs(ClusterFacts("uid-1", "ca", "server"))

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
+from pulumi_mlops.targets.kubernetes import ports, proxies
 from pulumi_mlops.targets.kubernetes.api.workloads import is_complete
+from pulumi_mlops.targets.kubernetes.resources import wait
 from pulumi_mlops.targets.kubernetes.resources.ready import ReadyInputs
 
 from .kubernetes_fixtures import (
@@ -348,3 +350,12 @@ def test_previews_know_what_they_can(ready: Any) -> None:
     assert preview("Job", None) == {"status": "ready"}
     old = {"outputs": {"version": "1"}}
     assert preview("Job", old) == {"status": "ready", **old}
+
+
+def test_proxies_are_asked_at_the_port_that_their_pods_have() -> None:
+    assert wait.PROXY_STATE_PORT == ports.PROXY_STATE_PORT == proxies._NUMBERS["state"]
+    package = Path(ports.__file__).parent
+    digits = str(ports.PROXY_STATE_PORT)
+    assert [file.name for file in package.rglob("*.py") if digits in file.read_text()] == [
+        "ports.py"
+    ]

@@ -14,7 +14,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..files import write_private
+from ..files import update_private
 from . import context
 from .options import ImageError
 
@@ -62,11 +62,11 @@ def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> I
         reference=reference(registry, name, written.name),
         version=written.name,
         folder=folder,
-        build_args=context.build_args(recipe, name=name),
+        build_args=context.build_args(recipe, name=name, known_version=written.name),
         network=recipe.options.network,
     )
     record = {key: value for key, value in asdict(image).items() if key != "folder"}
-    write_private(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+    update_private(folder / _RECORD, json.dumps(record, indent=1) + "\n")
     for old in folder.iterdir():
         if old.is_dir() and old != written:
             shutil.rmtree(old, ignore_errors=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from .. import sources
-from ..files import write_private
+from ..files import update_private
 from .options import BuildOptions, ImageError
 
 DEFAULT_PYTHON = "3.11"
@@ -77,8 +77,13 @@ def version(recipe: Recipe) -> str:
     return _version(recipe, _digests(recipe))
 
 
-def build_args(recipe: Recipe, *, name: str = "") -> dict[str, str]:
-    """The build arguments. They contain no credential of an index; a proxy may contain one."""
+def build_args(
+    recipe: Recipe, *, name: str = "", known_version: str | None = None
+) -> dict[str, str]:
+    """The build arguments. They contain no credential of an index; a proxy may contain one.
+
+    `known_version` is the version of the recipe; without it the code is read once more.
+    """
     index, *extra = recipe.options.indexes
     return {
         "BASE": recipe.options.base_for(recipe.python_version),
@@ -87,7 +92,7 @@ def build_args(recipe: Recipe, *, name: str = "") -> dict[str, str]:
         "INDEX_URL": index,
         "EXTRA_INDEX_URLS": " ".join(extra),
         "NAME": name,
-        "VERSION": version(recipe),
+        "VERSION": known_version or version(recipe),
         **{key.upper(): value for key, value in sorted(recipe.options.proxies.items())},
     }
 
@@ -103,18 +108,19 @@ def write(recipe: Recipe, parent: Path) -> Path:
     if not target.exists():
         partial = Path(tempfile.mkdtemp(prefix=".", suffix=".new", dir=parent))
         try:
-            _fill(partial, recipe)
+            _fill(partial, recipe, digests)
             if _digests(recipe) != digests:
                 raise ImageError("code changed during the copy: run the command again")
             # Another process may have written the same content.
             with contextlib.suppress(FileExistsError):
                 _rename(partial, target)
+            _code_folders[_code_key(digests)] = target / "code"
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    write_private(target / "netrc", recipe.options.netrc())
-    # A fixed time: the same content gives the same image layer.
-    os.utime(target / "netrc", (_FIXED_TIME, _FIXED_TIME))
-    _settle(target)
+    if update_private(target / "netrc", recipe.options.netrc()):
+        # A fixed time: the same content gives the same image layer.
+        os.utime(target / "netrc", (_FIXED_TIME, _FIXED_TIME))
+        _settle(target)
     return target
 
 
@@ -144,15 +150,44 @@ def _digests(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def _fill(folder: Path, recipe: Recipe) -> None:
-    (folder / "Dockerfile").write_bytes(_DOCKERFILE.read_bytes())
-    (folder / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
-    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in recipe.requirements))
-    (folder / "ca.crt").write_bytes(recipe.options.certificates())
-    (folder / "code").mkdir()
-    for place, source in sorted(recipe.code.items()):
-        sources.copy(source, folder / "code" / place)
-    _normalise(folder)
+_code_folders: dict[tuple[tuple[str, str], ...], Path] = {}
+"""The `code` folders that this process wrote, by the digests of the code."""
+
+
+def _code_key(digests: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(digests.items()))
+
+
+def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
+    code = folder / "code"
+    same = _code_folders.get(_code_key(digests))
+    if same is not None and same.is_dir():
+        # All endpoints run the same code. Links cost a tenth of copies, and nothing writes to them.
+        shutil.copytree(same, code, copy_function=_link)
+    else:
+        code.mkdir()
+        for place, source in sorted(recipe.code.items()):
+            sources.copy(source, code / place)
+        _normalise(code)
+    for name, content in (
+        ("Dockerfile", _DOCKERFILE.read_bytes()),
+        (".dockerignore", b"Dockerfile\n.dockerignore\n"),
+        ("requirements.txt", "".join(f"{line}\n" for line in recipe.requirements).encode()),
+        ("ca.crt", recipe.options.certificates()),
+    ):
+        file = folder / name
+        file.write_bytes(content)
+        file.chmod(0o644)
+        os.utime(file, (_FIXED_TIME, _FIXED_TIME))
+    folder.chmod(0o755)
+    _settle(folder)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def _normalise(folder: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_WEIGHT = 256
 """HAProxy's largest server weight."""
@@ -82,28 +83,31 @@ def server_weights(services: Mapping[str, tuple[int, int]]) -> tuple[dict[str, i
     is the largest difference between the share of a service and its percentage. The percentages
     are relative to their sum. At least one of them must be positive.
     """
-    ratios = {
-        name: Fraction(percent, count) for name, (percent, count) in services.items() if percent
-    }
-    percent_sum = sum(percent for percent, _ in services.values())
-    largest = max(ratios.values())
-    best: dict[str, int] = {}
+    names = sorted(services)
+    weights, error = _smallest_weights(tuple(services[name] for name in names))
+    return dict(zip(names, weights, strict=True)), error
+
+
+@lru_cache(maxsize=256)  # the reconciler asks for the same few at each step
+def _smallest_weights(services: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], float]:
+    percent_sum = sum(percent for percent, _ in services)
+    ratios = [Fraction(percent, count) for percent, count in services]
+    shares = [Fraction(100 * percent, percent_sum) for percent, _ in services]
+    largest = max(ratios)
+    best: tuple[int, ...] = ()
     best_error = Fraction(1000)
     for top in range(1, MAX_WEIGHT + 1):
-        tried = {name: max(1, round(ratio * top / largest)) for name, ratio in ratios.items()}
-        total = sum(weight * services[name][1] for name, weight in tried.items())
+        tried = tuple(ratio and max(1, round(ratio * top / largest)) for ratio in ratios)
+        total = sum(weight * count for weight, (_, count) in zip(tried, services, strict=True))
         error = max(
-            abs(
-                Fraction(100 * weight * services[name][1], total)
-                - Fraction(100 * services[name][0], percent_sum)
-            )
-            for name, weight in tried.items()
+            abs(Fraction(100 * weight * count, total) - share)
+            for weight, (_, count), share in zip(tried, services, shares, strict=True)
         )
         if error < best_error:
-            best, best_error = tried, error
+            best, best_error = tuple(map(int, tried)), error
         if not error:
             break
-    return {name: best.get(name, 0) for name in services}, float(best_error)
+    return best, float(best_error)
 
 
 def backend_servers(backends: Mapping[str, ProxyBackend]) -> list[ProxyServer]:

@@ -67,9 +67,13 @@ class Cluster:
         store elsewhere, and a container that waits for it."""
         self._taken: set[tuple[str, str]] = set()
         self._read: dict[tuple[str, str], pulumi.Output[str]] = {}
+        self.content_digests: dict[Any, pulumi.Output[str]] = {}
+        """Digests of the secrets and files of workloads, by these."""
         self.rendered = self.settings.render_to is not None
         """Whether objects become files, and no cluster is asked."""
-        self._identity = self._identify()
+        self._identity = sdk.ClusterIdentity(
+            "cluster-identity", {"namespace": self.namespace, "rendered": self.rendered}
+        )
         self._provider = _class("Provider", "")(
             "kubernetes",
             namespace=self.namespace,
@@ -81,6 +85,7 @@ class Cluster:
             enable_patch_force=True,
             # What was kept when the stack was destroyed is found again.
             upsert_existing_objects=True,
+            opts=pulumi.ResourceOptions(depends_on=[self._identity]),
         )
         self._before_all = self._take_namespace()
         self.make(
@@ -158,9 +163,9 @@ class Cluster:
 
     def facts(self) -> pulumi.Output[Any] | None:
         """What identifies the cluster; None where none is asked."""
-        return None if self._identity is None else self._identity.facts
+        return None if self.rendered else self._identity.facts
 
-    def guard_volume(self, name: str) -> list[pulumi.Resource]:
+    def guard_volume(self, name: str, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         """What a volume called `name` has to wait for: nothing where no cluster is asked."""
         if self.rendered:
             return []
@@ -171,7 +176,7 @@ class Cluster:
                 "name": names.label(name),
                 "storageClass": self.settings.storage_class,
             },
-            pulumi.ResourceOptions(depends_on=self._before_all),
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=self._before_all)),
         )
         return [guard]
 
@@ -250,19 +255,13 @@ class Cluster:
         )
         return made
 
-    def _identify(self) -> sdk.ClusterIdentity | None:
-        """Which cluster it is; None where none is asked."""
-        if self.rendered:
-            return None
-        return sdk.ClusterIdentity("cluster-identity", {"namespace": self.namespace})
-
     def _kept(self, retain: bool) -> dict[str, str]:
         """The annotations of what the tool that applies rendered files is to keep."""
         return dict(_KEPT) if retain and self.rendered else {}
 
     def _place(self) -> dict[str, pulumi.Input[str] | None]:
         """Where the provider finds the cluster, or the folder that takes its place."""
-        if self._identity is None:
+        if self.rendered:
             # From the program's folder, where the plugin works too: another folder would be
             # another provider and all objects replaced, and each checkout has one of its own.
             folder = os.path.relpath(from_project(self.settings.render_to or ""))

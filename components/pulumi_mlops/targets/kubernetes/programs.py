@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 
 import pulumi
@@ -30,15 +31,40 @@ def secret_objects(
     objects: list[pulumi.Resource] = []
     for kind, content in (("secrets", secrets), ("files", files)):
         if content:
-            values = {key: pulumi.Output.secret(value) for key, value in content.items()}
+            values = {key: _secret(value) for key, value in content.items()}
             object_name = companion_name(name, kind)
             objects.append(delivery.secret(f"{name}-{kind}", object_name, values, labels, opts))
     if not objects:
         return [], None
+    key = (tuple(secrets.items()), tuple(files.items()))
+    digests = delivery.cluster.content_digests
+    if key not in digests:
+        digests[key] = _content_digest(secrets, files)
+    return objects, digests[key]
+
+
+def _content_digest(
+    secrets: Mapping[str, pulumi.Input[str]], files: Mapping[str, pulumi.Input[str]]
+) -> pulumi.Output[str]:
     salt = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-    content_text = pulumi.Output.json_dumps({"env": dict(secrets), "files": dict(files)})
-    digest = content_text.apply(lambda text: fingerprint(text, salt))
-    return objects, pulumi.Output.unsecret(digest)
+    content = pulumi.Output.json_dumps({"env": dict(secrets), "files": dict(files)})
+    return pulumi.Output.unsecret(content.apply(lambda text: fingerprint(text, salt)))
+
+
+# Endpoints share their secrets and most of their environment: one Output is enough for all.
+_secrets: weakref.WeakKeyDictionary[pulumi.Output[str], pulumi.Output[str]]
+_secrets = weakref.WeakKeyDictionary()
+_checked: weakref.WeakKeyDictionary[pulumi.Output[str], pulumi.Output[str]]
+_checked = weakref.WeakKeyDictionary()
+
+
+def _secret(value: pulumi.Input[str]) -> pulumi.Output[str]:
+    """`value` as a secret."""
+    if not isinstance(value, pulumi.Output):
+        return pulumi.Output.secret(value)
+    if value not in _secrets:
+        _secrets[value] = pulumi.Output.secret(value)
+    return _secrets[value]
 
 
 def service_environment(
@@ -89,5 +115,7 @@ def _not_secret(value: pulumi.Input[str], error: str) -> pulumi.Input[str]:
             raise pulumi.RunError(error)
         return ""
 
-    # One Output of the value, its dependencies and the check.
-    return pulumi.Output.concat(value, check())
+    if value not in _checked:
+        # One Output of the value, its dependencies and the check.
+        _checked[value] = pulumi.Output.concat(value, check())
+    return _checked[value]

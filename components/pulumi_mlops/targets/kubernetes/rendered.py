@@ -119,7 +119,7 @@ class RenderedTarget(KubernetesTarget):
     def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
         """Refused, since no cluster is read."""
         raise pulumi.RunError(
-            f"Secret {ref.name}: secret_key_ref reads a Secret of the cluster, and with "
+            f"Secret {ref.name}: secret_key_ref reads existing Secrets of the cluster, and with "
             "mlops:kubernetes.render_to no cluster is read: set the value, encrypted by "
             "`pulumi config set --secret --path`, or remove render_to"
         )

@@ -27,7 +27,7 @@ EnvironmentRequest = Callable[[str, EnvironmentSpec, pulumi.ResourceOptions], En
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Request:
+class _RouteRequest:
     """One request for a route."""
 
     delivery: Delivery
@@ -69,14 +69,14 @@ def route(
         if not isinstance(backend.service, WorkloadHandle):
             raise pulumi.RunError(f"{name}: the services of a route must be of the same target")
         workloads[key] = backend.service
-    request = _Request(delivery=delivery, name=name, spec=spec, opts=opts, workloads=workloads)
+    request = _RouteRequest(delivery=delivery, name=name, spec=spec, opts=opts, workloads=workloads)
     configured = delivery.cluster.settings.gateway
     if configured is not None:
         return _gateway_route(request, configured)
     return _proxy_route(request, environment)
 
 
-def _gateway_route(request: _Request, configured: GatewaySettings) -> RouteHandle:
+def _gateway_route(request: _RouteRequest, configured: GatewaySettings) -> RouteHandle:
     native, url = gateway.http_route(
         request.delivery.cluster, configured, request.name, request.spec,
         table=request.table,
@@ -87,7 +87,7 @@ def _gateway_route(request: _Request, configured: GatewaySettings) -> RouteHandl
     return RouteHandle(url=known_after(ready, url), metrics_url=None, native=native, ready=ready)
 
 
-def _proxy_route(request: _Request, environment: EnvironmentRequest) -> RouteHandle:
+def _proxy_route(request: _RouteRequest, environment: EnvironmentRequest) -> RouteHandle:
     delivery, name, table = request.delivery, request.name, request.table
     cluster = delivery.cluster
     if cluster.router is None:

@@ -31,7 +31,7 @@ from .volumes import volumes_and_mounts
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Request:
+class _ServiceRequest:
     """One request for a service, and what all of its objects share."""
 
     delivery: Delivery
@@ -63,7 +63,7 @@ def service(
     delivery: Delivery, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions
 ) -> WorkloadHandle:
     """The objects of a service. The handle is ready once its newest pods are."""
-    request = _Request(
+    request = _ServiceRequest(
         delivery=delivery,
         name=name,
         spec=spec,
@@ -103,7 +103,9 @@ def service(
     )
 
 
-def _pod_template(request: _Request, digest: pulumi.Output[str] | None) -> manifests.Manifest:
+def _pod_template(
+    request: _ServiceRequest, digest: pulumi.Output[str] | None
+) -> manifests.Manifest:
     """The template of the pods. A changed `digest` replaces them."""
     name, spec, cluster = request.name, request.spec, request.delivery.cluster
     volumes, mounts = volumes_and_mounts(name, spec)
@@ -137,7 +139,7 @@ def _pod_template(request: _Request, digest: pulumi.Output[str] | None) -> manif
 
 
 def _workload(
-    request: _Request, template: manifests.Manifest, dependencies: list[pulumi.Resource]
+    request: _ServiceRequest, template: manifests.Manifest, dependencies: list[pulumi.Resource]
 ) -> pulumi.CustomResource:
     """The Deployment, or the StatefulSet of a service with data."""
     name, spec, labels = request.name, request.spec, request.labels
@@ -164,7 +166,7 @@ def _workload(
     )  # fmt: skip
 
 
-def _network_policy(request: _Request) -> None:
+def _network_policy(request: _ServiceRequest) -> None:
     spec, cluster = request.spec, request.delivery.cluster
     ingress = manifests.ingress_rules(
         names.label(request.name),
@@ -182,7 +184,7 @@ def _network_policy(request: _Request) -> None:
 
 
 def _ready(
-    request: _Request, native: pulumi.CustomResource, template: manifests.Manifest
+    request: _ServiceRequest, native: pulumi.CustomResource, template: manifests.Manifest
 ) -> pulumi.Resource:
     """The resource that waits for the pods, after the autoscaler if there is one."""
     name, spec, opts = request.name, request.spec, request.opts

@@ -23,7 +23,7 @@ def volume(cluster: Cluster, name: str, retain: bool, opts: pulumi.ResourceOptio
         pulumi.ResourceOptions.merge(
             opts,
             pulumi.ResourceOptions(
-                protect=retain, retain_on_delete=retain, depends_on=cluster.guard_volume(name)
+                protect=retain, retain_on_delete=retain, depends_on=cluster.guard_volume(name, opts)
             ),
         ),
         labels=cluster.labels(name, "data"),

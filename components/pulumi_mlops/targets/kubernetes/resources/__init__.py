@@ -8,22 +8,12 @@ from typing import Any
 
 from ....plugin.handler import Handler, ResourceSet
 from ..api.clusters import Clusters
-from .cluster_identity import ClusterIdentityHandler
+from .cluster_identity import RENDER_TO_CHANGED, ClusterIdentityHandler
 from .existing_secret import ExistingSecretHandler
 from .namespace_owner import NamespaceOwnerHandler
 from .ready import ReadyHandler
 from .stored_secret import StoredSecretHandler
 from .volume_guard import VolumeGuardHandler
-
-_RENDER_TO_CHANGED = {
-    True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
-    "that it has there. Make another stack for the manifests (`pulumi stack init`), or run "
-    "`pulumi destroy` first",
-    False: "render_to cannot be removed from a stack that renders: the update would delete its "
-    "manifests, and the tool that applies them would delete their objects. Make another stack "
-    "(`pulumi stack init`), or run `pulumi destroy` first",
-}
-"""The error by whether the stack is to render from now on."""
 
 
 class KubernetesResources(ResourceSet):
@@ -44,11 +34,14 @@ class KubernetesResources(ResourceSet):
         ]
 
     def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Refuse a change between objects on a cluster and rendered manifests."""
+        """Refuse a change between objects on a cluster and rendered manifests.
+
+        Earlier versions had no ClusterIdentity, which refuses it too.
+        """
         before, now = _renders(old), _renders(new)
         if None in (before, now) or before == now:
             return []
-        return [("kubernetes", _RENDER_TO_CHANGED[bool(now)])]
+        return [("kubernetes", RENDER_TO_CHANGED[bool(now)])]
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Take `mlops:kubernetes`."""

@@ -17,6 +17,16 @@ from ..api.client import ClusterApi
 from ..api.clusters import Clusters
 from ..api.errors import RefusedError
 
+RENDER_TO_CHANGED = {
+    True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
+    "that it has there. Make another stack for the manifests (`pulumi stack init`), or run "
+    "`pulumi destroy` first",
+    False: "render_to cannot be removed from a stack that renders: the update would delete its "
+    "manifests, and the tool that applies them would delete their objects. Make another stack "
+    "(`pulumi stack init`), or run `pulumi destroy` first",
+}
+"""The error by whether the stack is to render from now on."""
+_NO_CLUSTER: dict[str, Any] = {"identifier": "rendered", "facts": {}}
 _UID_OF = "kube-system"
 # kubernetes.io, "RootCAConfigMap": the control plane writes it into every namespace.
 _AUTHORITY_IN = "kube-root-ca.crt"
@@ -28,6 +38,10 @@ class ClusterIdentityInputs(Inputs):
     namespace: str = Field(
         description="Namespace of the stack. Users who may not read the namespace `kube-system` "
         "read the copy of the cluster's CA in it."
+    )
+    rendered: bool = Field(
+        False,
+        description="Whether the manifests are rendered and no cluster is asked. It cannot change.",
     )
 
 
@@ -87,7 +101,15 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
 
+    def refuse_change(
+        self, ctx: Context, changed: set[str], old: dict[str, Any], new: ClusterIdentityInputs
+    ) -> None:
+        if "rendered" in changed:
+            raise ResourceError(RENDER_TO_CHANGED[new.rendered])
+
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        if state.get("rendered"):
+            return {}
         # The owner of the namespace warns of it.
         with contextlib.suppress(UnreachableError, RefusedError):
             refuse_another(self._clusters, state["namespace"], state.get("facts"))
@@ -98,6 +120,8 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     ) -> dict[str, Any]:
         if old is not None:
             return {key: old[key] for key in self.outputs}
+        if new.rendered:
+            return _NO_CLUSTER
         try:
             facts = _facts(self._clusters, new.namespace)
         except (UnreachableError, RefusedError):
@@ -105,6 +129,8 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
         return _outputs(facts) if facts.uid or facts.authority else {}
 
     def create(self, ctx: Context, new: ClusterIdentityInputs) -> tuple[str, dict[str, Any]]:
+        if new.rendered:
+            return _NO_CLUSTER["identifier"], _NO_CLUSTER
         outputs = _outputs(_facts(self._clusters, new.namespace))
         return outputs["identifier"], outputs
 
@@ -116,6 +142,8 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
             raise ResourceError("an identity cannot be imported: an update makes it")
+        if state.get("rendered"):
+            return {}
         try:
             now = refuse_another(self._clusters, state["namespace"], state["facts"])
         except UnreachableError as error:
