@@ -115,10 +115,10 @@ def test_routes_of_a_gateway_are_a_right_of_their_own(api: FakeApi) -> None:
 def test_a_cluster_that_does_not_answer_is_one_finding(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(*_: object, **__: object) -> None:
+    def request(*_: object, **__: object) -> None:
         raise UnreachableError("no cluster answers")
 
-    monkeypatch.setattr(api, "ask", ask)
+    monkeypatch.setattr(api, "request", request)
     (found,) = checks.cluster(_stack())
     assert (found.verdict, "KUBECONFIG" in found.fix) == ("wrong", True)
 
@@ -129,10 +129,10 @@ def test_who_renders_needs_no_cluster_and_no_rights(
     api.denied = {("secrets", "create")}
     assert set(_found(api, render_to="manifests")) == {"cluster"}
 
-    def ask(*_: object, **__: object) -> None:
+    def request(*_: object, **__: object) -> None:
         raise UnreachableError("no cluster answers")
 
-    monkeypatch.setattr(api, "ask", ask)
+    monkeypatch.setattr(api, "request", request)
     (found,) = checks.cluster(_stack(render_to="manifests"))
     assert found.verdict == "warn"
     assert found.message == (

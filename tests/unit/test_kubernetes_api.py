@@ -141,7 +141,7 @@ def test_objects_by_kind_and_name(server: Server, api: ClusterApi, kind: str, pa
 
 def test_objects_by_labels_and_fields(server: Server, api: ClusterApi) -> None:
     server.answers[f"GET /api/v1{BASE}/events"] = (200, {"items": [{"a": 1}]})
-    assert api.every("Event", {"x/y": "z", "v": "w"}, "involvedObject.name=a") == [{"a": 1}]
+    assert api.list_objects("Event", {"x/y": "z", "v": "w"}, "involvedObject.name=a") == [{"a": 1}]
     query = server.asked[-1][1]
     assert "labelSelector=x%2Fy%3Dz%2Cv%3Dw" in query
     assert "fieldSelector=involvedObject.name%3Da" in query
@@ -367,7 +367,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
 ) -> None:
     api.get("Job", "b")
     monkeypatch.setattr(api_module, "_SECONDS", 0.05)
-    monkeypatch.setattr(api_module, "_PATIENCE", httpx.Timeout(0.05, connect=10))
+    monkeypatch.setattr(api_module, "_TIMEOUT", httpx.Timeout(0.05, connect=10))
     server.silent.set()
     with pytest.raises(UnreachableError, match=r"no cluster answers \(no answer within 0.05 s\)"):
         api.get("Job", "a")

@@ -190,7 +190,7 @@ def test_pods_that_may_not_be_made(
 
 
 def test_progress_in_a_few_words() -> None:
-    assert explain.short([]) == "no pod yet"
-    assert explain.short([pod("a", ready=True), pod("b"), unschedulable("x")]) == (
+    assert explain.summary([]) == "no pod yet"
+    assert explain.summary([pod("a", ready=True), pod("b"), unschedulable("x")]) == (
         "a ready, b pending, tool-1-a Unschedulable"
     )

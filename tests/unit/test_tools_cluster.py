@@ -227,7 +227,7 @@ def test_without_apt_the_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages, "missing", lambda: ["etcd-server", "runc"])
     monkeypatch.setattr(packages.shutil, "which", lambda name, **named: None)
-    with pytest.raises(progress.ToolError, match=r"no apt-get.*etcd-server runc"):
+    with pytest.raises(progress.ToolError, match=r"apt-get is not available.*etcd-server runc"):
         packages.ensure()
 
 

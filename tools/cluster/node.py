@@ -71,7 +71,7 @@ class Node:
         return self.place.folder / "node.json"
 
     def holder(self) -> psutil.Process | None:
-        """The process that holds the namespaces, or None. Its id may not have been reused."""
+        """The process that holds the namespaces; None if it has ended, also with a reused id."""
         try:
             known = json.loads(self.record.read_text())
             process = psutil.Process(known["pid"])

@@ -77,7 +77,7 @@ class ClusterApi:
                 return None
             raise
 
-    def every(
+    def list_objects(
         self, kind: str, labels: Mapping[str, str] | None = None, fields: str = ""
     ) -> list[Manifest]:
         """The objects with these labels that match the field selector `fields`."""
@@ -90,18 +90,18 @@ class ClusterApi:
 
     def create(self, kind: str, manifest: Manifest) -> Manifest:
         """Create an object. Returns it as the cluster stored it."""
-        created: Manifest = self.ask("POST", self._path(kind), json=manifest).json()
+        created: Manifest = self.request("POST", self._path(kind), json=manifest).json()
         return created
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object and its dependents. A missing object is not an error."""
         body = {"propagationPolicy": "Background"}
         with _ignore_not_found():
-            self.ask("DELETE", f"{self._path(kind)}/{name}", json=body)
+            self.request("DELETE", f"{self._path(kind)}/{name}", json=body)
 
     def apply(self, kind: str, manifest: Manifest, manager: str) -> None:
         """Create or change an object with server-side apply."""
-        self.ask(
+        self.request(
             "PATCH",
             f"{self._path(kind)}/{manifest['metadata']['name']}",
             params={"fieldManager": manager, "force": "true"},
@@ -115,7 +115,7 @@ class ClusterApi:
         if previous:
             query["previous"] = "true"
         try:
-            return self.ask("GET", f"{self._path('Pod')}/{pod}/log", params=query).text
+            return self.request("GET", f"{self._path('Pod')}/{pod}/log", params=query).text
         except RefusedError:
             return ""
 
@@ -178,13 +178,13 @@ class ClusterApi:
         exposed = self.get("Service", service)
         if exposed is None:
             raise GoneError(f"there is no Service {service} in {self.where.namespace}")
-        pods = self.every("Pod", exposed["spec"]["selector"])
+        pods = self.list_objects("Pod", exposed["spec"]["selector"])
         if not any(map(is_ready, pods)):
             raise UnreachableError(f"no pod of Service {service} is ready")
         number = port_of_pod(exposed, port, next(filter(is_ready, pods)))
         return f"127.0.0.1:{self._wait(open_it())}"
 
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The response to one request."""
         return self._wait(self._request(method, path, options))
 
@@ -202,7 +202,7 @@ class ClusterApi:
 
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
-            pod_or_service = self.ask(method, path, **options).json()
+            pod_or_service = self.request(method, path, **options).json()
         except ValueError:
             pod_or_service = None
         if not isinstance(pod_or_service, dict):

@@ -68,7 +68,7 @@ def logs(api: ClusterApi, all_pods: list[Manifest]) -> str:
     )
 
 
-def short(all_pods: list[Manifest]) -> str:
+def summary(all_pods: list[Manifest]) -> str:
     """The state of the pods in a few words, for a line that shows progress."""
     lines = []
     for pod in all_pods:
@@ -176,7 +176,9 @@ def _exit_reason(state: dict[str, Any]) -> tuple[str, str]:
 def _events(api: ClusterApi, kind: str, name: str, all_types: bool = False) -> list[str]:
     """The last distinct warnings about an object, newest first; all events with `all_types`."""
     try:
-        events = api.every("Event", fields=f"involvedObject.kind={kind},involvedObject.name={name}")
+        events = api.list_objects(
+            "Event", fields=f"involvedObject.kind={kind},involvedObject.name={name}"
+        )
     except RefusedError:  # some roles may change workloads, but not read events
         return []
     warnings = [each for each in events if all_types or each.get("type") == "Warning"]

@@ -85,7 +85,7 @@ def _packages() -> list[Check]:
 def answer(api: ClusterApi) -> list[Check]:
     """Whether the cluster answers."""
     try:
-        answered = api.ask("GET", "version").json()
+        answered = api.request("GET", "version").json()
     except ResourceError as error:
         fix = "correct KUBECONFIG, or mlops:kubernetes.context and kubeconfig; see `kubectl config`"
         return [wrong("cluster", str(error), fix)]
@@ -134,7 +134,7 @@ def _is_allowed(
     attributes = {"group": group, "resource": name, "subresource": sub, "verb": verb}
     if not cluster_wide:
         attributes["namespace"] = api.where.namespace
-    review = api.ask(
+    review = api.request(
         "POST", "apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
         json={
             "apiVersion": "authorization.k8s.io/v1",
@@ -185,7 +185,7 @@ def owner(api: ClusterApi, stack: Stack) -> list[Check]:
 def storage(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the storage class of the volumes exists."""
     try:
-        classes = {each["metadata"]["name"]: each for each in api.every("StorageClass")}
+        classes = {each["metadata"]["name"]: each for each in api.list_objects("StorageClass")}
     except RefusedError:  # many roles cannot list them, because they are not namespaced
         return [ok("storage", "this user may not list storage classes")]
     existing = ", ".join(classes) or "none"

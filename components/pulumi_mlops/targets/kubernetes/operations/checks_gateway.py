@@ -15,7 +15,7 @@ def gateway(api: ClusterApi, stack: Stack) -> list[Check]:
     """Whether the configured Gateway exists. Without one, the Gateways of the cluster."""
     configured = stack.settings.get("gateway")
     try:
-        gateways: list[Manifest] = api.ask("GET", _GATEWAYS).json().get("items") or []
+        gateways: list[Manifest] = api.request("GET", _GATEWAYS).json().get("items") or []
     except RefusedError as error:
         if not configured:
             return []

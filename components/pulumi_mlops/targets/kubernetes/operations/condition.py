@@ -179,7 +179,7 @@ def _missing_pods(api: ClusterApi, workload: Manifest, pods: Sequence[Manifest])
     try:
         if workload["kind"] == "Deployment":
             labels = workload["spec"]["selector"]["matchLabels"]
-            sets = sorted(api.every("ReplicaSet", labels), key=created_at, reverse=True)
+            sets = sorted(api.list_objects("ReplicaSet", labels), key=created_at, reverse=True)
             owners += [("ReplicaSet", each["metadata"]["name"]) for each in sets[:1]]
         reasons = filter(None, (explain.owner(api, *owner) for owner in owners))
         return next(reasons, "no pod yet").partition("\n")[0]

@@ -91,7 +91,9 @@ def list_objects(api: ClusterApi, stack: Stack, kinds: Iterable[str] = KINDS) ->
         # Jobs of a CronJob have no labels. Their pods have.
         labels = {} if kind == "Job" else {INSTANCE: stack_label}
         objects = [
-            each for each in api.every(kind, labels) if labels_of(each).get(INSTANCE) == stack_label
+            each
+            for each in api.list_objects(kind, labels)
+            if labels_of(each).get(INSTANCE) == stack_label
         ]
         # The items of a list have no kind.
         return [{**each, "kind": kind} for each in objects]

@@ -144,7 +144,7 @@ class _Run:
 
     def pods(self) -> list[Manifest]:
         """The pods of the run."""
-        return self._api.every("Pod", {"batch.kubernetes.io/job-name": self._name})
+        return self._api.list_objects("Pod", {"batch.kubernetes.io/job-name": self._name})
 
     def exit_code(self) -> int | None:
         """The exit code of the program; None if unknown."""

@@ -148,7 +148,7 @@ class ReadyHandler(Handler[ReadyInputs]):
 def _warn_without_metrics(clusters: Clusters, ctx: Context, new: ReadyInputs) -> None:
     """Nothing fails where nobody measures pods, but there are never more than the least."""
     try:
-        clusters.at(new.namespace).ask("GET", _METRICS)
+        clusters.at(new.namespace).request("GET", _METRICS)
     except RefusedError as error:
         ctx.log(
             f"nobody tells the cluster how busy the pods of {new.name} are, so there will be "

@@ -158,13 +158,13 @@ class Wait:
         labels = found["spec"]["selector"]["matchLabels"]
         pods = [
             pod
-            for pod in self._ask(lambda: self._api.every("Pod", labels))
+            for pod in self._ask(lambda: self._api.list_objects("Pod", labels))
             if "deletionTimestamp" not in pod["metadata"]
         ]
         if self._kind != "Deployment":
             return pods
         # Those of the newest template: the old ones go on meanwhile.
-        sets = self._ask(lambda: self._api.every("ReplicaSet", labels))
+        sets = self._ask(lambda: self._api.list_objects("ReplicaSet", labels))
         newest = max(
             sets,
             key=lambda each: int(
@@ -271,7 +271,7 @@ class Wait:
             late = f"is not ready after {self._timeout:g} s"
             raise ResourceError(self._explained(late, pods))
         self._before = pods or self._before
-        self._tell(f"waiting: {explain.short(pods)}")
+        self._tell(f"waiting: {explain.summary(pods)}")
 
     def _tell(self, line: str) -> None:
         self._ctx.log(line, status=True)
@@ -288,7 +288,7 @@ class Wait:
                 told = explain.owner(self._api, self._kind, self._name)
             if not told and self._kind == "Deployment":
                 labels = self._found()["spec"]["selector"]["matchLabels"]
-                for each in self._api.every("ReplicaSet", labels):
+                for each in self._api.list_objects("ReplicaSet", labels):
                     told = told or explain.owner(self._api, "ReplicaSet", each["metadata"]["name"])
         return f"{self._kind} {self._name} {what}\n{told}".rstrip()
 

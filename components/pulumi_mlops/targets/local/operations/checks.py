@@ -138,7 +138,7 @@ def _missing_origin(process: psutil.Process) -> str | None:
         command = process.cmdline()
     except psutil.Error:
         return None
-    # A supervisord of an older version has no cookie.
+    # The cookie of supervisord itself has another form.
     if "supervisor.supervisord" in command and command[-1].endswith("/supervisor/supervisord.conf"):
         stack = Path(command[-1]).parents[1]
         if not stack.exists():
