@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pulumi
 
@@ -20,8 +20,8 @@ class GeneratedSecretArgs(TypedDict):
 class GeneratedSecret(MlopsResource):
     """A generated secret that is stored only in the state."""
 
-    _token: ClassVar[str] = "mlops:index:GeneratedSecret"
-    _outputs: ClassVar[Sequence[str]] = ("value",)
+    _token = "mlops:index:GeneratedSecret"
+    _outputs = ("value",)
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Image(MlopsResource):
     """A container image in a registry. An image that the registry does not have is built by the
     container engine of this machine and pushed. Deletion leaves the image in the registry."""
 
-    _token: ClassVar[str] = "mlops:index:Image"
-    _outputs: ClassVar[Sequence[str]] = ()
+    _token = "mlops:index:Image"
+    _outputs = ()
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class FileArgs(TypedDict):
 class File(MlopsResource):
     """A file of this machine that only its owner can read."""
 
-    _token: ClassVar[str] = "mlops:local:File"
-    _outputs: ClassVar[Sequence[str]] = ("path", "status")
+    _token = "mlops:local:File"
+    _outputs = ("path", "status")
 
     def __init__(
         self,
@@ -119,8 +119,8 @@ class ModelVersion(MlopsResource):
     registered. To import a version, use `<model>/<version>` as the id and set MLFLOW_TRACKING_URI,
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
-    _token: ClassVar[str] = "mlops:mlflow:ModelVersion"
-    _outputs: ClassVar[Sequence[str]] = ("uri", "source", "runId", "modelId", "example")
+    _token = "mlops:mlflow:ModelVersion"
+    _outputs = ("uri", "source", "runId", "modelId", "example")
 
     def __init__(
         self,
@@ -206,8 +206,8 @@ class Bucket(MlopsResource):
     """A bucket of an S3 store (AWS, SeaweedFS, MinIO, Ceph, moto). To import a bucket, use its name
     as the id. An import uses AWS_ENDPOINT_URL and boto3's credential chain."""
 
-    _token: ClassVar[str] = "mlops:s3:Bucket"
-    _outputs: ClassVar[Sequence[str]] = ("uri", "arn", "claim", "unsupported")
+    _token = "mlops:s3:Bucket"
+    _outputs = ("uri", "arn", "claim", "unsupported")
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pulumi
 
@@ -26,8 +26,8 @@ class ClusterIdentity(MlopsResource):
     who may not read it, by the CA of the cluster. The preview on another cluster fails. No input
     describes how the cluster is reached, so another kubeconfig changes nothing."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:ClusterIdentity"
-    _outputs: ClassVar[Sequence[str]] = ("identifier", "facts")
+    _token = "mlops:kubernetes:ClusterIdentity"
+    _outputs = ("identifier", "facts")
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class ExistingSecretArgs(TypedDict):
 class ExistingSecret(MlopsResource):
     """A value read from a Secret that is managed elsewhere."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:ExistingSecret"
-    _outputs: ClassVar[Sequence[str]] = ("value",)
+    _token = "mlops:kubernetes:ExistingSecret"
+    _outputs = ("value",)
 
     def __init__(
         self,
@@ -98,8 +98,8 @@ class NamespaceOwner(MlopsResource):
     """The stack that owns a namespace. The preview of another stack with the same namespace fails,
     if the cluster can be reached."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:NamespaceOwner"
-    _outputs: ClassVar[Sequence[str]] = ("status",)
+    _token = "mlops:kubernetes:NamespaceOwner"
+    _outputs = ("status",)
 
     def __init__(
         self,
@@ -147,8 +147,8 @@ class Ready(MlopsResource):
     Gateway has accepted an HTTPRoute. The error of an object that does not become ready has its
     last events and log lines."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:Ready"
-    _outputs: ClassVar[Sequence[str]] = ("outputs", "status")
+    _token = "mlops:kubernetes:Ready"
+    _outputs = ("outputs", "status")
 
     def __init__(
         self,
@@ -188,8 +188,8 @@ class StoredSecret(MlopsResource):
     """A Secret of a stack that renders its manifests. It is stored only in the state, encrypted.
     `mlops secrets` prints its manifest."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:StoredSecret"
-    _outputs: ClassVar[Sequence[str]] = ()
+    _token = "mlops:kubernetes:StoredSecret"
+    _outputs = ()
 
     def __init__(
         self,
@@ -215,8 +215,8 @@ class VolumeGuard(MlopsResource):
     """A check of a PersistentVolumeClaim. The preview of an update fails if it would replace the
     claim, which deletes its data, or use a claim that is being deleted."""
 
-    _token: ClassVar[str] = "mlops:kubernetes:VolumeGuard"
-    _outputs: ClassVar[Sequence[str]] = ()
+    _token = "mlops:kubernetes:VolumeGuard"
+    _outputs = ()
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
@@ -34,8 +34,8 @@ class EnvironmentArgs(TypedDict):
 class Environment(MlopsResource):
     """A Python environment, created by uv, and a snapshot of code."""
 
-    _token: ClassVar[str] = "mlops:local:Environment"
-    _outputs: ClassVar[Sequence[str]] = ("path", "codePath", "status")
+    _token = "mlops:local:Environment"
+    _outputs = ("path", "codePath", "status")
 
     def __init__(
         self,
@@ -107,8 +107,8 @@ class ProcessArgs(TypedDict):
 class Process(MlopsResource):
     """A supervised program of this machine, ready when its health check passes."""
 
-    _token: ClassVar[str] = "mlops:local:Process"
-    _outputs: ClassVar[Sequence[str]] = ("url", "addresses", "status", "logs")
+    _token = "mlops:local:Process"
+    _outputs = ("url", "addresses", "status", "logs")
 
     def __init__(
         self,
@@ -166,8 +166,8 @@ class RouteArgs(TypedDict):
 class Route(MlopsResource):
     """One stable URL in front of weighted services, by HAProxy."""
 
-    _token: ClassVar[str] = "mlops:local:Route"
-    _outputs: ClassVar[Sequence[str]] = ("url", "metricsUrl", "statsUrl", "status", "logs")
+    _token = "mlops:local:Route"
+    _outputs = ("url", "metricsUrl", "statsUrl", "status", "logs")
 
     def __init__(
         self,
@@ -225,8 +225,8 @@ class RunArgs(TypedDict):
 class Run(MlopsResource):
     """A program that runs to completion, again after each change."""
 
-    _token: ClassVar[str] = "mlops:local:Run"
-    _outputs: ClassVar[Sequence[str]] = ("outputs", "log")
+    _token = "mlops:local:Run"
+    _outputs = ("outputs", "log")
 
     def __init__(
         self,
@@ -260,8 +260,8 @@ class SecretArgs(TypedDict):
 class Secret(MlopsResource):
     """A generated secret in a file that only its owner can read."""
 
-    _token: ClassVar[str] = "mlops:local:Secret"
-    _outputs: ClassVar[Sequence[str]] = ("value", "status")
+    _token = "mlops:local:Secret"
+    _outputs = ("value", "status")
 
     def __init__(
         self,
@@ -293,8 +293,8 @@ class VolumeArgs(TypedDict):
 class Volume(MlopsResource):
     """A folder of this machine for data."""
 
-    _token: ClassVar[str] = "mlops:local:Volume"
-    _outputs: ClassVar[Sequence[str]] = ("path",)
+    _token = "mlops:local:Volume"
+    _outputs = ("path",)
 
     def __init__(
         self,
