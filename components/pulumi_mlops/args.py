@@ -28,7 +28,7 @@ class FromSecretArgs(TypedDict):
 
 
 class LifecycleArgs(TypedDict):
-    """What the store deletes by itself."""
+    """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: NotRequired[int]
     """Days after which an overwritten or deleted version of an object is deleted. 1 to 36500.
