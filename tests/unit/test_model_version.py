@@ -226,7 +226,7 @@ def test_a_server_that_is_down(ctx: Context, log: Log, nobody: str) -> None:
     assert f"not checked at preview: no MLflow server answers at {nobody}" in log.of("warning")[0]
     state = {"trackingUri": nobody, "model": "penguins", "version": "2", **OUTPUTS}
     assert HANDLER.read(ctx, "penguins/2", state) == {}
-    assert "left as recorded" in log.of("warning")[1]
+    assert "the recorded state is kept" in log.of("warning")[1]
     with pytest.raises(ResourceError, match=r"\(.*refused\): start it, or correct trackingUri"):
         HANDLER.create(ctx, new)
 

@@ -597,7 +597,7 @@ def test_a_store_that_is_down_is_no_error_at_preview_and_refresh(
     assert known["uri"] == f"s3://{bucket}"
     assert "not checked at preview: no S3 service answers" in log.of("warning")[0]
     assert HANDLER.read(ctx, bucket, nobody.plain(bucket)) == {}
-    assert "left as recorded" in log.of("warning")[1]
+    assert "the recorded state is kept" in log.of("warning")[1]
     assert HANDLER.drift(ctx, bucket, nobody.plain(bucket)) == {}
 
 
