@@ -85,7 +85,7 @@ def test_what_is_missing_is_named(ctx: Context, cluster: FakeCluster) -> None:
     assert refused(HANDLER.create, ctx, INPUTS).endswith("the value of url must be UTF-8 text")
     cluster.objects.clear()
     assert refused(HANDLER.preview, ctx, INPUTS, STATE) == (
-        "there is no Secret db in namespace team: make it, or correct secret_key_ref.name"
+        "there is no Secret db in namespace team: create it, or correct secret_key_ref.name"
     )
     assert HANDLER.drift(ctx, "team/db/url", STATE) == {"value": "gone"}
     assert HANDLER.read(ctx, "team/db/url", STATE) is None

@@ -224,9 +224,9 @@ def test_a_plain_name_is_good(name: str) -> None:
     ("inputs", "where", "told"),
     [
         ({"endpointUrl": "127.0.0.1:8333"}, "endpointUrl", "http://host:port"),
-        ({"accessKeyId": "a"}, "secretAccessKey", "go together"),
-        ({"secretAccessKey": SECRET}, "accessKeyId", "go together"),
-        ({"lifecycle": {}}, "lifecycle", "says nothing"),
+        ({"accessKeyId": "a"}, "secretAccessKey", "are required together"),
+        ({"secretAccessKey": SECRET}, "accessKeyId", "are required together"),
+        ({"lifecycle": {}}, "lifecycle", "is empty"),
         ({"lifecycle": {"expireDays": 3.0}}, "lifecycle", "needs prefix"),
         (
             {"lifecycle": {"prefix": "a", "expireNoncurrentDays": 3.0}},
@@ -488,7 +488,7 @@ def test_a_bucket_that_is_gone_is_made_anew(
     assert list(HANDLER.drift(ctx, bucket, state)) == ["uri"]
     state = update(ctx, store, state, tags={"a": "b"})
     assert drift(ctx, state) == {}
-    assert "made anew, empty" in str(log.of("warning"))
+    assert "a new, empty one is created" in str(log.of("warning"))
 
 
 # -- deleting what holds data ------------------------------------------------------------------
@@ -630,7 +630,7 @@ def test_wrong_credentials_at_preview_are_a_warning(
 ) -> None:
     seaweed.client().create_bucket(Bucket=bucket)
     HANDLER.preview(ctx, replace(seaweed, key="nokey").inputs(bucket), None)
-    assert "as things stand this will fail" in log.of("warning")[0]
+    assert "the update fails unless it changes the access" in log.of("warning")[0]
 
 
 def test_preview_of_a_store_that_is_yet_to_be(ctx: Context, log: Log) -> None:

@@ -205,8 +205,10 @@ class MlopsProvider(api.Provider):
             return self._handlers[token]
         except KeyError:
             known = ", ".join(sorted(self._handlers))
-            raise ResourceError(f"the mlops plugin has no resource type {token}: the program and the plugin may have "
-                f"different versions. Its types: {known}") from None
+            raise ResourceError(
+                f"the mlops plugin has no resource type {token}: the program and the plugin may "
+                f"have different versions. Its types: {known}"
+            ) from None
 
     def _context(self, urn: str, properties: Sequence[Properties], timeout: float = 0.0) -> Context:
         _, project, _, name = urn.split("::", 3)

@@ -21,7 +21,9 @@ class FileInputs(Inputs):
     @classmethod
     def _plain(cls, name: str) -> str:
         if "/" in name or name.startswith("."):
-            raise ValueError("must be a file name without a folder and without a dot at the beginning")
+            raise ValueError(
+                "must be a file name without a folder and without a dot at the beginning"
+            )
         return name
 
 

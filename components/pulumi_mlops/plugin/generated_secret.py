@@ -40,7 +40,9 @@ class GeneratedSecretHandler(Handler[GeneratedSecretInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state.get("value"):
-            raise ResourceError("a GeneratedSecret cannot be imported: it is stored only in the state")
+            raise ResourceError(
+                "a GeneratedSecret cannot be imported: it is stored only in the state"
+            )
         return {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class Handler(ABC, Generic[I]):
         """Raise ResourceError if the change of inputs is not allowed. The preview then fails."""
 
     def delete_before_replace(self, old: dict[str, Any], new: I) -> bool:
-        """Whether a replacement deletes the previous resource first, as both cannot exist together."""
+        """Whether a replacement deletes the previous resource before it creates the new one."""
         return False
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:

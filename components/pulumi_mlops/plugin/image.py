@@ -1,4 +1,4 @@
-"""`mlops:index:Image`: an image in a registry, built and pushed if the registry does not have it."""
+"""`mlops:index:Image`: an image in a registry, built and pushed if it is missing there."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ class ImageHandler(Handler[ImageInputs]):
     @staticmethod
     def _warn_unknown(ctx: Context, new: ImageInputs) -> None:
         ctx.log(
-            f"the registry could not be read, so {new.reference} may be missing: pods then wait for "
-            "it. `mlops images build --push` builds and pushes it",
+            f"the registry could not be read, so {new.reference} may be missing: pods then wait "
+            "for it. `mlops images build --push` builds and pushes it",
             level="warning",
         )
 

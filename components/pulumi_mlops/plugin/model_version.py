@@ -81,7 +81,9 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
             problems.append(("trackingUri", "must be http://host:port or https://host"))
         if (new.username is None) != (new.password is None):
             missing = "username" if new.username is None else "password"
-            problems.append((missing, "username and password are required together: set both, or neither"))
+            problems.append(
+                (missing, "username and password are required together: set both, or neither")
+            )
         return problems
 
     def preview(
@@ -104,9 +106,7 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         model, _, version = resource_id.rpartition("/")
         if not model or not version.isdigit():
-            raise ResourceError(
-                f'{resource_id!r} must be <model>/<version>, such as "penguins/7"'
-            )
+            raise ResourceError(f'{resource_id!r} must be <model>/<version>, such as "penguins/7"')
         reach = ctx.reach
         registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
         try:
@@ -153,8 +153,8 @@ class _Registry:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not is_http(uri):
             raise ResourceError(
-                "an import needs the URL of the server: set MLFLOW_TRACKING_URI to http://host:port "
-                "or https://host, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD if "
+                "an import needs the URL of the server: set MLFLOW_TRACKING_URI to "
+                "http://host:port or https://host, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD if "
                 "the server requires authentication"
             )
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
@@ -255,12 +255,12 @@ class _Registry:
             return "requires authentication: set the inputs username and password"
         if status == 401:
             return (
-                f"refused the user name {self.username} or its password: correct the inputs username "
-                "and password, or change the password on the server"
+                f"refused the user name {self.username} or its password: correct the inputs "
+                "username and password, or change the password on the server"
             )
         return (
-            f"denied access to {self.username or 'an anonymous user'}: set a user who may read the "
-            "model registry (inputs username, password), or allow this host name on the server "
+            f"denied access to {self.username or 'an anonymous user'}: set a user who may read "
+            "the model registry (inputs username, password), or allow this host name on the server "
             "(--allowed-hosts)"
         )
 

@@ -78,9 +78,7 @@ class BucketHandler(Handler[BucketInputs]):
             if endpoint.url is None:
                 raise
             # The same update may add these credentials to the store.
-            ctx.log(
-                f"the update fails unless it changes the access: {error}", level="warning"
-            )
+            ctx.log(f"the update fails unless it changes the access: {error}", level="warning")
         return known
 
     def create(self, ctx: Context, new: BucketInputs) -> tuple[str, dict[str, Any]]:
@@ -137,7 +135,10 @@ class BucketHandler(Handler[BucketInputs]):
         with endpoint.errors(resource_id, "update"):
             moved = old.get("endpointUrl") != new.endpoint_url
             if not exists(client, resource_id):
-                ctx.log(f"no bucket {resource_id} at {endpoint}: a new, empty one is created", level="warning")
+                ctx.log(
+                    f"no bucket {resource_id} at {endpoint}: a new, empty one is created",
+                    level="warning",
+                )
                 make(client, endpoint, resource_id, _owner(ctx, resource_id))
             elif moved and read_settings(client, resource_id).claim != claim:
                 take_over(client, endpoint, resource_id, _owner(ctx, resource_id))
@@ -172,7 +173,11 @@ class BucketHandler(Handler[BucketInputs]):
     ) -> dict[str, Any]:
         with endpoint.errors(new.bucket, "change the settings of"):
             unsupported = write_settings(
-                ctx.log, client, endpoint, new.bucket, _desired_settings(new, owner_of(ctx.urn), claim)
+                ctx.log,
+                client,
+                endpoint,
+                new.bucket,
+                _desired_settings(new, owner_of(ctx.urn), claim),
             )
         return {
             "uri": f"s3://{new.bucket}",
@@ -197,8 +202,8 @@ class BucketHandler(Handler[BucketInputs]):
                 return
             if code_of(error) == "BucketNotEmpty":
                 raise ResourceError(
-                    f"bucket {bucket} received objects while it was being deleted: stop the programs "
-                    "that write to it, then update again"
+                    f"bucket {bucket} received objects while it was being deleted: stop the "
+                    "programs that write to it, then update again"
                 ) from None
             raise
 
@@ -230,7 +235,7 @@ def _desired_settings(new: BucketInputs, owner: str, claim: str) -> Settings:
 
 
 def _drift(state: dict[str, Any], current: Settings) -> dict[str, Any]:
-    """The inputs that differ from the recorded ones. The store's default encryption is ignored."""
+    """The inputs that differ from the recorded ones, without the store's default encryption."""
     changes: dict[str, Any] = {}
     if current.versioning != bool(state.get("versioning")):
         changes["versioning"] = current.versioning
@@ -242,7 +247,9 @@ def _drift(state: dict[str, Any], current: Settings) -> dict[str, Any]:
     if current.tags is not None and current.tags != (state.get("tags") or {}):
         changes["tags"] = current.tags
     block = state.get("publicAccessBlock")
-    if current.public_access_block is not None and current.public_access_block != (block is not False):
+    if current.public_access_block is not None and current.public_access_block != (
+        block is not False
+    ):
         changes["publicAccessBlock"] = current.public_access_block
     return changes
 
