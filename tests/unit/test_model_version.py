@@ -193,9 +193,9 @@ def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
         HANDLER.create(ctx, inputs(registry.uri, "penguins", "7"))
     told = 'penguins has no version "7": its versions are 1, 2, 3 (input version'
     assert str(caught.value).startswith(told)
-    with pytest.raises(ResourceError, match=r"the newest are 2, 3, 4, .*, 20, 21 \(input"):
+    with pytest.raises(ResourceError, match=r"the newest versions are 2, 3, 4, .*, 20, 21 \(input"):
         HANDLER.create(ctx, inputs(registry.uri, "many", "22"))
-    with pytest.raises(ResourceError, match=r"it has no versions .*run the pipeline"):
+    with pytest.raises(ResourceError, match=r"it has no versions .*Run the pipeline"):
         HANDLER.create(ctx, inputs(registry.uri, "bare", "1"))
     for name in ("pinguins", "o'neill"):
         with pytest.raises(ResourceError, match=f"no registered model {name} .*bare, .*penguins"):

@@ -499,7 +499,7 @@ def test_data_is_not_deleted_unasked(store: Store, ctx: Context, bucket: str) ->
     s3 = store.client()
     for key in ("a/1", "a/2", "b"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    with pytest.raises(ResourceError, match=r"holds 3 objects \(first: a/1\).*forceDestroy: true"):
+    with pytest.raises(ResourceError, match=r"contains 3 objects \(first: a/1\).*forceDestroy: true"):
         HANDLER.delete(ctx, bucket, state)
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 3
 
@@ -514,10 +514,10 @@ def test_data_that_a_listing_does_not_show_is_not_deleted_either(
     if what == "versions":
         s3.put_object(Bucket=bucket, Key="a", Body=b"x")
         s3.delete_object(Bucket=bucket, Key="a")
-        told = r"holds 1 older version and 1 delete marker \(first: a\)"
+        told = r"contains 1 older version and 1 delete marker \(first: a\)"
     else:
         s3.create_multipart_upload(Bucket=bucket, Key="big")
-        told = r"holds 1 unfinished upload \(first: big\)"
+        told = r"contains 1 unfinished upload \(first: big\)"
     with pytest.raises(ResourceError, match=told):
         HANDLER.delete(ctx, bucket, state)
     assert HANDLER.read(ctx, bucket, state) is not None
