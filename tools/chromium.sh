@@ -1,6 +1,6 @@
 #!/bin/sh
-# The browser of the browser tests. Installed where that takes no question (root on Debian or
-# Ubuntu, as in CI); elsewhere those tests are skipped and say so.
+# Installs the browser of the browser tests if this needs no confirmation (root on Debian or
+# Ubuntu, as in CI). Otherwise these tests are skipped, with a message.
 set -eu
 command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make or bring up to date .venv: exactly what requirements.lock lists, and the package, editable.
-# PYTHON chooses the interpreter; without it uv takes one that pyproject.toml allows.
+# Create or update .venv: exactly the packages in requirements.lock, and this package, editable.
+# PYTHON selects the interpreter. Default: one that pyproject.toml allows, found by uv.
 set -eu
 cd "$(dirname "$0")/.."
 
-# uv does not read pip's setting of the package index.
+# uv does not read the package index of pip.
 if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ] && [ -n "${PIP_INDEX_URL:-}" ]; then
     export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
 fi
@@ -15,11 +15,11 @@ if ! uv --version >/dev/null 2>&1; then
     if ! "$uv" --version >/dev/null 2>&1; then
         echo "uv is not on PATH: installing it from the package index into build/uv"
         if ! "${PYTHON:-python3}" -m venv --clear build/uv; then
-            echo "error: ${PYTHON:-python3} cannot make a virtual environment." \
+            echo "error: ${PYTHON:-python3} cannot create a virtual environment." \
                 "Install its venv module (on Debian: apt install python3-venv) or uv" >&2
             exit 1
         fi
-        # The locked version, checked against the locked hashes.
+        # The locked version, verified against the locked hashes.
         sed -n '/^uv==/,/# via/p' requirements.lock >build/uv/requirements.txt
         build/uv/bin/python -m pip install --quiet --disable-pip-version-check \
             --require-hashes --no-deps -r build/uv/requirements.txt

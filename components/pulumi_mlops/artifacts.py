@@ -76,7 +76,8 @@ class ArtifactStoreSettings(Spec):
     )
     lifecycle: Lifecycle | None = Field(
         None,
-        description="What the store deletes automatically. Default: the bucket has no lifecycle rules.",
+        description="What the store deletes automatically. Default: the bucket has no lifecycle "
+        "rules.",
     )
     encryption: typing.Literal["AES256", "aws:kms"] | None = Field(
         None, description="Encryption of objects at rest. Default: the store's default."

@@ -6,7 +6,7 @@ import pulumi_mlops as mlops
 
 config = pulumi.Config()
 
-# `retain` keeps data when the stack is destroyed, which is the default: this is only an example.
+# The default `retain: True` keeps the data when the stack is destroyed. This example deletes it.
 store = mlops.ArtifactStore("models", {"retain": False})
 tracking = mlops.TrackingServer("tracking", {"artifact_store": store, "retain": False})
 runner = mlops.TrainingRunner("runner", {"tracking": tracking, "timeout": 600})

@@ -57,7 +57,7 @@ def test_a_port_that_is_taken(bare: Stack) -> None:
         """)  # fmt: skip
     assert f"port {port} is taken" in error
     assert f"pid {os.getpid()}" in error
-    assert "choose another, or leave it out" in error
+    assert "choose another, or remove the input" in error
 
 
 def test_requirements_that_do_not_resolve(bare: Stack) -> None:

@@ -45,7 +45,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "cluster" / "cluster.py"
 @pytest.fixture(scope="session")
 def docker() -> Iterator[docker_engine.Docker]:
     """The machine's container engine, or one of our own."""
-    with docker_engine.found_or_started() as docker:
+    with docker_engine.existing_or_new() as docker:
         base_image.ensure(docker)
         yield docker
 

@@ -44,7 +44,7 @@ class FakeApi:
                 return {**each, "kind": kind}
         return None
 
-    def every(
+    def list_objects(
         self, kind: str, labels: Mapping[str, str] | None = None, fields: str = ""
     ) -> list[Manifest]:
         wanted = (labels or {}).items()
@@ -85,7 +85,7 @@ class FakeApi:
         done.set_result(None)
         return done
 
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         if path == "version":
             return httpx.Response(200, json={"gitVersion": "v1.34.4"})
         if path.endswith("/gateways"):

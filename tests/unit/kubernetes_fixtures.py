@@ -75,7 +75,7 @@ class FakeCluster:
         self._look(kind)
         return self.objects.get((kind, name))
 
-    def every(
+    def list_objects(
         self, kind: str, labels: Mapping[str, str] | None = None, fields: str = ""
     ) -> list[Manifest]:
         self._look(kind)
@@ -121,7 +121,7 @@ class FakeCluster:
     def log(self, pod: str, container: str, lines: int, previous: bool = False) -> str:
         return (self.previous_logs if previous else self.logs).get(pod, "")
 
-    def ask(self, method: str, path: str) -> Answer:
+    def request(self, method: str, path: str) -> Answer:
         if path in self.forbidden:
             raise RefusedError("the cluster refused: 404 page not found", 404)
         return Answer({})

@@ -141,7 +141,7 @@ def test_objects_by_kind_and_name(server: Server, api: ClusterApi, kind: str, pa
 
 def test_objects_by_labels_and_fields(server: Server, api: ClusterApi) -> None:
     server.answers[f"GET /api/v1{BASE}/events"] = (200, {"items": [{"a": 1}]})
-    assert api.every("Event", {"x/y": "z", "v": "w"}, "involvedObject.name=a") == [{"a": 1}]
+    assert api.list_objects("Event", {"x/y": "z", "v": "w"}, "involvedObject.name=a") == [{"a": 1}]
     query = server.asked[-1][1]
     assert "labelSelector=x%2Fy%3Dz%2Cv%3Dw" in query
     assert "fieldSelector=involvedObject.name%3Da" in query
@@ -212,7 +212,9 @@ def test_a_login_that_does_not_count(server: Server, api: ClusterApi) -> None:
     assert TOKEN not in str(refusal.value)
     assert "log in" in str(refusal.value)
     server.answers["GET /version/"] = (401, {"message": "Unauthorized"})
-    with pytest.raises(RefusedError, match="does not know you: Unauthorized: log in anew"):
+    with pytest.raises(
+        RefusedError, match="does not accept this login: Unauthorized: log in again"
+    ):
         ClusterApi(api.where).get("Job", "a")
 
 
@@ -354,7 +356,9 @@ def test_the_files_that_a_kubeconfig_names_are_kept(
 @pytest.mark.parametrize("text", ["<html>", "[]", "null"])
 def test_what_is_no_kubernetes(server: Server, api: ClusterApi, text: str) -> None:
     server.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, text)
-    with pytest.raises(UnreachableError, match="what answers is no Kubernetes: look at the kubec"):
+    with pytest.raises(
+        UnreachableError, match="the server is not a Kubernetes API: check the kubec"
+    ):
         api.get("Job", "a")
 
 
@@ -363,7 +367,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
 ) -> None:
     api.get("Job", "b")
     monkeypatch.setattr(api_module, "_SECONDS", 0.05)
-    monkeypatch.setattr(api_module, "_PATIENCE", httpx.Timeout(0.05, connect=10))
+    monkeypatch.setattr(api_module, "_TIMEOUT", httpx.Timeout(0.05, connect=10))
     server.silent.set()
     with pytest.raises(UnreachableError, match=r"no cluster answers \(no answer within 0.05 s\)"):
         api.get("Job", "a")
@@ -374,7 +378,7 @@ def unreachable(where: Where) -> str:
         ClusterApi(where).get("Job", "a")
     told = str(refusal.value)
     assert told.startswith(("no cluster answers (", "the kubeconfig cannot be used ("))
-    assert "(mlops:kubernetes), with `kubectl cluster-info`" in told
+    assert "(mlops:kubernetes) with `kubectl cluster-info`" in told
     assert TOKEN not in told
     return told
 

@@ -196,7 +196,7 @@ EVERYTHING: dict[str, Any] = {
     [
         ("ab", "3 to 63 characters, not 2"),
         ("a" * 64, "3 to 63 characters, not 64"),
-        ("Models", "no capitals"),
+        ("Models", "may contain only a-z"),
         ("my_models", "a-z, 0-9"),
         ("-models", "begin and end"),
         ("models.", "begin and end"),
@@ -227,11 +227,11 @@ def test_a_plain_name_is_good(name: str) -> None:
         ({"accessKeyId": "a"}, "secretAccessKey", "are required together"),
         ({"secretAccessKey": SECRET}, "accessKeyId", "are required together"),
         ({"lifecycle": {}}, "lifecycle", "is empty"),
-        ({"lifecycle": {"expireDays": 3.0}}, "lifecycle", "needs prefix"),
+        ({"lifecycle": {"expireDays": 3.0}}, "lifecycle", "requires prefix"),
         (
             {"lifecycle": {"prefix": "a", "expireNoncurrentDays": 3.0}},
             "lifecycle",
-            "expireDays, which is missing",
+            "prefix requires expireDays",
         ),
         ({"tags": {"aws:x": "y"}}, "tags", "reserved"),
         ({"tags": {"mlops:urn": "y"}}, "tags", "reserved"),
@@ -499,7 +499,9 @@ def test_data_is_not_deleted_unasked(store: Store, ctx: Context, bucket: str) ->
     s3 = store.client()
     for key in ("a/1", "a/2", "b"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    with pytest.raises(ResourceError, match=r"contains 3 objects \(first: a/1\).*forceDestroy: true"):
+    with pytest.raises(
+        ResourceError, match=r"contains 3 objects \(first: a/1\).*forceDestroy: true"
+    ):
         HANDLER.delete(ctx, bucket, state)
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 3
 

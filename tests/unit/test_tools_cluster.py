@@ -57,7 +57,7 @@ def test_two_checkouts_share_no_name_and_no_network():
 
 
 def test_a_machine_whose_routes_cover_everything_is_told():
-    with pytest.raises(progress.ToolError, match="no free network"):
+    with pytest.raises(progress.ToolError, match="no unused network"):
         place.free_network("00000000", [IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12")])
     assert place.free_network("00000000", [IPv4Network("10.0.0.0/8")]).overlaps(
         IPv4Network("172.16.0.0/12")
@@ -187,7 +187,7 @@ def test_the_version_is_that_of_the_committed_modules():
 
 def test_a_build_with_a_program_missing_is_not_used(tmp_path):
     version = binaries.pinned_version()
-    for name in (*binaries.PROGRAMS, *binaries.OTHERS):
+    for name in (*binaries.PROGRAMS, *binaries.STANDALONE_PROGRAMS):
         (tmp_path / name).write_text(
             f"#!/bin/sh\necho Kubernetes {binaries.kubernetes_version()}\n"
         )
@@ -227,7 +227,7 @@ def test_without_apt_the_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages, "missing", lambda: ["etcd-server", "runc"])
     monkeypatch.setattr(packages.shutil, "which", lambda name, **named: None)
-    with pytest.raises(progress.ToolError, match=r"no apt-get.*etcd-server runc"):
+    with pytest.raises(progress.ToolError, match=r"apt-get is not available.*etcd-server runc"):
         packages.ensure()
 
 
@@ -272,11 +272,11 @@ def test_a_control_group_goes_with_those_in_it(tmp_path):
 
 def test_the_state_of_another_version_is_refused(here):
     cluster = lifecycle.Cluster(here.checkout)
-    cluster.same_version()
-    cluster.same_version()
+    cluster.check_version()
+    cluster.check_version()
     (here.folder / "version").write_text("v1.0.0-00000000")
     with pytest.raises(progress.ToolError, match="cluster-down"):
-        cluster.same_version()
+        cluster.check_version()
 
 
 def test_a_program_that_ends_is_named_with_its_last_words(here, monkeypatch):

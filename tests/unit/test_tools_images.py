@@ -100,7 +100,7 @@ def test_a_machine_without_apt(machine: Machine, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_engine_that_answers_is_taken(machine: Machine) -> None:
-    with docker_engine.found_or_started() as docker:
+    with docker_engine.existing_or_new() as docker:
         docker("ps")
     assert machine.asked == ["docker info", "docker ps"]
 
@@ -110,7 +110,7 @@ def test_where_none_answers_root_is_needed(
 ) -> None:
     (machine.folder / "no-info").touch()
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(ClusterError, match="needs root"), docker_engine.found_or_started():
+    with pytest.raises(ClusterError, match="needs root"), docker_engine.existing_or_new():
         pass
 
 

@@ -51,7 +51,8 @@ def growth(smoke: bool) -> Iterator[Figure]:
             progress(f"{count} endpoints: create {create[count]:.1f} s, no-op {no_op[count]:.1f} s")
         reference = hand_written(folder / "hand-written", ours, many, plugins)
         yield compare(f"local: create {many}", [(created, reference.create())], CREATE_LIMIT)
-        yield from no_changes(f"local: {many} endpoints", ours, reference, pairs=1)
+        title = f"local: {many} endpoints"
+        yield from no_changes(title, ours, reference, pairs=1 if smoke else 3)
         yield growth_figure("local: no-op preview and up", no_op, 1.2)
         yield growth_figure("local: create", create, None)
 
@@ -95,15 +96,18 @@ def platform(smoke: bool) -> Iterator[Figure]:
 
 
 def memory(folder: Path) -> Iterator[Figure]:
-    """The memory of each process that belongs to `folder`, and the sum.
+    """The resident memory of all processes that belong to `folder`, and their proportional share.
 
-    A page that several processes share is divided among them (proportional set size).
+    In the first, a page that several processes share counts for each of them; in the second, it is
+    divided among all that have it, other platforms on this machine included.
     """
     found = sorted(_memory(_processes_of(folder)), reverse=True)
-    for size, command in found:
-        progress(f"{size:6.0f} MiB  {command}")
-    sizes = [round(size) for size, _ in found]
-    yield Figure("memory of all processes", sum(sizes), 800, unit="MiB", samples=sizes)
+    for resident, share, command in found:
+        progress(f"{resident:6.0f} MiB, share {share:6.0f}  {command}")
+    sizes = [round(resident) for resident, _, _ in found]
+    shares = [round(share) for _, share, _ in found]
+    yield Figure("resident memory", sum(sizes), 800, unit="MiB", samples=sizes)
+    yield Figure("proportional memory", sum(shares), unit="MiB", samples=shares)
 
 
 def predict(curl: str) -> None:
@@ -130,11 +134,12 @@ def _processes_of(folder: Path) -> Iterable[psutil.Process]:
             continue
 
 
-def _memory(processes: Iterable[psutil.Process]) -> Iterable[tuple[float, str]]:
-    """MiB of each process, and the end of its command line."""
+def _memory(processes: Iterable[psutil.Process]) -> Iterable[tuple[float, float, str]]:
+    """Of each process: resident MiB, its proportional share, and the end of its command line."""
     for process in processes:
         try:
             command = " ".join(process.cmdline())
-            yield process.memory_full_info().pss / 2**20, command[-100:]
+            found = process.memory_full_info()
+            yield found.rss / 2**20, found.pss / 2**20, command[-100:]
         except psutil.Error:
             continue

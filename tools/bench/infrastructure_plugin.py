@@ -10,7 +10,7 @@ import copy
 import zlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_origin
 
 from pulumi_mlops.plugin.handler import Context, Handler, ResourceSet
 from pulumi_mlops.plugin.handlers import SharedResources
@@ -78,7 +78,7 @@ def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
     """An output of the right type each; ports are told from the name, so that they are stable."""
     port = 20_000 + zlib.crc32(name.encode()) % 10_000
     found: dict[str, Any] = {}
-    for output, kind in handler.outputs.items():
+    for output, field in handler.outputs.items():
         if output == "addresses":
             found[output] = {
                 each: [f"127.0.0.1:{port + replica}" for replica in range(inputs.replicas)]
@@ -87,8 +87,8 @@ def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
         elif output.lower().endswith("url"):
             found[output] = f"http://127.0.0.1:{port}"
         else:
-            empty: dict[str, Any] = {"string": f"/{name}/{output}", "array": [], "object": {}}
-            found[output] = empty[kind]
+            empty: dict[Any, Any] = {str: f"/{name}/{output}", list: [], dict: {}}
+            found[output] = empty[get_origin(field.type) or field.type]
     return found
 
 

@@ -31,9 +31,18 @@ pulumi.run(registered)
 """
 
 _HEAD = """import pulumi
-from pulumi import ComponentResource, CustomResource, ResourceOptions
+from pulumi import ComponentResource, ResourceOptions
 
 secret = pulumi.Output.secret
+
+
+class CustomResource(pulumi.CustomResource):
+    # As the resource classes of every SDK. The engine gets the stack trace of their caller, and
+    # none of the caller of pulumi.CustomResource itself.
+    def __init__(self, kind, name, inputs, options):
+        super().__init__(kind, name, inputs, options)
+
+
 """
 # Pulumi's marks in an exported state.
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"

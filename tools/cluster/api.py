@@ -1,4 +1,4 @@
-"""Questions to the cluster's API server, with the administrator's certificate."""
+"""A client of the cluster's API server with the administrator's certificate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from progress import ToolError
 
 
 class Api:
-    """What the API server answers, or None as long as it does not."""
+    """A client of the API server. Methods return None if it does not answer."""
 
     def __init__(self, place: Place, addresses: Addresses) -> None:
         self.place = place
@@ -27,7 +27,7 @@ class Api:
         )
 
     def text(self, path: str) -> str | None:
-        """The answer to a GET of `path`."""
+        """The response to a GET request of `path`."""
         try:
             with self.opener.open(self.server + path, timeout=5) as answer:
                 return bytes(answer.read()).decode()
@@ -37,8 +37,8 @@ class Api:
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at `path`."""
         text = self.text(path)
-        found: dict[str, Any] | None = json.loads(text) if text else None
-        return found
+        parsed: dict[str, Any] | None = json.loads(text) if text else None
+        return parsed
 
     def ready(self) -> bool:
         return self.text("/readyz") == "ok"
@@ -49,13 +49,15 @@ class Api:
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
     def deployment_ready(self, namespace: str, name: str) -> bool:
-        found = self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}") or {}
-        status = found.get("status", {})
-        current = found.get("metadata", {}).get("generation") == status.get("observedGeneration")
-        return bool(found) and current and status.get("readyReplicas", 0) > 0
+        deployment = self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}") or {}
+        status = deployment.get("status", {})
+        current = deployment.get("metadata", {}).get("generation") == status.get(
+            "observedGeneration"
+        )
+        return bool(deployment) and current and status.get("readyReplicas", 0) > 0
 
     def apply(self, kubectl: Path, manifest: str) -> None:
-        """Apply what the cluster itself consists of."""
+        """Apply a manifest of the cluster's own objects."""
         done = subprocess.run(
             [
                 *(str(kubectl), "--kubeconfig", str(self.place.kubeconfig), "apply"),

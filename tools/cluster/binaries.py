@@ -1,4 +1,4 @@
-"""The programs that are built here: Kubernetes, DNS, metrics and what holds a sandbox."""
+"""Builds the programs of the cluster: Kubernetes, CoreDNS, metrics-server and pause."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAMS = [
     *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
     *("node-volumes", "node-policies", "kubectl"),
 ]
-OTHERS = ["coredns", "metrics-server", "pause"]
+STANDALONE_PROGRAMS = ["coredns", "metrics-server", "pause"]
 METRICS_SERVER = "sigs.k8s.io/metrics-server/cmd/metrics-server"
 VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
@@ -34,14 +34,14 @@ VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/versi
 def kubernetes_version() -> str:
     """The version that the committed module files build, such as `v1.34.4`."""
     module = HERE / "kube" / "go.mod"
-    found = re.search(r"k8s\.io/kubernetes (v\S+)", module.read_text())
-    if found is None:
+    match = re.search(r"k8s\.io/kubernetes (v\S+)", module.read_text())
+    if match is None:
         raise ToolError(f"{module} does not require k8s.io/kubernetes")
-    return found[1]
+    return match[1]
 
 
 def pinned_version() -> str:
-    """Kubernetes' version, and a digest of everything else that a build depends on."""
+    """The version of Kubernetes and a digest of all sources of the build."""
     digest = hashlib.sha256()
     for source in SOURCES:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
@@ -49,7 +49,7 @@ def pinned_version() -> str:
 
 
 def binaries() -> Path:
-    """The folder of the programs, built if this user has none of this version yet."""
+    """The folder of the programs. They are built if this version is not in the cache."""
     cache, version = cache_folder(os.environ, "cluster").resolve(), pinned_version()
     ready = cache / version / "bin"
     if usable(ready, version):
@@ -58,15 +58,15 @@ def binaries() -> Path:
 
 
 def usable(folder: Path, version: str) -> bool:
-    """Whether a folder holds every program, and they are of this version."""
-    if not all(os.access(folder / name, os.X_OK) for name in (*PROGRAMS, *OTHERS)):
+    """Whether a folder contains all programs of this version."""
+    if not all(os.access(folder / name, os.X_OK) for name in (*PROGRAMS, *STANDALONE_PROGRAMS)):
         return False
     printed = version_of([str(folder / "kubelet"), "--version"])
     return printed == f"Kubernetes {version.rpartition('-')[0]}"
 
 
 def build(folder: Path, version: str) -> None:
-    """Build everything into `folder`/bin; Kubernetes is one binary with a name for each program."""
+    """Build all programs into `folder`/bin. Those of Kubernetes are links to one binary."""
     kubernetes = version.rpartition("-")[0]
     major, minor, _ = kubernetes.removeprefix("v").split(".")
     values = {

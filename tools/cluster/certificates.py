@@ -1,4 +1,4 @@
-"""The cluster's certificate authorities and every key that is signed by them."""
+"""The certificate authorities of the cluster, and the certificates that they sign."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from place import DOMAIN, NODE, Addresses
 YEARS = 5
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 ROLES = {
-    # file: (common name, group), as Kubernetes' own role bindings know them
+    # file: (common name, group), as in the default role bindings of Kubernetes
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
@@ -32,14 +32,14 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority: its certificate, and the key that signs."""
+    """A certificate authority: its certificate and its private key."""
 
     certificate: x509.Certificate
     key: Key
 
 
 def write_all(folder: Path, addresses: Addresses) -> None:
-    """Every key of the cluster, once: the last file written says that all are there."""
+    """Create all keys and certificates once. The last file marks that they are complete."""
     if (folder / "complete").exists():
         return
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -66,7 +66,7 @@ def write_all(folder: Path, addresses: Addresses) -> None:
 
 
 def api_names(addresses: Addresses) -> list[str]:
-    """What clients call the API server: from the machine, from the node and from pods."""
+    """The names and addresses of the API server for the machine, the node and pods."""
     service = "kubernetes.default.svc"
     return [
         *("kubernetes", "kubernetes.default", service, f"{service}.{DOMAIN}", "localhost"),
@@ -97,7 +97,7 @@ def signed(
     group: str = "",
     names: Sequence[str] = (),
 ) -> None:
-    """A key for a client, and with `names` for a server too."""
+    """Create a key and certificate for a client, and with `names` also for a server."""
     key = ec.generate_private_key(ec.SECP256R1())
     uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = started(named(common, group), issuer.certificate.subject, key)

@@ -1,4 +1,4 @@
-"""The control group that holds every pod of a cluster, in each hierarchy of the machine."""
+"""The control group of all pods of a cluster, in each hierarchy of the machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SECONDS_TO_END = 30
 
 
 def create(name: str) -> None:
-    """Make the group, with all that its hierarchies can control."""
+    """Create the group and enable all controllers of its hierarchies."""
     for hierarchy in hierarchies():
         group = hierarchy / name
         group.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):  # version 1 starts without any
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group of version 1
             if (group / setting).exists() and not (group / setting).read_text().strip():
                 (group / setting).write_text((hierarchy / setting).read_text())
         offered = hierarchy / "cgroup.controllers"
@@ -30,13 +30,13 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove the group and those in it; the processes in them have just ended."""
+    """Remove the group and its subgroups. Their processes must have ended."""
     for hierarchy in hierarchies():
         remove_tree(hierarchy / name)
 
 
 def hierarchies() -> list[Path]:
-    """The roots of control groups: one of version 2, or one a controller of version 1."""
+    """The roots of control groups: one for version 2, or one for each controller of version 1."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
     if not ROOT.exists():
@@ -49,7 +49,7 @@ def hierarchies() -> list[Path]:
 
 
 def remove_tree(group: Path) -> None:
-    """Remove a control group and those in it; the processes in them have just ended."""
+    """Remove a control group and its subgroups. Their processes must have ended."""
     if not group.exists():
         return
     end = time.monotonic() + SECONDS_TO_END

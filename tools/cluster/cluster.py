@@ -1,4 +1,4 @@
-"""A real Kubernetes of one node on this machine, for this checkout."""
+"""The test cluster of this checkout: Kubernetes with one node on this machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 
 
 @contextlib.contextmanager
-def alone(checkout: Path) -> Iterator[None]:
-    """Let one command at a time change the cluster of a checkout."""
+def locked(checkout: Path) -> Iterator[None]:
+    """Lock the cluster of a checkout for one command that changes it."""
     handle = os.open(checkout, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -38,13 +38,13 @@ def command(options: argparse.Namespace, cluster: Cluster) -> int:
     checkout = cluster.place.checkout
     match options.command:
         case "up":
-            with alone(checkout):
+            with locked(checkout):
                 cluster.up()
             print(cluster.exports())
         case "down":
-            with alone(checkout):
-                there = cluster.down()
-            say("ended, and nothing of it is left" if there else "there is none")
+            with locked(checkout):
+                existed = cluster.down()
+            say("stopped, and all of its files are deleted" if existed else "there is no cluster")
         case "status":
             return 0 if cluster.status() else 1
         case "logs":
@@ -53,7 +53,7 @@ def command(options: argparse.Namespace, cluster: Cluster) -> int:
                 raise ToolError(f"no log of {options.name}; the programs are {', '.join(NAMES)}")
             os.execvp("tail", ["tail", *options.rest, str(file)])  # noqa: S606, S607
         case "restart":
-            with alone(checkout):
+            with locked(checkout):
                 cluster.restart(options.name)
         case "load":
             for tar in options.tars:
@@ -67,13 +67,13 @@ def command(options: argparse.Namespace, cluster: Cluster) -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start it, or what of it does not run")
-    commands.add_parser("down", help="end it and remove everything of it")
-    commands.add_parser("status", help="what runs; the exit code says whether all of it does")
+    commands.add_parser("up", help="start the cluster, or those of its programs that have ended")
+    commands.add_parser("down", help="stop the cluster and delete all of its files")
+    commands.add_parser("status", help="show which programs run; exit code 0 if all of them do")
     logs = commands.add_parser("logs", help="the log of one program")
     logs.add_argument("name", choices=NAMES)
     logs.add_argument("rest", nargs=argparse.REMAINDER, help="options of tail, such as -f")
-    restart = commands.add_parser("restart", help="end one program and start it anew")
+    restart = commands.add_parser("restart", help="restart one program")
     restart.add_argument("name", choices=NAMES)
     load = commands.add_parser("load", help="import image tars")
     load.add_argument("tars", nargs="+", type=Path, metavar="IMAGE.tar")
@@ -97,7 +97,7 @@ def main() -> int:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("interrupted; `make cluster` goes on from here, `make cluster-down` ends it")
+        say("interrupted; `make cluster` continues, `make cluster-down` stops the cluster")
         return 130
 
 

@@ -1,4 +1,4 @@
-"""The programs of the node, in the order in which they start, and the files that configure them."""
+"""The programs of the node, in the order of their start, and their configuration files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Flags = dict[str, str]
 
 @dataclass(frozen=True)
 class Component:
-    """One program: what it is called, and how it is run."""
+    """One program with its flags and environment variables."""
 
     name: str
     flags: Callable[[Place, Addresses], Flags]
@@ -65,7 +65,7 @@ def apiserver(_place: Place, addresses: Addresses) -> Flags:
         "etcd-cafile": f"{PKI}/etcd-ca.crt",
         "etcd-certfile": f"{PKI}/apiserver-to-etcd.crt",
         "etcd-keyfile": f"{PKI}/apiserver-to-etcd.key",
-        "bind-address": "0.0.0.0",  # noqa: S104 - of the node's own network
+        "bind-address": "0.0.0.0",  # noqa: S104 - only in the network of the node
         "advertise-address": addresses.node,
         "secure-port": "6443",
         "tls-cert-file": f"{PKI}/apiserver.crt",
@@ -88,7 +88,7 @@ def apiserver(_place: Place, addresses: Addresses) -> Flags:
         "service-cluster-ip-range": str(addresses.services),
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction",
-        "allow-privileged": "true",  # what a cluster admits is for its namespaces' pod security
+        "allow-privileged": "true",  # pod security of the namespaces decides
         "profiling": "false",
     }
 
@@ -141,7 +141,7 @@ def proxy(_place: Place, addresses: Addresses) -> Flags:
         "cluster-cidr": str(addresses.pods),
         "iptables-localhost-nodeports": "false",
         "metrics-bind-address": "127.0.0.1",
-        # The limits of connection tracking are the machine's, not the node's.
+        # The limits of connection tracking belong to the machine and must not change.
         "conntrack-max-per-core": "0",
         "conntrack-tcp-timeout-established": "0s",
         "conntrack-tcp-timeout-close-wait": "0s",
@@ -193,7 +193,7 @@ CLIENTS = ["controller-manager", "scheduler", "kubelet", "proxy", "volumes", "po
 
 
 def configure(place: Place, addresses: Addresses) -> None:
-    """Write every file that the programs read."""
+    """Write the configuration files of all programs."""
     place.etc.mkdir(mode=0o700, exist_ok=True)
     (place.etc / "cni").mkdir(exist_ok=True)
     (place.etc / "containerd.toml").write_text(containerd_config())
@@ -210,7 +210,7 @@ def private(file: Path, text: str) -> None:
 
 
 def kubeconfig(place: Place, addresses: Addresses, client: str) -> str:
-    """How one client reaches the API server, with all keys in the file. JSON is YAML."""
+    """The kubeconfig of one client with its keys, as JSON, which is valid YAML."""
 
     def data(name: str) -> str:
         return base64.b64encode((place.pki / name).read_bytes()).decode()
@@ -235,9 +235,9 @@ def kubeconfig(place: Place, addresses: Addresses, client: str) -> str:
 
 
 def containerd_config() -> str:
-    # restrict_oom_score_adj: a sandbox asks for a score below this process's own, which not even
-    # root may have in every container that this machine can be.
-    # enable_unprivileged_ports: DNS is at port 53 of its pod, where policies expect it.
+    # restrict_oom_score_adj: a sandbox requests a lower score than that of this process. If the
+    # machine is itself a container, even root may not set it.
+    # enable_unprivileged_ports: the DNS pod listens on port 53, as policies expect.
     return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -273,7 +273,7 @@ def bridge(addresses: Addresses) -> dict[str, Any]:
                 "ipMasq": False,
                 "ipam": {
                     "type": "host-local",
-                    "dataDir": "/run/cni",  # ends with the node, as the pods do
+                    "dataDir": "/run/cni",  # deleted with the node, as the pods are
                     "ranges": [[{"subnet": str(addresses.pods)}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
@@ -303,11 +303,11 @@ def kubelet_config(place: Place, addresses: Addresses) -> dict[str, Any]:
         "failSwapOn": False,
         "clusterDNS": [addresses.dns_service],
         "clusterDomain": DOMAIN,
-        "resolvConf": "",  # the machine's own is of no use in a node without a way out
+        "resolvConf": "",  # the node cannot reach the machine's name servers
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "serializeImagePulls": False,
         "imageGCHighThresholdPercent": 100,  # images cannot be pulled again
-        # A developer's disk is often nearly full, and that is no reason to end pods.
+        # The disk of a developer is often nearly full. This must not evict pods.
         "evictionHard": {
             "memory.available": "100Mi",
             "nodefs.available": "1%",

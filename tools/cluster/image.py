@@ -1,4 +1,4 @@
-"""An image of one static program, made without any container tool."""
+"""Builds an image of one static program without a container engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def pack(program: Path, reference: str, target: Path) -> None:
-    """Write the image `reference`, whose only file is `program`, as a tar that can be imported."""
+    """Write the image `reference` with the single file `program` as a tar file for import."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         entry = tarfile.TarInfo(program.name)

@@ -1,4 +1,4 @@
-"""Start, mend, question and end the cluster of one checkout."""
+"""Starts, repairs, inspects and stops the cluster of one checkout."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ from progress import ToolError, say
 HERE = Path(__file__).resolve().parent
 CTR = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"]
 NAMES = [component.name for component in COMPONENTS]
-SECONDS = 120  # for a program to be ready; on an idle machine it takes a tenth of it
+SECONDS = 120  # time limit for a program to be ready; about 12 s on an idle machine
 KUBELET_HEALTH = f"/api/v1/nodes/{NODE}/proxy/healthz"
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 QUIET_SECONDS = 5
-GRACE_SECONDS = 2  # in which a program may not have begun
+GRACE_SECONDS = 2  # in which a program may not have started
 LOG_LINES = 15
 
 
 class Cluster:
-    """The cluster of one checkout, and what can be done with it."""
+    """The cluster of one checkout."""
 
     def __init__(self, checkout: Path) -> None:
         self.place = Place(checkout)
         self.node = Node(self.place)
 
     def up(self) -> None:
-        """Start what does not run, and wait until all of it is ready."""
+        """Start the programs that do not run, and wait until all are ready."""
         packages.ensure()
         folder = binaries()
-        begun = time.monotonic()
+        started = time.monotonic()
         self.place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.place.logs.mkdir(exist_ok=True)
-        self.same_version()
+        self.check_version()
         addresses = self.place.addresses()
         if not self.node.ready():
-            say("starting a node in namespaces of its own")
+            say("starting a node in its own namespaces")
             self.place.check(addresses)
             self.node.start(folder, addresses)
         certificates.write_all(self.place.pki, addresses)
@@ -68,39 +68,39 @@ class Cluster:
         api = Api(self.place, addresses)
         self.start(absent, {"etcd", "containerd", "kube-apiserver"}, addresses)
         self.wait("containerd", "containerd", self.containerd_ready)
-        self.own_images(folder)
+        self.load_own_images(folder)
         self.wait("the API server", "kube-apiserver", api.ready)
         self.start(absent, set(NAMES) - WITH_OWN_ROLES, addresses)
         authority = (self.place.pki / "ca.crt").read_bytes()
         for manifest in sorted((HERE / "manifests").glob("*.yaml")):
             api.apply(folder / "kubectl", render(manifest, addresses, authority))
-        self.start(absent, set(NAMES), addresses)  # those whose roles were just applied
+        self.start(absent, set(NAMES), addresses)  # the programs whose roles were applied above
         self.wait("the node", "kubelet", lambda: api.node_ready(NODE))
         self.wait("DNS", "kubelet", lambda: api.deployment_ready("kube-system", "coredns"))
-        # An API that is announced and does not answer keeps namespaces from being deleted.
+        # A registered API that does not answer blocks the deletion of namespaces.
         self.wait("metrics", "metrics-server", lambda: api.text(METRICS) is not None)
         self.wait("every program", "", lambda: not self.dead())
         if absent:
             say(
                 f"kubernetes {kubernetes_version()} is ready after"
-                f" {time.monotonic() - begun:.0f} s, at {addresses.server}"
+                f" {time.monotonic() - started:.0f} s, at {addresses.server}"
             )
         else:
             say(f"kubernetes {kubernetes_version()} is running, at {addresses.server}")
 
-    def same_version(self) -> None:
-        """Refuse the state of another version, whose keys and objects may be others."""
+    def check_version(self) -> None:
+        """Raise ToolError if another version created the cluster: keys and objects may differ."""
         file, version = self.place.folder / "version", pinned_version()
         if not file.exists():
             file.write_text(version)
-        if (found := file.read_text()) != version:
+        if (recorded := file.read_text()) != version:
             raise ToolError(
-                f"this checkout's cluster was made by version {found}, and this is {version}:"
-                " first `make cluster-down`, which removes it with its data"
+                f"version {recorded} created the cluster of this checkout, and this is {version}:"
+                " run `make cluster-down` first, which deletes it with its data"
             )
 
     def start(self, absent: list[Component], names: set[str], addresses: Addresses) -> None:
-        """Start those of the absent programs that are named and do not run yet."""
+        """Start the programs of `absent` that are in `names` and do not run yet."""
         running = self.node.processes()
         for component in absent:
             if component.name in names and component.name not in running:
@@ -109,18 +109,18 @@ class Cluster:
                 )
 
     def wait(self, what: str, program: str, ready: Callable[[], bool]) -> None:
-        """Poll until it is ready; say now and then what is waited for, and why it failed."""
-        begun = said = time.monotonic()
+        """Wait for `ready` and print progress. Raises ToolError with the last log lines."""
+        started = reported = time.monotonic()
         while not ready():
             now = time.monotonic()
-            dead = self.dead() if now - begun > GRACE_SECONDS else []
+            dead = self.dead() if now - started > GRACE_SECONDS else []
             culprit = program if program in dead else (dead[0] if dead and not program else "")
-            if culprit or now - begun > SECONDS:
+            if culprit or now - started > SECONDS:
                 why = f"{culprit} ended" if culprit else f"not ready after {SECONDS} s"
                 raise ToolError(f"{what}: {why}\n{self.last_lines(culprit or program)}")
-            if now - said >= QUIET_SECONDS:
-                said = now
-                say(f"waiting for {what} ({now - begun:.0f} s)")
+            if now - reported >= QUIET_SECONDS:
+                reported = now
+                say(f"waiting for {what} ({now - started:.0f} s)")
             time.sleep(0.1)
 
     def dead(self) -> list[str]:
@@ -132,8 +132,8 @@ class Cluster:
             return bool(self.node.run([*CTR, "version"], limit_seconds=10))
         return False
 
-    def own_images(self, folder: Path) -> None:
-        """Bring the images of the sandbox and of DNS, unless they are there."""
+    def load_own_images(self, folder: Path) -> None:
+        """Load the images of the sandbox and of DNS if they are missing."""
         present = self.images()
         for program, reference in (("pause", PAUSE_IMAGE), ("coredns", DNS_IMAGE)):
             if reference not in present:
@@ -143,7 +143,7 @@ class Cluster:
                 file.unlink()
 
     def load(self, file: Path) -> None:
-        """Import the images of a tar."""
+        """Import the images of a tar file."""
         try:
             with file.open("rb") as tar:
                 self.node.run([*CTR, "images", "import", "-"], stdin=tar, limit_seconds=900)
@@ -156,7 +156,7 @@ class Cluster:
         return sorted(name for name in listed if not name.startswith("sha256:"))
 
     def restart(self, name: str) -> None:
-        """End one program and start it anew."""
+        """Restart one program."""
         component = next(each for each in COMPONENTS if each.name == name)
         process = self.node.processes().get(name)
         if process is not None:
@@ -174,18 +174,18 @@ class Cluster:
             self.wait("the kubelet", name, lambda: api.text(KUBELET_HEALTH) == "ok")
 
     def down(self) -> bool:
-        """End all of it and remove its folder; whether there was anything."""
-        there = self.place.folder.exists()
+        """Stop the cluster and delete its folder. Returns whether it existed."""
+        existed = self.place.folder.exists()
         self.node.end()
-        left = [each for each in mounts() if each.startswith(f"{self.place.folder}/")]
-        if left:
-            raise ToolError(f"something is mounted in {self.place.folder}: {', '.join(left)}")
-        if there:
+        leftover = [each for each in mounts() if each.startswith(f"{self.place.folder}/")]
+        if leftover:
+            raise ToolError(f"something is mounted in {self.place.folder}: {', '.join(leftover)}")
+        if existed:
             shutil.rmtree(self.place.folder)
-        return there
+        return existed
 
     def status(self) -> bool:
-        """Print what runs; whether all of it does."""
+        """Print the state of all programs. Returns whether all run and are ready."""
         running = self.node.processes()
         for name in NAMES:
             process = running.get(name)
@@ -205,7 +205,7 @@ class Cluster:
         return len(running) >= len(NAMES) and all(checks.values())
 
     def exports(self) -> str:
-        """What to say in a shell to use it."""
+        """The shell command that gives access to the cluster."""
         return f"export KUBECONFIG={self.place.kubeconfig} PATH={self.place.folder}/bin:$PATH"
 
     def log(self, name: str) -> Path:

@@ -1,8 +1,8 @@
-"""The node: namespaces of its own, in which every process, mount, rule and link of a cluster is.
+"""The node: Linux namespaces with all processes, mounts, firewall rules and links of a cluster.
 
-A first process holds them. It is process 1 in there, so the kernel ends everything else with it,
-and with the last process the mounts, the network links and the firewall rules are gone too. What
-lives longer, and is removed here, are control groups.
+The first process holds the namespaces. It is process 1 in them, so the kernel ends all others with
+it, and then removes the mounts, network links and firewall rules. Control groups remain and are
+removed by this module.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import psutil
 from place import Addresses, Place
 from progress import ToolError
 
-STATE, BIN = "/run/mlops/state", "/run/mlops/bin"  # as the node sees them
+STATE, BIN = "/run/mlops/state", "/run/mlops/bin"  # paths in the node
 SECONDS_TO_END = 30
-# The kubelet sets these for the whole machine; the node gets files that it may set instead.
+# The kubelet sets these for the whole machine. The node gets files that it sets instead.
 SYSCTLS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -71,7 +71,7 @@ class Node:
         return self.place.folder / "node.json"
 
     def holder(self) -> psutil.Process | None:
-        """The process that holds the namespaces, if it runs; never another with its number."""
+        """The process that holds the namespaces; None if it has ended, also with a reused id."""
         try:
             known = json.loads(self.record.read_text())
             process = psutil.Process(known["pid"])
@@ -83,11 +83,12 @@ class Node:
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
 
     def holders(self) -> list[psutil.Process]:
-        """The holder, and one that was started and not recorded: it says whose it is.
+        """The holder, and holders that were started and not recorded.
 
-        One namespace below this process's own, which no process of a pod is.
+        A holder has the name of the cluster as argument, and is one process namespace below this
+        process. Processes of pods are further below.
         """
-        found = [holder] if (holder := self.holder()) else []
+        running = [holder] if (holder := self.holder()) else []
         level = levels(os.getpid())
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
@@ -97,20 +98,20 @@ class Node:
                     and Path(arguments[0]).name == "pause"
                     and arguments[1] == self.place.name
                     and levels(process.pid) == level + 1
-                    and process not in found
+                    and process not in running
                 ):
-                    found.append(process)
-        return found
+                    running.append(process)
+        return running
 
     def ready(self) -> psutil.Process | None:
-        """The holder, if its namespaces were prepared to the end."""
+        """The holder if its namespaces are completely prepared; None otherwise."""
         holder = self.holder()
         if holder is None or not Path(f"/proc/{holder.pid}/root/run/mlops/prepared").exists():
             return None
         return holder
 
     def start(self, binaries: Path, addresses: Addresses) -> None:
-        """Make the namespaces, with the mounts and the link to the machine."""
+        """Create the namespaces, the mounts and the link to the machine."""
         if self.ready():
             return
         self.end()
@@ -147,11 +148,11 @@ class Node:
         )
 
     def connect(self, addresses: Addresses, holder: psutil.Process) -> None:
-        """A link between the machine and the node, and the machine's route to all of its network.
+        """Create the link between machine and node, and the machine's route to the cluster network.
 
-        The node gets no route to anything else, so pods reach the machine and one another only.
-        Its route to services is there to be taken back: the rules of kube-proxy, which replace or
-        refuse such an address, are looked at only for packets that have a route.
+        The node gets no other route, so pods reach only the machine and one another. The node's
+        route to services is needed because the rules of kube-proxy, which replace or refuse such
+        addresses, apply only to packets with a route.
         """
         name, link = self.place.name, addresses.link.prefixlen
         host = ["ip", "link", "add", name, "type", "veth"]
@@ -165,12 +166,12 @@ class Node:
         checked(["ip", "route", "add", str(addresses.network), "via", addresses.node])
 
     def command(self, command: Sequence[str], holder: psutil.Process | None = None) -> list[str]:
-        """The command, as one that runs in the node."""
-        inside = holder or self.ready()
-        if inside is None:
+        """The command line that runs `command` in the node."""
+        process = holder or self.ready()
+        if process is None:
             raise ToolError("the cluster is not running; start it with `make cluster`")
         return [
-            *("nsenter", "--target", str(inside.pid), "--pid", "--mount", "--net", "--uts"),
+            *("nsenter", "--target", str(process.pid), "--pid", "--mount", "--net", "--uts"),
             *("--ipc", "--wd=/", "--", *command),
         ]
 
@@ -182,11 +183,11 @@ class Node:
         stdin: IO[bytes] | None = None,
         limit_seconds: float = 120,
     ) -> str:
-        """Run a short command in the node, and return what it prints."""
+        """Run a short command in the node. Returns its output."""
         return checked(self.command(command, holder), stdin=stdin, limit_seconds=limit_seconds)
 
     def launch(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
-        """Start a command in the node that goes on when this one ends."""
+        """Start a command in the node that keeps running after this process."""
         with log.open("ab") as file:
             subprocess.run(
                 self.command(["setsid", "--fork", *command]),
@@ -201,37 +202,39 @@ class Node:
             )
 
     def processes(self) -> dict[str, psutil.Process]:
-        """What `launch` started and still runs, by the name of the program."""
+        """The running processes that `launch` started, by program name."""
         holder = self.holder()
         if holder is None:
             return {}
-        found = {}
+        by_name = {}
         with contextlib.suppress(psutil.Error):
-            # Orphans in the node are children of its process 1; what pods run has other parents,
-            # or is in namespaces further down.
+            # Orphans in the node are children of its process 1. Processes of pods have other
+            # parents or are in namespaces further below.
             for child in holder.children():
                 with contextlib.suppress(psutil.Error, OSError):
                     if namespace(child.pid) == namespace(holder.pid):
                         arguments = child.cmdline()
                         if arguments and child.status() != psutil.STATUS_ZOMBIE:
-                            found[Path(arguments[0]).name] = child
-        return found
+                            by_name[Path(arguments[0]).name] = child
+        return by_name
 
     def end(self) -> None:
-        """End every process of the node, and remove what outlives them."""
+        """End every process of the node, and remove its link and control groups."""
         for holder in self.holders():
             with contextlib.suppress(psutil.NoSuchProcess):
                 holder.send_signal(signal.SIGKILL)
             wait_gone(holder)
         self.record.unlink(missing_ok=True)
-        if Path(f"/sys/class/net/{self.place.name}").exists():  # a moment after the namespace
-            with contextlib.suppress(ToolError):  # it went meanwhile
+        if Path(
+            f"/sys/class/net/{self.place.name}"
+        ).exists():  # the link disappears shortly after the namespace
+            with contextlib.suppress(ToolError):  # it disappeared in the meantime
                 checked(["ip", "link", "delete", self.place.name])
         cgroups.remove(self.place.name)
 
 
 def load_modules() -> None:
-    """Ask for the parts of the kernel that a machine has not loaded yet, where it has modules."""
+    """Load the kernel modules that the cluster needs, if the machine has modules."""
     bridge = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     if not bridge.exists():
         with contextlib.suppress(ToolError, OSError):
@@ -246,22 +249,22 @@ def namespace(pid: int) -> str:
 
 
 def levels(pid: int) -> int:
-    """How many process namespaces, from this one's down, a process has a number in."""
+    """The number of process namespaces, from this one down, in which a process has an id."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(len(line.split()) - 1 for line in status.splitlines() if line[:6] == "NSpid:")
 
 
 def first_child(parent: subprocess.Popen[bytes]) -> psutil.Process:
-    """The process that `unshare` becomes process 1 of the new namespace."""
+    """The child of `unshare` that is process 1 of the new namespace."""
     end = time.monotonic() + 10
     while time.monotonic() < end and parent.poll() is None:
         with contextlib.suppress(psutil.Error, OSError):
             for child in psutil.Process(parent.pid).children():
-                # Until it is the program, the mounts of the namespace are not yet its own.
+                # Before it executes `pause`, it does not have the mounts of the namespace.
                 if Path(child.exe()).name == "pause":
                     return child
         time.sleep(0.01)
-    raise ToolError("namespaces cannot be made here; that needs root, and a machine that allows it")
+    raise ToolError("namespaces cannot be created: this needs root, and a machine that allows it")
 
 
 def checked(
@@ -278,8 +281,8 @@ def checked(
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{' '.join(command)} did not end in {limit_seconds:.0f} s") from error
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()
-        raise ToolError(f"{' '.join(command)[:200]} failed ({done.returncode}): {said}")
+        errors = done.stderr.decode(errors="replace").strip()
+        raise ToolError(f"{' '.join(command)[:200]} failed ({done.returncode}): {errors}")
     return done.stdout.decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""What the node takes from the Debian packages of the machine."""
+"""Installs the Debian packages that the node needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from progress import ToolError, run, say
 
-# A command or file of each package; installed is only what is missing.
+# A command or file of each package. Only missing packages are installed.
 NEEDED = {
     "etcd-server": "etcd",
     "containerd": "containerd",
@@ -36,7 +36,7 @@ def missing() -> list[str]:
 
 
 def ensure() -> None:
-    """Install what is missing, without starting any service of it."""
+    """Install the missing packages without starting their services."""
     if os.geteuid() != 0:
         raise ToolError("a cluster needs root, for namespaces, mounts and network links")
     absent = missing()
@@ -44,7 +44,9 @@ def ensure() -> None:
         return
     listed = " ".join(absent)
     if shutil.which("apt-get") is None:
-        raise ToolError(f"missing, and there is no apt-get to install them: {listed}")
+        raise ToolError(
+            f"packages are missing, and apt-get is not available to install them: {listed}"
+        )
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     say(f"installing {listed}")
@@ -62,13 +64,13 @@ def ensure() -> None:
             limit_seconds=900,
         )
     disable([SERVICES[package] for package in absent if package in SERVICES])
-    if left := missing():
-        raise ToolError(f"installed, but not found on {SYSTEM_PATH}: {' '.join(left)}")
+    if remaining := missing():
+        raise ToolError(f"installed, but not found on {SYSTEM_PATH}: {' '.join(remaining)}")
 
 
 @contextlib.contextmanager
 def no_services() -> Iterator[None]:
-    """Tell the packages' scripts not to start anything, unless the machine has its own say."""
+    """Keep package scripts from starting services. An existing policy of the machine stays."""
     if POLICY.exists():
         yield
         return
@@ -81,7 +83,7 @@ def no_services() -> Iterator[None]:
 
 
 def disable(services: list[str]) -> None:
-    """Keep the services of packages that were installed here from starting at the next boot."""
+    """Keep services of packages that were just installed from starting at the next boot."""
     systemctl = shutil.which("systemctl")
     if systemctl and services:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Where one checkout's cluster keeps its things, and the names and addresses that are its own."""
+"""The files, names and addresses of the cluster of one checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from progress import ToolError
 
 Network = ipaddress.IPv4Network
-# Where clusters may lie: private networks that home and office routers rarely hand out.
+# Networks for clusters: private networks that home and office routers rarely use.
 CANDIDATES = [
     *(Network(f"10.{number}.0.0/16") for number in range(100, 250)),
     *(Network(f"172.{number}.0.0/16") for number in range(20, 32)),
@@ -25,18 +25,18 @@ DOMAIN = "cluster.local"
 
 @dataclass(frozen=True)
 class Addresses:
-    """A /16 of one cluster, in parts."""
+    """The addresses of one cluster, all within one /16 network."""
 
     network: Network
 
     @property
     def host(self) -> str:
-        """The machine, as seen from the cluster."""
+        """The address of the machine in the cluster network."""
         return str(self.network[1])
 
     @property
     def node(self) -> str:
-        """The node: its API server and its NodePorts."""
+        """The address of the node, with the API server and NodePorts."""
         return str(self.network[2])
 
     @property
@@ -66,15 +66,15 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Place:
-    """The state of the cluster of one checkout, and what is named after it."""
+    """The folder of the cluster of one checkout, and names derived from the checkout."""
 
     checkout: Path
 
     @property
     def folder(self) -> Path:
-        """Apart from the folders of environments, one of which may be called `cluster`.
+        """The folder of the cluster, separate from stack folders: a stack may be named `cluster`.
 
-        A cluster that an earlier version started stays where it is until it is ended.
+        A cluster that an earlier version started keeps its folder until it is stopped.
         """
         earlier = self.checkout / ".mlops" / "cluster"
         return earlier if (earlier / "network.json").exists() else self.checkout / ".cluster"
@@ -85,7 +85,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Names the link on the machine (15 characters at most), the cgroup and the host name."""
+        """The name of the link on the machine (at most 15 characters), the cgroup and the host."""
         return f"mlops-{self.key}"
 
     @property
@@ -105,7 +105,7 @@ class Place:
         return self.folder / "logs"
 
     def addresses(self) -> Addresses:
-        """The remembered network, or a free one, from now on remembered."""
+        """The recorded network. Default: an unused network, which is then recorded."""
         file = self.folder / "network.json"
         with contextlib.suppress(OSError, ValueError, KeyError):
             return Addresses(Network(json.loads(file.read_text())["network"]))
@@ -114,17 +114,17 @@ class Place:
         return Addresses(chosen)
 
     def check(self, addresses: Addresses) -> None:
-        """Refuse a remembered network that something else has come to use meanwhile."""
+        """Raise ToolError if the recorded network is now used by something else."""
         for used in used_networks(self.name):
             if addresses.network.overlaps(used):
                 raise ToolError(
-                    f"this cluster's network {addresses.network} is now used otherwise: {used};"
-                    " `make cluster-down`, then `make cluster` takes another"
+                    f"the network {addresses.network} of this cluster overlaps {used}, which the"
+                    " machine uses: run `make cluster-down`, then `make cluster` uses another"
                 )
 
 
 def used_networks(own: str) -> list[Network]:
-    """What the machine has addresses in or routes to, but for defaults and the link `own`."""
+    """The networks of the machine's addresses and routes, without defaults and the link `own`."""
     used = []
     for what in (["route", "show", "table", "all"], ["addr", "show"]):
         command = ["ip", "-4", "-j", *what]
@@ -140,10 +140,10 @@ def used_networks(own: str) -> list[Network]:
 
 
 def free_network(key: str, used: Iterable[Network]) -> Network:
-    """A network that nothing overlaps; which one is tried first follows from the key."""
-    taken = list(used)
+    """An unused network. The key determines which candidate is tried first."""
+    used_list = list(used)
     first = int(key, 16) % len(CANDIDATES)
     for candidate in [*CANDIDATES[first:], *CANDIDATES[:first]]:
-        if not any(candidate.overlaps(network) for network in taken):
+        if not any(candidate.overlaps(network) for network in used_list):
             return candidate
-    raise ToolError("no free network for a cluster: routes cover all of 10.100-249 and 172.20-31")
+    raise ToolError("no unused network for a cluster: routes cover all of 10.100-249 and 172.20-31")

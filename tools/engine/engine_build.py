@@ -1,4 +1,4 @@
-"""Build the engine from the committed module files."""
+"""Builds the engine from the committed module files."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def build(folder: Path, version: str) -> None:
 
 
 def without_interrupt_traceback(script: str) -> str:
-    """The host's script that runs a program, ended by an interrupt like any other process.
+    """The language host's script, changed so that an interrupt ends it without a traceback.
 
-    The engine interrupts it whenever an update fails; a traceback of that would stand among the
-    diagnostics, above the error that a reader looks for.
+    The engine interrupts the script when an update fails. A traceback would appear in the
+    diagnostics before the error that caused the failure.
     """
     first, rest = script.split("\n", 1)
     return f"{first}\nimport signal\n\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n{rest}"

@@ -1,7 +1,8 @@
-"""The base image of environments, where no image registry is in reach.
+"""A replacement for the base image of Python environments, if no container registry is reachable.
 
-A minimal Debian with its own Python, by debootstrap, under the name that it stands in for, so that
-the Dockerfile stays as it is. Made once per user (it takes a minute, and root) and kept as a tar.
+debootstrap creates a minimal Debian with its own Python. It gets the name of the base image, so
+that the Dockerfile is unchanged. It is built once for each user, in a minute and as root, and kept
+as a tar file.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 IMAGE = "python:3.11-slim"
 _SUITE = "bookworm"  # its Python is 3.11
 _INCLUDED = "python3,python3-venv,ca-certificates"
-# What an image needs not: the packages it was made of, and what people read.
-_NEEDLESS = (
+# Files that the image does not need: package caches, logs and documentation.
+_UNNEEDED = (
     "var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man",
     "usr/share/locale", "usr/share/info",
 )  # fmt: skip
@@ -33,19 +34,19 @@ _SAY_SECONDS = 10
 
 
 def ensure(docker: Docker, image: str = IMAGE) -> None:
-    """Have the engine hold `image`: the real one where it can be pulled, else one like it."""
+    """Provide `image` in the container engine: pull it, or else build the replacement."""
     if docker("images", "--quiet", image).strip():
         return
     try:
         docker("pull", "--quiet", image, timeout=_PULL_SECONDS)
         return
     except ClusterError:
-        say(f"{image} cannot be pulled: a minimal Debian takes its place")
+        say(f"{image} cannot be pulled: using a minimal Debian instead")
     docker("import", "--change", 'CMD ["python3"]', str(archive()), image)
 
 
 def archive() -> Path:
-    """The stand-in's files, as a tar in the cache."""
+    """The tar file of the replacement in the cache."""
     debootstrap = unpacked("debootstrap", ("debootstrap",))
     cache = cache_folder()
     target = cache / f"python-{_SUITE}.tar"
@@ -58,7 +59,7 @@ def archive() -> Path:
             run(["tar", "-C", str(partial / "root"), "-cf", str(partial / "tar"), "."])
             (partial / "tar").rename(target)
         finally:
-            # Mounts that debootstrap leaves when it is killed would be emptied too.
+            # A killed debootstrap leaves mounts, whose contents would be deleted too.
             for inner in ("proc", "sys"):
                 with contextlib.suppress(ClusterError):
                     run(["umount", "--lazy", str(partial / "root" / inner)])
@@ -71,13 +72,13 @@ def _bootstrap(debootstrap: Path, root: Path, log: Path) -> None:
         raise ClusterError("debootstrap needs root")
     programs = debootstrap / "usr"
     env = {**os.environ, "DEBOOTSTRAP_DIR": str(programs / "share" / "debootstrap")}
-    # Its second half runs inside of the new system, which has none of this machine's programs.
+    # The second stage runs inside the new system, which has its programs in these folders.
     env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     command = [
         str(programs / "sbin" / "debootstrap"), "--variant=minbase", f"--include={_INCLUDED}",
         _SUITE, str(root),
     ]  # fmt: skip
-    begun = time.monotonic()
+    started = time.monotonic()
     with log.open("wb") as file:
         child = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -89,8 +90,8 @@ def _bootstrap(debootstrap: Path, root: Path, log: Path) -> None:
                     break
                 except subprocess.TimeoutExpired:
                     last = log.read_text(errors="replace").strip().splitlines()[-1:]
-                    took = time.monotonic() - begun
-                    say(f"making the base image ({took:.0f} s): {' '.join(last)[:70]}")
+                    elapsed = time.monotonic() - started
+                    say(f"building the base image ({elapsed:.0f} s): {' '.join(last)[:70]}")
         except BaseException:
             child.terminate()
             child.wait()
@@ -98,9 +99,9 @@ def _bootstrap(debootstrap: Path, root: Path, log: Path) -> None:
     if child.returncode != 0:
         last = log.read_text(errors="replace").strip().splitlines()[-5:]
         raise ClusterError("\n  ".join(["debootstrap failed:", *last]))
-    for needless in _NEEDLESS:
-        shutil.rmtree(root / needless)
-        (root / needless).mkdir()
+    for unneeded in _UNNEEDED:
+        shutil.rmtree(root / unneeded)
+        (root / unneeded).mkdir()
     python = root / "usr" / "bin" / "python"
     if not python.exists():
         python.symlink_to("python3")

@@ -1,4 +1,4 @@
-"""Debian packages that tests need, unpacked in the user's cache and not installed."""
+"""Unpacks Debian packages that tests need into the user's cache, without installing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class ClusterError(Exception):
-    """What tests need cannot be had here; the message says why."""
+    """A program that tests need cannot be provided. The message names the cause."""
 
 
 def say(message: str) -> None:
@@ -22,7 +22,7 @@ def say(message: str) -> None:
 
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
-    """Where this user keeps what was downloaded and made for tests."""
+    """This user's folder of downloads and builds for tests."""
     base = env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "~")).expanduser() / ".cache"
     return Path(base) / "pulumi-mlops" / "images"
 
@@ -33,7 +33,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> str:
-    """Run a command and return what it prints; a ClusterError has its last lines if it fails."""
+    """Run a command. Returns its output, or raises ClusterError with the last lines."""
     try:
         done = subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=timeout
@@ -50,7 +50,7 @@ def run(
 
 @contextlib.contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time fill the cache; the lock ends with the process."""
+    """Lock the cache for one process. The kernel releases the lock when the process ends."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".images-lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -58,7 +58,7 @@ def locked(cache: Path) -> Iterator[None]:
 
 
 def unpacked(name: str, packages: tuple[str, ...]) -> Path:
-    """A folder with the contents of Debian packages, kept in the cache; nothing is installed."""
+    """A folder in the cache with the contents of Debian packages. They are not installed."""
     cache = cache_folder()
     target = cache / name
     with locked(cache):
@@ -70,7 +70,7 @@ def unpacked(name: str, packages: tuple[str, ...]) -> Path:
             try:
                 run(["apt-get", "download", *packages], partial)
             except ClusterError:
-                # No lists of packages yet.
+                # The package lists may be missing.
                 run(["apt-get", "update"])
                 run(["apt-get", "download", *packages], partial)
             for package in sorted(partial.glob("*.deb")):

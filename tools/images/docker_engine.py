@@ -1,10 +1,10 @@
-"""A Docker engine for tests, on a machine that has none: all of it in one folder.
+"""A Docker engine for tests on a machine without one. All of its files are in one folder.
 
-    docker_engine.py FOLDER [--base]     until it is interrupted; prints what DOCKER_HOST is to be
+    docker_engine.py FOLDER [--base]     runs until Ctrl-C; prints the value of DOCKER_HOST
 
-Debian's docker.io (Debian 12 or a relative of it, as root), unpacked and not installed: the machine
-is left as it is. It has no bridge and touches no firewall rule, so builds and containers use
-`--network host` or `none`. When it ends, nothing is left: no process, no mount, no file.
+It unpacks Debian's docker.io without installing it, and needs root on Debian 12 or a derivative. It
+has no bridge and changes no firewall rules, so builds and containers use `--network host` or
+`none`. At the end it removes its processes, mounts and files.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from types import FrameType
 
 from debian import ClusterError, run, say, unpacked
 
-# With what they need beside a minimal Debian.
+# With dependencies that a minimal Debian lacks.
 PACKAGES = ("docker.io", "containerd", "runc", "libseccomp2", "libdevmapper1.02.1")
 _READY_SECONDS = 60
 _STOP_SECONDS = 30
-_SOCKET_LENGTH = 107  # of a Unix socket's path
+_SOCKET_LENGTH = 107  # maximum length of the path of a Unix socket
 
 
 @dataclass(frozen=True)
 class Docker:
-    """An engine that answers, and the environment in which `docker` is this one's."""
+    """A running Docker engine, with the environment variables for its `docker` command."""
 
     env: Mapping[str, str]
 
     @property
     def host(self) -> str:
-        """What DOCKER_HOST is; empty for the machine's own."""
+        """The value of DOCKER_HOST; empty for the engine of the machine."""
         return self.env.get("DOCKER_HOST", "")
 
     def __call__(self, *arguments: str, timeout: float | None = None) -> str:
-        """Run `docker` with these arguments, and return what it prints."""
+        """Run `docker` with these arguments. Returns its output."""
         return run(["docker", *arguments], env=self.env, timeout=timeout)
 
 
 @contextlib.contextmanager
-def found_or_started() -> Iterator[Docker]:
-    """The engine that DOCKER_HOST or the machine has; where none answers, one of our own."""
-    there = Docker(dict(os.environ))
+def existing_or_new() -> Iterator[Docker]:
+    """The engine of DOCKER_HOST or of the machine. If none answers, a new one is started."""
+    machine_engine = Docker(dict(os.environ))
     try:
-        there("info", timeout=20)
+        machine_engine("info", timeout=20)
         answers = True
     except ClusterError:
         answers = False
     if answers:
-        yield there
+        yield machine_engine
         return
     with (
         tempfile.TemporaryDirectory(prefix="mlops-docker-") as parent,
@@ -71,14 +71,16 @@ def found_or_started() -> Iterator[Docker]:
 
 @contextlib.contextmanager
 def engine(folder: Path) -> Iterator[Docker]:
-    """A Docker engine with everything of its own in the new `folder`, removed at the end."""
+    """Run a Docker engine with all of its files in the new folder `folder`, removed at the end."""
     if os.geteuid() != 0:
         raise ClusterError("a Docker engine needs root: point DOCKER_HOST at one instead")
     folder = folder.absolute()
     if len(os.fsencode(folder / "exec" / "containerd" / "containerd-debug.sock")) > _SOCKET_LENGTH:
         raise ClusterError(f"{folder} is too long a path for sockets: choose a shorter one")
     if folder.exists():
-        raise ClusterError(f"{folder} exists: choose a new one, it is removed at the end")
+        raise ClusterError(
+            f"{folder} exists: choose a new folder, because it is removed at the end"
+        )
     programs = unpacked("docker", PACKAGES)
     docker = Docker({**_environment(programs), "DOCKER_HOST": f"unix://{folder}/docker.sock"})
     folder.mkdir(parents=True, mode=0o711)
@@ -91,7 +93,7 @@ def engine(folder: Path) -> Iterator[Docker]:
             _end(docker, process)
         else:
             last = (folder / "log").read_text(errors="replace").splitlines()[-5:]
-            raise ClusterError("\n  ".join(["dockerd does not start:", *last]))
+            raise ClusterError("\n  ".join(["dockerd failed to start:", *last]))
         yield docker
     finally:
         if process is not None:
@@ -106,16 +108,16 @@ def _environment(programs: Path) -> dict[str, str]:
         **{key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")},
         "PATH": f"{programs}/usr/bin:{programs}/usr/sbin:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
-        # Nobody's logins, and no plug-ins: what tests do does not depend on the machine.
+        # Without logins and plug-ins of the user, so that tests do not depend on the machine.
         "DOCKER_CONFIG": str(programs / "no-config"),
     }
 
 
 def _start(folder: Path, programs: Path, driver: str) -> subprocess.Popen[bytes]:
-    # It ends with the thread that started it, however that ends.
-    leash = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
+    # dockerd ends together with the thread that started it.
+    die_with_parent = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
     command = [
-        *leash, str(programs / "usr/sbin/dockerd"),
+        *die_with_parent, str(programs / "usr/sbin/dockerd"),
         "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
         "--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/docker.sock",
         "--storage-driver", driver,
@@ -136,7 +138,7 @@ def _cgroup(folder: Path) -> str:
 
 
 def _ready(process: subprocess.Popen[bytes], address: Path) -> bool:
-    """Wait until the engine answers; False when it ends first or never does."""
+    """Wait until the engine answers. Returns False if it ends or does not answer in time."""
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with (
@@ -153,7 +155,7 @@ def _ready(process: subprocess.Popen[bytes], address: Path) -> bool:
 
 
 def _end(docker: Docker, process: subprocess.Popen[bytes]) -> None:
-    """End the engine and what runs in it."""
+    """End the engine and its containers."""
     if process.poll() is None:
         with contextlib.suppress(ClusterError):
             if containers := docker("ps", "--all", "--quiet").split():
@@ -167,13 +169,13 @@ def _end(docker: Docker, process: subprocess.Popen[bytes]) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Take away what an engine that was killed leaves: processes, mounts and groups of it."""
-    for _ in range(3):  # containers' own processes end with their shims'
+    """Remove processes, mounts and control groups of a killed engine."""
+    for _ in range(3):  # processes of containers end with their shims
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                own = any(word.startswith(os.fsencode(folder) + b"/") for word in words)
-                if own and int(entry.name) != os.getpid() and b"containerd" in words[0]:
+                is_own = any(word.startswith(os.fsencode(folder) + b"/") for word in words)
+                if is_own and int(entry.name) != os.getpid() and b"containerd" in words[0]:
                     os.kill(int(entry.name), signal.SIGKILL)
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         below = [line.split()[1] for line in mounts if line.split()[1].startswith(f"{folder}/")]
@@ -192,7 +194,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signum)  # unwinds, so that nothing is left
+    sys.exit(128 + signum)  # the cleanup code runs
 
 
 def main() -> int:
@@ -201,8 +203,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="a new one; removed at the end")
-    parser.add_argument("--base", action="store_true", help="with the base image of environments")
+    parser.add_argument("folder", type=Path, help="a new folder; it is removed at the end")
+    parser.add_argument(
+        "--base", action="store_true", help="also provide the base image of Python environments"
+    )
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)

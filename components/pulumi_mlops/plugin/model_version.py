@@ -154,8 +154,8 @@ class _Registry:
         if not is_http(uri):
             raise ResourceError(
                 "an import needs the URL of the server: set MLFLOW_TRACKING_URI to "
-                "http://host:port or https://host, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD if "
-                "the server requires authentication"
+                "http://host:port or https://host, and MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD if the server requires authentication"
             )
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         return cls(uri, user, os.environ.get("MLFLOW_TRACKING_PASSWORD") if user else None)

@@ -1,7 +1,7 @@
 """The command line: parameters in, exit code out.
 
-Exit codes: 0 the model was registered; 1 the run failed (data, gate or MLflow);
-2 a parameter is wrong. Nothing heavy is imported until the parameters are known to be good.
+Exit codes: 0 the model was registered; 1 the run failed (data, gate or MLflow); 2 a parameter is
+invalid. Large libraries are imported after the parameters are validated.
 """
 
 import argparse
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters of one run; the help texts of the command line say what each means."""
+    """Parameters of one run. The help of the command line describes them."""
 
     test_size: float = 0.2
     seed: int = 7
@@ -34,7 +34,7 @@ class Settings:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Settings of the command line. A wrong one exits with code 2 and one line that names it."""
+    """The parameters of the command line. Exits with code 2 and one line if one is invalid."""
     default = Settings()
     parser = _Parser(
         prog="run.py",
@@ -59,25 +59,25 @@ def parse(arguments: Sequence[str]) -> Settings:
         "--regularization",
         type=_number(float, 1e-4, 1e4),
         default=default.regularization,
-        help="strength of the L2 penalty, 0.0001 to 10000; more is a simpler model",
+        help="strength of the L2 penalty, 0.0001 to 10000; larger values give simpler models",
     )
     option(
         "--min-accuracy",
         type=_number(float, 0, 1),
         default=default.min_accuracy,
-        help="floor of the hold-out accuracy, 0 to 1; below it nothing is registered",
+        help="minimum accuracy on the hold-out, 0 to 1; below it no model is registered",
     )
     option(
         "--min-delta",
         type=_number(float, 0, 1),
         default=default.min_delta,
-        help="accuracy to gain over the champion for a promotion, 0 to 1; 0 means not worse",
+        help="accuracy gain over the champion required for promotion, 0 to 1; 0: at least equal",
     )
     option(
         "--data",
         type=_file,
         default=default.data,
-        help="CSV file with the columns of the Palmer penguins; without it, the packaged data",
+        help="CSV file with the columns of the Palmer penguins; default: the packaged data",
     )
     option(
         "--model-name",
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs_file = _outputs_file()
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             raise PipelineError(
-                "MLFLOW_TRACKING_URI is not set: give the address of the tracking server "
+                "MLFLOW_TRACKING_URI is not set: set it to the URL of the tracking server "
                 "(http://host:port), or sqlite:///mlflow.db for a run without a server"
             )
         return _run(settings, outputs_file)
@@ -115,33 +115,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings, outputs_file: Path | None) -> int:
     log.info("importing the libraries")
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (seconds, so not for --help)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (takes seconds, not needed for --help)
 
     from penguins import pipeline  # noqa: PLC0415
 
-    # After the import, which sets levels of its own.
+    # After the import, which sets log levels.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    # It warns of an environment without pip, which is how uv makes them.
+    # It warns if the environment has no pip, as those of uv.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     try:
         pipeline.run(settings, outputs_file)
     except MlflowException as error:
         raise PipelineError(
-            "MLflow failed, check that MLFLOW_TRACKING_URI is right and reachable (and "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, if it asks for a user): "
+            "MLflow failed: check that MLFLOW_TRACKING_URI is correct and reachable (and "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, if it requires a user): "
             f"{without_credentials(str(error))}"
         ) from None
     return 0
 
 
 def without_credentials(text: str) -> str:
-    """The text in one line, with the user part of every address in it hidden."""
+    """`text` in one line, with the user and password of every URL masked."""
     return re.sub(r"://[^/\s@]+@", "://***@", " ".join(text.split()))
 
 
 def _outputs_file() -> Path | None:
-    """The file that MLOPS_OUTPUTS names; checked first, so that no run fails at its very end."""
+    """The file that MLOPS_OUTPUTS names. Checked first, so that no run fails at its end."""
     name = os.environ.get("MLOPS_OUTPUTS")
     if not name:
         return None
@@ -164,7 +164,7 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value <= high:  # NaN fails the comparison, as it should
+        if value is None or not low <= value <= high:  # also excludes NaN
             noun = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is not {noun} from {low:g} to {high:.10g}")
         return value
@@ -180,7 +180,7 @@ def _file(text: str) -> Path:
 
 
 def _name(text: str) -> str:
-    # MLflow forbids '/' and ':' in model names; the rest keeps names fit for addresses.
+    # MLflow forbids '/' and ':' in model names. The other limits make names valid in URLs.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a name: use up to 100 letters, digits, '.', '_' and '-'"

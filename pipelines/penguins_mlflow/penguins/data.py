@@ -1,4 +1,4 @@
-"""The data: where it comes from, and its fingerprint."""
+"""Loads the data and computes its digest."""
 
 import hashlib
 from importlib.metadata import version
@@ -17,17 +17,17 @@ SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
 
 
 def load(path: Path | None) -> pd.DataFrame:
-    """Raw rows of a CSV file, or of the palmerpenguins package when no file is named."""
+    """Raw rows of a CSV file; without one, of the package palmerpenguins."""
     if path is None:
         return load_penguins()
     try:
         return pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas raises ValueErrors for what is no CSV
+    except (ValueError, OSError) as error:  # pandas raises ValueError for invalid CSV
         raise PipelineError(f"--data {path} cannot be read as CSV: {error}") from None
 
 
 def describe_source(path: Path | None) -> str:
-    """Where the rows came from, for the model card."""
+    """The source of the rows, for the model card."""
     if path is None:
         return (
             f"palmerpenguins {version('palmerpenguins')} "
@@ -37,10 +37,9 @@ def describe_source(path: Path | None) -> str:
 
 
 def canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    """Feature and target columns, rows sorted; rows without a single measurement are dropped.
+    """Feature and target columns with sorted rows, without rows that have no measurement.
 
-    Sorted, so that the digest, the split and the model depend on the rows and not on the
-    order in which a source happened to deliver them.
+    Sorting makes the digest, the split and the model independent of the order of the source.
     """
     columns = [*FEATURES, TARGET]
     measured = frame.dropna(subset=NUMERIC, how="all")

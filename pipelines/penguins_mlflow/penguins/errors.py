@@ -1,5 +1,5 @@
-"""What ends a run in one line instead of a traceback."""
+"""Errors that end a run with one line instead of a traceback."""
 
 
 class PipelineError(Exception):
-    """The run cannot go on; the message says why and what to do."""
+    """The run failed. The message names the cause and the fix."""

@@ -1,4 +1,4 @@
-"""How good the predictions on the hold-out are, and what they rest on."""
+"""Metrics of the predictions on the hold-out, and the importance of the features."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from penguins.data import FEATURES, SPECIES, TARGET
 
 @dataclass(frozen=True)
 class Scores:
-    """Precision, recall and F1, each 0 to 1; 0 where nothing was predicted or present."""
+    """Precision, recall and F1, each 0 to 1; 0 if a class was never predicted or present."""
 
     precision: float
     recall: float
@@ -23,7 +23,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold-out results. `confusion` counts rows: true species down, predicted across."""
+    """Results on the hold-out. `confusion` has a row for each true species."""
 
     rows: int
     accuracy: float
@@ -33,7 +33,7 @@ class Evaluation:
     confusion: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Flat names and values, as MLflow wants them."""
+        """The metrics by name, as MLflow logs them."""
         flat = {"accuracy": self.accuracy}
         for name, scores in {"macro": self.macro, **self.per_class}.items():
             flat |= {f"{metric}_{name}": value for metric, value in vars(scores).items()}
@@ -41,7 +41,7 @@ class Evaluation:
 
 
 def evaluate(truth: pd.Series, predicted: np.ndarray) -> Evaluation:
-    """Judge predicted species against the true ones."""
+    """Compare predicted with true species."""
     columns = precision_recall_fscore_support(truth, predicted, labels=SPECIES, zero_division=0)
     triples = np.array(columns[:3]).T
     correct, rows = int((truth.to_numpy() == predicted).sum()), len(truth)

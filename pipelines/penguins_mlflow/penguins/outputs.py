@@ -1,4 +1,4 @@
-"""What the run hands to whatever started it."""
+"""The outputs of a run for the program that started it."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from penguins.errors import PipelineError
 class Outputs(TypedDict):
     """The result of a run that registered a version.
 
-    `champion` is the version that was champion before the run and was compared with, None if
-    there was none; `promoted` says whether the new version took its place.
+    `champion` is the version that was champion before the run; None if there was none. `promoted`
+    is true if the new version replaced it.
     """
 
     model: str
@@ -24,9 +24,9 @@ class Outputs(TypedDict):
 
 
 def write(outputs: Outputs, path: Path) -> None:
-    """Write the outputs as JSON at once: a reader sees the whole file or none.
+    """Write the outputs as JSON in one step: the file is never incomplete.
 
-    Raises PipelineError when it cannot be written.
+    Raises PipelineError if it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:

@@ -1,4 +1,4 @@
-"""The run: each step in its order, tracked in MLflow."""
+"""The steps of a run in their order, tracked in MLflow."""
 
 import logging
 import tempfile
@@ -20,7 +20,7 @@ from penguins.errors import PipelineError
 from penguins.evaluation import evaluate, importance
 from penguins.gate import decide
 from penguins.outputs import Outputs
-from penguins.registry import champion_on, log_model, registered
+from penguins.registry import load_champion, log_model, registered
 from penguins.report import Findings, model_card, plot_confusion, plot_importance
 from penguins.split import Split, split
 from penguins.training import train
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, outputs_file: Path | None = None) -> Outputs:
-    """Everything from data to registry; raises PipelineError when the model is not registered."""
+    """Run all steps. Raises PipelineError if the model is not registered."""
     with _step("connect"):
         mlflow.set_experiment(settings.experiment)
         client = MlflowClient()
@@ -45,13 +45,13 @@ def run(settings: Settings, outputs_file: Path | None = None) -> Outputs:
         with _step("train"):
             model = train(parts.training, settings.regularization, settings.seed)
         with _step("evaluate"):
-            findings = _judge(client, settings, parts, model)
+            findings = _evaluate(client, settings, parts, model)
         with _step("report"):
             _report(findings)
         if findings.decision.verdict == "rejected":
             raise PipelineError(
-                f"nothing is registered: {findings.decision.reason}; see the run's model card, "
-                "then change the data, --regularization or the floor (--min-accuracy)"
+                f"the model is not registered: {findings.decision.reason}; see the model card, "
+                "then change the data, --regularization or --min-accuracy"
             )
         with _step("register"):
             return _register(client, findings, model, active.info.run_id, outputs_file)
@@ -72,14 +72,16 @@ def _valid_rows(source: Path | None) -> pd.DataFrame:
     return rows
 
 
-def _judge(client: MlflowClient, settings: Settings, parts: Split, model: Pipeline) -> Findings:
+def _evaluate(client: MlflowClient, settings: Settings, parts: Split, model: Pipeline) -> Findings:
     truth = parts.holdout[TARGET]
     evaluation = evaluate(truth, model.predict(parts.holdout[FEATURES]))
     log.info("accuracy %.4f, macro F1 %.4f", evaluation.accuracy, evaluation.macro.f1)
 
-    champion = champion_on(client, settings.model_name, parts.holdout)
-    rival = evaluate(truth, champion.predicted).accuracy if champion else None
-    decision = decide(evaluation.accuracy, rival, settings.min_accuracy, settings.min_delta)
+    champion = load_champion(client, settings.model_name, parts.holdout)
+    champion_accuracy = evaluate(truth, champion.predicted).accuracy if champion else None
+    decision = decide(
+        evaluation.accuracy, champion_accuracy, settings.min_accuracy, settings.min_delta
+    )
     log.info("%s: %s", decision.verdict, decision.reason)
 
     findings = Findings(
@@ -93,10 +95,10 @@ def _judge(client: MlflowClient, settings: Settings, parts: Split, model: Pipeli
         importance=importance(model, parts.holdout, settings.seed),
         decision=decision,
         champion=champion,
-        champion_accuracy=rival,
+        champion_accuracy=champion_accuracy,
     )
-    if findings.unfair_to_challenger:
-        log.warning("%s", findings.unfair_to_challenger)
+    if findings.comparison_warning:
+        log.warning("%s", findings.comparison_warning)
     return findings
 
 

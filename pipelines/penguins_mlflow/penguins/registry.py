@@ -1,4 +1,4 @@
-"""The model registry: finding the champion, and registering a version or nothing at all."""
+"""The model registry: loads the champion, and registers a version completely or not at all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,7 @@ from penguins.errors import PipelineError
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-# What a server of the model needs; plotting and validation are for training alone.
+# The packages that a model server needs, without those for plots and validation.
 SERVING_PACKAGES = ["mlflow", "scikit-learn", "skops", "pandas", "numpy", "scipy"]
 
 SIGNATURE = ModelSignature(
@@ -37,7 +37,7 @@ SIGNATURE = ModelSignature(
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that the alias `champion` points to, and what it predicts for the hold-out."""
+    """The version with the alias `champion`, and its predictions for the hold-out."""
 
     version: str
     predicted: np.ndarray
@@ -45,7 +45,7 @@ class Champion:
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Alias to version of a registered model; empty when the model is not registered yet."""
+    """The versions of a registered model by alias; empty if the model is not registered."""
     try:
         return {alias: str(v) for alias, v in client.get_registered_model(name).aliases.items()}
     except MlflowException as error:
@@ -54,15 +54,15 @@ def aliases(client: MlflowClient, name: str) -> dict[str, str]:
         raise
 
 
-def champion_on(client: MlflowClient, name: str, holdout: pd.DataFrame) -> Champion | None:
-    """The champion's predictions for these rows; None when no version has the alias."""
+def load_champion(client: MlflowClient, name: str, holdout: pd.DataFrame) -> Champion | None:
+    """Load the champion and predict these rows; None if no version has the alias."""
     version = aliases(client, name).get(CHAMPION)
     if version is None:
         return None
     try:
         model = mlflow.pyfunc.load_model(f"models:/{name}/{version}")
         predicted = np.asarray(model.predict(holdout[FEATURES]))
-    except Exception as error:  # whatever its libraries raise
+    except Exception as error:  # the libraries of the model may raise any exception
         raise PipelineError(
             f"champion {name} version {version} cannot be loaded or does not predict ({error}): "
             f"repair it, or move the alias '{CHAMPION}' to a version that works"
@@ -72,15 +72,17 @@ def champion_on(client: MlflowClient, name: str, holdout: pd.DataFrame) -> Champ
 
 
 def log_model(model: Pipeline, example: pd.DataFrame) -> ModelInfo:
-    """Store the model with the active run; it is not in the registry yet."""
+    """Store the model with the active run, without registering it."""
     return mlflow.sklearn.log_model(
         model,
         name="model",
         signature=SIGNATURE,
         input_example=example[FEATURES],
-        # Named, since MLflow's own search for them loads the model in a process of its own.
+        # Explicit, because MLflow's detection loads the model in another process.
         pip_requirements=[f"{package}=={installed(package)}" for package in SERVING_PACKAGES],
-        skops_trusted_types=["numpy.dtype"],  # of the arrays inside; runs no code on loading
+        skops_trusted_types=[
+            "numpy.dtype"
+        ],  # type of the arrays in the model; loading it runs no code
     )
 
 
@@ -94,17 +96,17 @@ def registered(
     compared_with: str | None,
     promote: bool,
 ) -> Iterator[str]:
-    """Register a version for as long as nothing fails, and yield its number.
+    """Register a version and yield its number. An exception in the body reverts everything.
 
-    It gets the alias `challenger`, and `champion` too if it is to be promoted. Whatever fails
-    or stops the body, or the registration itself, puts the aliases back and deletes the version.
+    The version gets the alias `challenger`, and with `promote` also `champion`. If the
+    registration or the body fails, the aliases are restored and the version is deleted.
     """
     with ExitStack() as undo:
-        before = aliases(client, name)
+        previous_aliases = aliases(client, name)
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
             undo.callback(_delete_if_empty, client, name)
-        # By its run and not by its number: the version may exist though its number never came.
+        # By run, not by number: the response with the number may be lost.
         undo.callback(_delete_versions_of_run, client, name, model.run_id)
         version = client.create_model_version(
             name,
@@ -115,37 +117,37 @@ def registered(
         ).version
         version = str(version)
 
-        undo.callback(_put_back(client, name, CHALLENGER, before.get(CHALLENGER)))
+        undo.callback(_restore_alias(client, name, CHALLENGER, previous_aliases.get(CHALLENGER)))
         client.set_registered_model_alias(name, CHALLENGER, version)
         if promote:
-            now = aliases(client, name).get(CHAMPION)
-            if now != compared_with:
+            current_champion = aliases(client, name).get(CHAMPION)
+            if current_champion != compared_with:
                 raise PipelineError(
-                    f"the champion of {name} changed from {compared_with} to {now} during "
-                    "the run, so the comparison no longer holds: run again"
+                    f"the champion of {name} changed from {compared_with} to {current_champion} "
+                    "during the run, so the comparison no longer holds: run again"
                 )
-            undo.callback(_put_back(client, name, CHAMPION, compared_with))
+            undo.callback(_restore_alias(client, name, CHAMPION, compared_with))
             client.set_registered_model_alias(name, CHAMPION, version)
         yield version
         undo.pop_all()
 
 
-def _put_back(
+def _restore_alias(
     client: MlflowClient, name: str, alias: str, version: str | None
 ) -> Callable[[], None]:
-    def put_back() -> None:
+    def restore() -> None:
         if version is None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, version)
 
-    return put_back
+    return restore
 
 
 def _delete_versions_of_run(client: MlflowClient, name: str, run_id: str) -> None:
-    for found in client.search_model_versions(f"run_id = '{run_id}'"):
-        if found.name == name:
-            client.delete_model_version(name, found.version)
+    for model_version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if model_version.name == name:
+            client.delete_model_version(name, model_version.version)
 
 
 def _delete_if_empty(client: MlflowClient, name: str) -> None:

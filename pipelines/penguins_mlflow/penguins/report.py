@@ -1,4 +1,4 @@
-"""What people read: the model card and the plots."""
+"""The model card and the plots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from penguins.registry import Champion
 from penguins.split import Split
 
 LIMITS = """\
-- Meant for adult penguins of these three species around the Palmer Archipelago. It has no answer
-  "none of them": any other bird gets one of the three names.
-- The measurements are of 2007 to 2009; a population that changes needs new data.
-- The island is left out on purpose: it would give the species away here and mislead elsewhere.
-- Missing numbers are replaced by the median of the training rows, an unknown sex by nothing;
-  the more is missing, the less a prediction is worth.
-- The hold-out is small: read the interval, not the last digit."""
+- Intended for adult penguins of these three species around the Palmer Archipelago. The model cannot
+  answer "none of them": it predicts one of the three species for any other bird.
+- The measurements are from 2007 to 2009. If the population changes, train on new data.
+- The island is not a feature: it determines the species in this data, but not elsewhere.
+- Missing numbers are replaced by the median of the training rows; an unknown sex sets no column.
+  Predictions are less reliable the more values are missing.
+- The hold-out is small: use the interval, not the last digit."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the run found out about its model; what is logged and written comes from here."""
+    """All results of a run. Logged metrics, tags and files are made from them."""
 
     model_name: str
     parameters: Mapping[str, object]
@@ -33,7 +33,7 @@ class Findings:
     data_digest: str
     holdout_digest: str
     evaluation: Evaluation
-    baseline: float  # accuracy of always naming the most frequent species
+    baseline: float  # accuracy of always predicting the most frequent species
     importance: pd.DataFrame
     decision: Decision
     champion: Champion | None
@@ -57,13 +57,13 @@ class Findings:
         }
 
     @property
-    def unfair_to_challenger(self) -> str:
-        """A sentence if the champion may have learned from this hold-out, else empty."""
+    def comparison_warning(self) -> str:
+        """A warning if the champion may have been trained on this hold-out; otherwise empty."""
         if self.champion is None or self.champion.holdout_digest == self.holdout_digest:
             return ""
         return (
-            f"Champion version {self.champion.version} was trained on another split and may have "
-            "learned from rows of this hold-out, which favours it in the comparison."
+            f"Champion version {self.champion.version} was trained on another split, possibly with "
+            "rows of this hold-out, which favours it in the comparison."
         )
 
 
@@ -75,11 +75,11 @@ def model_card(findings: Findings) -> str:
     rows = pd.concat([split.training, split.holdout])
     sections = [
         f"# Model card: {findings.model_name}",
-        "Tells the species of a penguin (" + ", ".join(SPECIES) + ") from its measurements. "
+        "Predicts the species of a penguin (" + ", ".join(SPECIES) + ") from its measurements. "
         "Logistic regression over imputed, scaled and one-hot encoded features.",
         "## Verdict",
         f"**{decision.verdict}**: {decision.reason}. "
-        f"Champion before this run: {champion}. {findings.unfair_to_challenger}".strip(),
+        f"Champion before this run: {champion}. {findings.comparison_warning}".strip(),
         "## Data",
         f"- Source: {findings.parameters['data']}\n- Digest: `{findings.data_digest}`\n"
         f"- {len(split.training)} rows for training, {len(split.holdout)} held out, "
@@ -96,7 +96,7 @@ def model_card(findings: Findings) -> str:
         "\n".join(f"- {key}: `{value}`" for key, value in findings.parameters.items()),
         "## Results on the hold-out",
         f"Accuracy **{evaluation.accuracy:.4f}** on {evaluation.rows} rows "
-        f"(95 % interval {low:.3f} to {high:.3f}); always naming the most frequent species "
+        f"(95 % interval {low:.3f} to {high:.3f}); always predicting the most frequent species "
         f"would reach {findings.baseline:.4f}.",
         _table(
             ["", "precision", "recall", "F1"],
@@ -105,7 +105,7 @@ def model_card(findings: Findings) -> str:
                 for label, scores in {**evaluation.per_class, "macro": evaluation.macro}.items()
             ],
         ),
-        "Rows of each true species (down) by predicted species (across):",
+        "Number of rows by true species (rows) and predicted species (columns):",
         _table(
             ["", *SPECIES],
             [

@@ -1,4 +1,4 @@
-"""The split into what the model learns from and what it is judged on."""
+"""The split of the rows into training and hold-out."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Split(NamedTuple):
 
 
 def split(frame: pd.DataFrame, test_size: float, seed: int) -> Split:
-    """Stratified by species; the same rows and seed give the same split."""
+    """Split the rows, stratified by species. The same rows and seed give the same split."""
     training, holdout = train_test_split(
         frame, test_size=test_size, random_state=seed, stratify=frame[TARGET]
     )

@@ -11,9 +11,10 @@ from penguins.data import CATEGORICAL, FEATURES, NUMERIC, TARGET
 
 
 def build(regularization: float, seed: int) -> Pipeline:
-    """An untrained pipeline. It takes missing values: medians for numbers, no column set for sex.
+    """An untrained pipeline that accepts missing values.
 
-    The categories are fixed, so None, NaN and a category never seen all mean "unknown".
+    Missing numbers are replaced by the median, an unknown sex sets no column. The categories are
+    fixed, so None, NaN and unseen categories all mean "unknown".
     """
     preprocess = ColumnTransformer(
         [
@@ -35,5 +36,5 @@ def build(regularization: float, seed: int) -> Pipeline:
 
 
 def train(training: pd.DataFrame, regularization: float, seed: int) -> Pipeline:
-    """A pipeline fitted on the training rows; it predicts the species by name."""
+    """A pipeline fitted on the training rows. It predicts names of species."""
     return build(regularization, seed).fit(training[FEATURES], training[TARGET])

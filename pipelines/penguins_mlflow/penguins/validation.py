@@ -1,4 +1,4 @@
-"""What the data must look like before anything is learned from it."""
+"""The validation of the data before training."""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -7,8 +7,8 @@ from pandera.errors import SchemaErrors
 from penguins.data import CATEGORICAL, SPECIES, TARGET
 from penguins.errors import PipelineError
 
-# Wide enough for any adult of the three species, narrow enough that a unit mistake
-# (cm for mm, kg for g) or two swapped columns fall outside.
+# Wide enough for every adult of the three species, narrow enough to detect wrong units (cm for mm,
+# kg for g) and swapped columns.
 RANGES = {
     "bill_length_mm": (25.0, 70.0),
     "bill_depth_mm": (10.0, 24.0),
@@ -21,7 +21,7 @@ CASES_SHOWN = 5
 
 
 class DataError(PipelineError):
-    """The data breaks its schema.
+    """The data violates its schema.
 
     `cases` has one row for each failing value: column, check, failure_case, index.
     """
@@ -32,7 +32,7 @@ class DataError(PipelineError):
 
 
 def validate(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with only its known columns, numbers as floats; raises DataError if it is bad."""
+    """The frame with its known columns and numbers as floats. Raises DataError if it is invalid."""
     try:
         return schema().validate(frame, lazy=True)
     except SchemaErrors as errors:
@@ -62,7 +62,7 @@ def schema() -> pa.DataFrameSchema:
 
 
 def summary(cases: pd.DataFrame) -> str:
-    """One line: each broken check with its column, count and first failing cases."""
+    """One line: each failed check with its column, count and first cases."""
     parts = []
     for (column, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
         first = group.head(CASES_SHOWN)
@@ -76,7 +76,7 @@ def summary(cases: pd.DataFrame) -> str:
 
 
 def _without_consequences(cases: pd.DataFrame) -> pd.DataFrame:
-    """Pandera's failure cases, one for each cause: text in a number column fails every check."""
+    """Pandera's failure cases without consequences: text in a number column fails all checks."""
     missing = cases["check"] == "column_in_dataframe"
     cases = cases.assign(
         column=cases["column"].where(~missing, cases["failure_case"]),

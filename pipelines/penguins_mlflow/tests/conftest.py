@@ -42,7 +42,7 @@ def model(parts):
 
 @pytest.fixture(scope="session")
 def penguin():
-    """A function that makes one row, an average Adelie unless told otherwise."""
+    """A function that creates one row. Default: an average Adelie."""
 
     def make(**changes):
         average = {

@@ -73,7 +73,7 @@ def test_help_tells_ranges_and_defaults(folder):
 def test_no_tracking_uri_is_one_line(folder):
     done = run(folder)
     assert done.returncode == 1
-    assert "MLFLOW_TRACKING_URI is not set: give the address" in done.stderr
+    assert "MLFLOW_TRACKING_URI is not set: set it to the URL" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -43,6 +43,6 @@ def test_an_equal_challenger_is_promoted_unless_a_gain_is_asked(accuracy):
 
 
 def test_reasons_name_the_numbers():
-    assert decide(0.5, 0.4, 0.9, 0).reason == "accuracy 0.5000 is below the floor of 0.9000"
+    assert decide(0.5, 0.4, 0.9, 0).reason == "accuracy 0.5000 is below the minimum of 0.9000"
     assert "no champion yet" in decide(0.95, None, 0.9, 0).reason
-    assert "a gain of -0.0100 where 0.0200 is asked" in decide(0.95, 0.96, 0.9, 0.02).reason
+    assert "a gain of -0.0100, required: 0.0200" in decide(0.95, 0.96, 0.9, 0.02).reason

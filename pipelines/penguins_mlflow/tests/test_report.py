@@ -60,7 +60,7 @@ def test_card_without_champion(findings):
 
 
 def test_another_split_of_the_champion_is_told(findings):
-    assert findings.unfair_to_challenger == ""
+    assert findings.comparison_warning == ""
     moved = replace(findings, champion=Champion("2", np.array([]), "sha256:other"))
     assert "Champion version 2 was trained on another split" in model_card(moved)
 

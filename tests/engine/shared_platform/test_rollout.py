@@ -113,7 +113,7 @@ def test_a_training_that_fails_puts_nothing_live(
     platform.configure(wanted)
     output = platform.up(expect_success=False)
     assert "platform-penguins-pipeline-job ended with exit code 1" in output
-    assert "nothing is registered: accuracy" in output
+    assert "the model is not registered: accuracy" in output
     assert (
         f"The whole log: {platform.root.path / 'logs' / 'platform-penguins-pipeline-job.log'}"
         in (output)

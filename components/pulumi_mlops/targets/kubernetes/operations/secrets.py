@@ -1,4 +1,4 @@
-"""`mlops secrets`."""
+"""`mlops secrets` for the Kubernetes target."""
 
 from __future__ import annotations
 
@@ -16,42 +16,45 @@ from ....cli.terminal import Style, table
 
 _TYPE = "mlops:kubernetes:StoredSecret"
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
-"""How the engine marks a secret (pulumi, sdk/go/common/resource/sig)."""
+"""The markers of secrets in the state (pulumi, sdk/go/common/resource/sig)."""
 
 
 def run(stack: Stack, *, as_json: bool, show: bool) -> int:
-    """Print the Secrets as manifests; on a terminal what there is, without values."""
-    found = manifests_in(_state(stack))
-    if not found:
+    """Print the Secrets as manifests. On a terminal, print their names and keys without values."""
+    manifests = manifests_in(_state(stack))
+    if not manifests:
         raise CommandError(
-            f"{stack.name} keeps no Secrets for others: `pulumi up` applies them itself unless "
-            "mlops:kubernetes.render_to is set; with it, run `pulumi up` first"
+            f"the state of {stack.name} contains no Secrets to apply: without "
+            "mlops:kubernetes.render_to, `pulumi up` applies them itself; with it, run `pulumi up` "
+            "first"
         )
     if sys.stdout.isatty() and not show:
-        print("\n".join(_summary(found, Style(sys.stdout))))
+        print("\n".join(_summary(manifests, Style(sys.stdout))))
     elif as_json:
-        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": found}, indent=1))
+        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}, indent=1))
     else:
         import yaml  # noqa: PLC0415 - few commands need it
 
-        print(yaml.safe_dump_all(found, sort_keys=False, explicit_start=True), end="")
+        print(yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True), end="")
     return 0
 
 
 def manifests_in(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The Secrets that a stack's exported state keeps, by namespace and name."""
+    """The Secrets in an exported state, sorted by namespace and name."""
     resources = (state.get("deployment") or {}).get("resources") or []
-    found = [
-        _manifest(_opened(each.get("inputs") or {}))
-        # One that is to be deleted has a successor, or nobody who needs it.
+    manifests = [
+        _manifest(_unwrapped(each.get("inputs") or {}))
+        # Resources that are pending deletion are obsolete or have been replaced.
         for each in resources
         if each.get("type") == _TYPE and not each.get("delete")
     ]
-    return sorted(found, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"]))
+    return sorted(
+        manifests, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"])
+    )
 
 
 def _manifest(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    # `data`, not `stringData`: a key that is gone goes from the cluster, too, when it is applied.
+    # `data`, not `stringData`: `kubectl apply` then also removes keys that no longer exist.
     content = {
         key: base64.b64encode(value.encode()).decode()
         for key, value in sorted(inputs["stringData"].items())
@@ -69,28 +72,34 @@ def _manifest(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _opened(value: Any) -> Any:
-    """A value of the state without the marks of secrets."""
+def _unwrapped(value: Any) -> Any:
+    """A value of the state with secrets as plain values."""
     if isinstance(value, dict):
         if value.get(_SIGNATURE) == _SECRET:
-            return _opened(json.loads(value["plaintext"]))
-        return {key: _opened(item) for key, item in value.items()}
-    return [_opened(item) for item in value] if isinstance(value, list) else value
+            return _unwrapped(json.loads(value["plaintext"]))
+        return {key: _unwrapped(item) for key, item in value.items()}
+    return [_unwrapped(item) for item in value] if isinstance(value, list) else value
 
 
-def _summary(found: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
+def _summary(manifests: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
     rows = [
         [each["metadata"]["namespace"], each["metadata"]["name"], ", ".join(each["data"])]
-        for each in found
+        for each in manifests
     ]
     lines = table(["NAMESPACE", "SECRET", "KEYS"], rows, style)
-    return [*lines, "", "`mlops secrets | kubectl apply -f -` hands them over; --show shows them."]
+    return [
+        *lines,
+        "",
+        "`mlops secrets | kubectl apply -f -` applies them; --show prints their values.",
+    ]
 
 
 def _state(stack: Stack) -> dict[str, Any]:
-    """The state with its secrets; of what goes wrong only what the engine says on stderr."""
+    """The state with decrypted secrets. Errors contain only the engine's last stderr line."""
     if shutil.which("pulumi") is None:
-        raise CommandError("there is no pulumi on PATH, which opens the state: see `mlops doctor`")
+        raise CommandError(
+            "pulumi is not on PATH, and it is needed to read the state: see `mlops doctor`"
+        )
     done = subprocess.run(
         ["pulumi", "stack", "export", "--show-secrets", "--stack", stack.name, "--non-interactive"],  # noqa: S607
         cwd=stack.folder,
@@ -103,7 +112,7 @@ def _state(stack: Stack) -> dict[str, Any]:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].removeprefix("error: ")
         raise CommandError(
-            f"pulumi does not open the state of {stack.name}: {reason} (see `mlops doctor`)"
+            f"pulumi cannot read the state of {stack.name}: {reason} (see `mlops doctor`)"
         )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    state: dict[str, Any] = json.loads(done.stdout)
+    return state

@@ -148,7 +148,7 @@ class ReadyHandler(Handler[ReadyInputs]):
 def _warn_without_metrics(clusters: Clusters, ctx: Context, new: ReadyInputs) -> None:
     """Warn if the cluster has no metrics server: the autoscaler then never adds pods."""
     try:
-        clusters.at(new.namespace).ask("GET", _METRICS)
+        clusters.at(new.namespace).request("GET", _METRICS)
     except RefusedError as error:
         ctx.log(
             f"the cluster does not measure the CPU use of pods, so {new.name} keeps "

@@ -135,7 +135,7 @@ class Wait:
             self._show_status("waiting until the Gateway has accepted the route")
 
     def _unserved(self, route: Manifest) -> tuple[bool, str]:
-        return self._ask(lambda: gateways.unserved(self._clusters.at, route))
+        return self._ask(lambda: gateways.unprocessed(self._clusters.at, route))
 
     def _not_accepted(self, reasons: list[str]) -> ResourceError:
         return ResourceError(
@@ -164,13 +164,13 @@ class Wait:
         labels = workload["spec"]["selector"]["matchLabels"]
         pods = [
             pod
-            for pod in self._ask(lambda: self._api.every("Pod", labels))
+            for pod in self._ask(lambda: self._api.list_objects("Pod", labels))
             if "deletionTimestamp" not in pod["metadata"]
         ]
         if self._kind != "Deployment":
             return pods
         # Pods of earlier templates keep running during a rollout.
-        replica_sets = self._ask(lambda: self._api.every("ReplicaSet", labels))
+        replica_sets = self._ask(lambda: self._api.list_objects("ReplicaSet", labels))
         newest = max(
             replica_sets,
             key=lambda each: int(
@@ -280,7 +280,7 @@ class Wait:
             problem = f"is not ready after {self._timeout:g} s"
             raise ResourceError(self._explained(problem, pods))
         self._last_pods = pods or self._last_pods
-        self._show_status(f"waiting: {explain.short(pods)}")
+        self._show_status(f"waiting: {explain.summary(pods)}")
 
     def _show_status(self, line: str) -> None:
         """Show a status line, then pause. Raises ResourceError if the user interrupts."""
@@ -299,7 +299,7 @@ class Wait:
                 details = explain.owner(self._api, self._kind, self._name)
             if not details and self._kind == "Deployment":
                 labels = self._workload()["spec"]["selector"]["matchLabels"]
-                for each in self._api.every("ReplicaSet", labels):
+                for each in self._api.list_objects("ReplicaSet", labels):
                     name = each["metadata"]["name"]
                     details = details or explain.owner(self._api, "ReplicaSet", name)
         return f"{self._kind} {self._name} {problem}\n{details}".rstrip()

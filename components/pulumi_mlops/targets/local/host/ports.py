@@ -89,13 +89,13 @@ def assigned(root: StackDir) -> dict[str, int]:
 
 def claims() -> dict[Path, tuple[Path, str]]:
     """All claims of this user: maps the file of a claim to its stack folder and owner."""
-    found = {}
+    claims_by_file = {}
     with _claims_folder() as folder:
         for file in folder.iterdir():
             claim = read_json(file) if file.name.isdigit() else None
             if claim:
-                found[file] = (Path(claim["stack"]), str(claim["owner"]))
-    return found
+                claims_by_file[file] = (Path(claim["stack"]), str(claim["owner"]))
+    return claims_by_file
 
 
 def owners(root: StackDir) -> list[str]:
@@ -135,10 +135,10 @@ def _read_ports(root: StackDir) -> dict[str, int]:
 
 def _claimant(folder: Path, port: int) -> Path | None:
     """The stack folder that claims `port`. Claims of stacks without a folder are ignored."""
-    found = read_json(folder / str(port))
-    if not found or not (Path(found["stack"]) / "ports.json").exists():
+    stored = read_json(folder / str(port))
+    if not stored or not (Path(stored["stack"]) / "ports.json").exists():
         return None
-    return Path(found["stack"])
+    return Path(stored["stack"])
 
 
 def _check_unused(folder: Path, root: StackDir, port: int, ports: dict[str, int]) -> None:

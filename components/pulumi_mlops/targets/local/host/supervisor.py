@@ -117,9 +117,8 @@ class Supervisor:
     def restart(self, name: str) -> None:
         """Stop `name` and start it again with the same definition."""
         if (program := self.definition(name)) is None:
-            raise ResourceError(
-                f"there is no program {name!r}: the programs are {', '.join(self.names()) or 'none'}"
-            )
+            known = ", ".join(self.names()) or "none"
+            raise ResourceError(f"there is no program {name!r}: the programs are {known}")
         with self._root.lock("supervisor"):
             proxy = self._daemon()
         self._remove(proxy, program)

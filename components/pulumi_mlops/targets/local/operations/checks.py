@@ -33,8 +33,8 @@ def supervisor(root: StackDir) -> list[Check]:
     """Whether supervisord runs all defined programs."""
     name = "supervisor"
     try:
-        found = Supervisor(root)
-        pid, programs = found.pid(), found.names()
+        daemon = Supervisor(root)
+        pid, programs = daemon.pid(), daemon.names()
     except PermissionError as error:  # the folder of its socket belongs to another user
         return [wrong(name, str(error), "remove that folder")]
     if not programs:
@@ -42,7 +42,7 @@ def supervisor(root: StackDir) -> list[Check]:
     if pid is None:
         message = f"not running; {len(programs)} programs are defined"
         return [wrong(name, message, _UPDATE)]
-    down = sorted(set(programs) - {n for n, s in found.states().items() if s == "RUNNING"})
+    down = sorted(set(programs) - {n for n, s in daemon.states().items() if s == "RUNNING"})
     if down:
         fix = f"see `mlops status` and `mlops logs {down[0]}`"
         return [wrong(name, f"pid {pid}; not running: {', '.join(down)}", fix)]
@@ -138,7 +138,7 @@ def _missing_origin(process: psutil.Process) -> str | None:
         command = process.cmdline()
     except psutil.Error:
         return None
-    # A supervisord of an older version has no cookie.
+    # The cookie of supervisord itself has another form.
     if "supervisor.supervisord" in command and command[-1].endswith("/supervisor/supervisord.conf"):
         stack = Path(command[-1]).parents[1]
         if not stack.exists():
@@ -151,9 +151,9 @@ def _stack_process(pid: int) -> Ours | None:
         cookie = psutil.Process(pid).environ().get(launch.COOKIE, "")
     except (psutil.Error, OSError):
         return None
-    if (found := _COOKIE.fullmatch(cookie)) is None:
+    if (match := _COOKIE.fullmatch(cookie)) is None:
         return None
-    return Ours(pid, Path(found[1]), found[2] or "", found[3])
+    return Ours(pid, Path(match[1]), match[2] or "", match[3])
 
 
 def _process_name(pid: int) -> str:

@@ -54,10 +54,10 @@ def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: b
 
 def logs_of(root: StackDir) -> dict[str, Path]:
     """All logs by the name of their program or job, and the log of supervisord."""
-    found = {file.name.removesuffix(".log"): file for file in (root.path / "logs").glob("*.log")}
+    logs = {file.name.removesuffix(".log"): file for file in (root.path / "logs").glob("*.log")}
     if (own := root.path / "supervisor" / "supervisord.log").exists():
-        found["supervisord"] = own
-    return found
+        logs["supervisord"] = own
+    return logs
 
 
 def listing(known: dict[str, Path], style: Style) -> list[str]:
@@ -66,9 +66,9 @@ def listing(known: dict[str, Path], style: Style) -> list[str]:
         return ["There are no logs."]
     rows = []
     for name, file in sorted(known.items()):
-        found = file.stat()
+        stat = file.stat()
         rows.append(
-            [name, size(found.st_size), f"{duration(time.time() - found.st_mtime)} ago", str(file)]
+            [name, size(stat.st_size), f"{duration(time.time() - stat.st_mtime)} ago", str(file)]
         )
     return table(["NAME", "SIZE", "WRITTEN", "FILE"], rows, style)
 
@@ -130,8 +130,8 @@ class Followed:
             return False
         if self._file is None or now.st_size < self._file.tell():
             return True
-        ours = os.fstat(self._file.fileno())
-        return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
+        opened = os.fstat(self._file.fileno())
+        return (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino)
 
 
 def _start_of_last(file: BinaryIO, lines: int) -> int:

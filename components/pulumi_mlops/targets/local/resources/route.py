@@ -139,8 +139,8 @@ class RouteHandler(Handler[RouteInputs]):
                 problems.append(
                     (
                         "services",
-                        f"with these numbers of replicas the weights would be off by {weight_error:.1f} %"
-                        ": give a service with a small weight fewer replicas, or more weight",
+                        "with these numbers of replicas the weights would be off by "
+                        f"{weight_error:.1f} %: give a service with a small weight fewer replicas, or more weight",
                     )
                 )
         return problems
