@@ -1,7 +1,7 @@
 """Reusable Pulumi components that provision a machine-learning platform.
 
-The names below are imported when they are first used: what runs inside a workload imports
-`pulumi_mlops.runtime` and pays for nothing of Pulumi.
+Each name is imported at its first use. Programs inside workloads import only
+`pulumi_mlops.runtime`, and Pulumi is not loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if typing.TYPE_CHECKING:
     from .training import Pipeline as Pipeline
     from .training import TrainingRunner as TrainingRunner
 
-_HOME = {
+_MODULE_OF = {
     "ArtifactStore": "artifacts",
     "ArtifactStoreArgs": "args",
     "PlatformConfig": "config",
@@ -43,28 +43,27 @@ _HOME = {
     "TrainingRunner": "training",
     "TrainingRunnerArgs": "args",
 }
-__all__ = list(_HOME)
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> typing.Any:
     if name == "config":
         return _module(name)
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_module(_HOME[name]), name)
+    return getattr(_module(_MODULE_OF[name]), name)
 
 
 def _module(name: str) -> typing.Any:
     if (loaded := sys.modules.get(f"{__name__}.{name}")) is not None:
         return loaded
-    # Nothing of what loading makes is garbage, and the collector would look through all of it, and
-    # of Pulumi's SDK, again and again: a twentieth of a preview. `freeze` leaves what is there now
-    # out of its later rounds.
-    collecting = gc.isenabled()
+    # Imports create no garbage, but the collector would examine all their objects repeatedly, which
+    # takes a twentieth of the time of a preview. `freeze` excludes them from later collections.
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         return import_module(f".{name}", __name__)
     finally:
         gc.freeze()
-        if collecting:
+        if was_enabled:
             gc.enable()

@@ -28,7 +28,7 @@ class FromSecretArgs(TypedDict):
 
 
 class LifecycleArgs(TypedDict):
-    """What the store deletes by itself."""
+    """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: NotRequired[int]
     """Days after which an overwritten or deleted version of an object is deleted. 1 to 36500.
@@ -70,7 +70,7 @@ class ArtifactStoreArgs(TypedDict):
     versioning: NotRequired[bool]
     """Keep overwritten and deleted objects as noncurrent versions. Default: `false`."""
     lifecycle: NotRequired[LifecycleArgs]
-    """What the store deletes by itself. Default: the bucket has no lifecycle rules."""
+    """What the store deletes automatically. Default: the bucket has no lifecycle rules."""
     encryption: NotRequired[Literal["AES256", "aws:kms"]]
     """Encryption of objects at rest. Default: the store's default."""
     tags: NotRequired[Mapping[str, str]]

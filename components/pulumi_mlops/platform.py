@@ -1,4 +1,4 @@
-"""MlopsPlatform: the whole platform from one configuration."""
+"""MlopsPlatform: all components of the platform, from one stack configuration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .training import Pipeline, TrainingRunner
 
 
 class MlopsPlatform(pulumi.ComponentResource):
-    """Artifact store, tracking server, training, endpoints and monitoring, wired together.
+    """Artifact store, tracking server, training, endpoints and monitoring, connected to each other.
 
-    Raises pulumi.RunError for a configuration that cannot be, one line a problem.
+    Raises pulumi.RunError with one line per problem of the configuration.
     """
 
     client_env: pulumi.Output[dict[str, str]]
-    """The environment variables that clients of the platform need; a secret."""
+    """The environment variables that clients of the platform need. A secret."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class MlopsPlatform(pulumi.ComponentResource):
         config: PlatformConfig | Mapping[str, typing.Any] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Provision what `config` says, all defaults without one."""
+        """Provision the platform of `config`. Default: every input has its default."""
         if not isinstance(config, PlatformConfig):
             config = parse(config or {})
         check_files(config)
@@ -61,7 +61,7 @@ class MlopsPlatform(pulumi.ComponentResource):
                 f"{name}-{key}-endpoint",
                 _args(
                     part,
-                    leave_out="pipeline",
+                    omit="pipeline",
                     label=key,
                     tracking=self.tracking,
                     artifact_store=self.artifacts,
@@ -72,15 +72,15 @@ class MlopsPlatform(pulumi.ComponentResource):
         self.monitoring: MonitoringStack | None = None
         if config.monitoring.enabled:
             scrape = {**self.artifacts.scrape, **self.tracking.scrape}
-            more: list[Pipeline | ServingEndpoint]
-            more = [*self.pipelines.values(), *self.endpoints.values()]
-            for component in more:
+            components: list[Pipeline | ServingEndpoint]
+            components = [*self.pipelines.values(), *self.endpoints.values()]
+            for component in components:
                 scrape |= component.scrape
             self.monitoring = MonitoringStack(
                 f"{name}-monitoring",
                 _args(
                     config.monitoring,
-                    leave_out="enabled",
+                    omit="enabled",
                     scrape=scrape,
                     links={"Experiments and models": self.tracking.url},
                 ),
@@ -88,7 +88,7 @@ class MlopsPlatform(pulumi.ComponentResource):
             )
         self.client_env = pulumi.Output.secret(
             pulumi.Output.all(self.tracking.client_env, self.artifacts.client_env).apply(
-                lambda both: {**both[0], **both[1]}
+                lambda variables: {**variables[0], **variables[1]}
             )
         )
         target = resolve()
@@ -97,7 +97,7 @@ class MlopsPlatform(pulumi.ComponentResource):
         self.register_outputs({"tracking_url": self.tracking.url})
 
     def export(self) -> None:
-        """Make the stack's outputs: what people and programs need to work with the platform."""
+        """Export the stack outputs: URLs, traffic tables, client settings and log folder."""
         pulumi.export("tracking_url", self.tracking.url)
         pulumi.export("s3_endpoint_url", self.artifacts.endpoint_url)
         pulumi.export("artifact_store", self.artifacts.uri)
@@ -121,15 +121,15 @@ class MlopsPlatform(pulumi.ComponentResource):
         pulumi.export("logs_dir", self.logs_dir)
 
     async def registered(self) -> None:
-        """Wait until the endpoints are registered; for `pulumi.run` in a program with many.
+        """Wait until the endpoints are registered. Makes a program with many endpoints faster.
 
-        When a program ends, Pulumi's SDK looks at every value that is still pending each time that
-        one of them comes in. After this there are few.
+        When a program ends, Pulumi's SDK checks all pending values each time that one of them
+        resolves. After this wait few values are pending.
         """
         await asyncio.gather(*(endpoint.url.future() for endpoint in self.endpoints.values()))
 
 
-def _args(part: Spec, *, leave_out: str = "", **wiring: typing.Any) -> typing.Any:
-    """A component's args: the settings that were set, and what connects it to the others."""
-    settings = {name: getattr(part, name) for name in part.model_fields_set if name != leave_out}
-    return Checked({**settings, **wiring})
+def _args(spec: Spec, *, omit: str = "", **connections: typing.Any) -> typing.Any:
+    """The args of a component: the inputs that were set, and the components that it connects to."""
+    inputs = {name: getattr(spec, name) for name in spec.model_fields_set if name != omit}
+    return Checked({**inputs, **connections})

@@ -1,4 +1,4 @@
-"""The settings of the `mlops` provider that every target shares: `mlops:*` of a stack."""
+"""The inputs `mlops:*` of the stack configuration that every target shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs of a configuration may be secrets, by their declaration."""
+"""The inputs of a configuration that may be secrets: those declared as SecretText."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def secret_places(annotation: Any) -> list[str]:
 
 
 def with_secrets(annotation: Any, value: Any) -> Any:
-    """`value` with each text that is declared as a SecretText as a secret Output."""
+    """`value`, in which each text that is declared as a SecretText is a secret Output."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated and SECRET_TEXT in arguments:
         return pulumi.Output.secret(value) if isinstance(value, str) else value
@@ -56,7 +56,7 @@ def _places(annotation: Any, path: Sequence[str] = ()) -> Iterator[Sequence[str]
 
 
 def _inputs(annotation: Any) -> dict[str, Any]:
-    """The annotations of a model's inputs, with their metadata; empty for another type."""
+    """The annotations of the inputs of a model, with their metadata. Empty for any other type."""
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return {}
     return {

@@ -70,28 +70,27 @@ class ServingEndpointSettings(Spec):
 
     @field_validator("traffic")
     @classmethod
-    def _whole(cls, traffic: dict[str, int]) -> dict[str, int]:
-        wrong = [
-            ((version,), "is no model version: the registry's numbers are 1, 2, 3, …")
+    def _valid_traffic(cls, traffic: dict[str, int]) -> dict[str, int]:
+        problems = [
+            ((version,), "is not a model version: use a number of the model registry, 1 or higher")
             for version in traffic
             if not _VERSION.fullmatch(version)
         ] + [
-            ((version,), f"is {share}: a share is 0 to 100 percent")
-            for version, share in traffic.items()
-            if not 0 <= share <= 100
+            ((version,), f"is {weight}: must be 0 to 100 percent")
+            for version, weight in traffic.items()
+            if not 0 <= weight <= 100
         ]
-        if wrong:
-            raise located(wrong)
+        if problems:
+            raise located(problems)
         if (total := sum(traffic.values())) != 100:
-            raise ValueError(f"the shares sum to {total}: they must sum to 100 percent")
+            raise ValueError(f"the weights sum to {total}: they must sum to 100 percent")
         return dict(sorted(traffic.items(), key=lambda item: int(item[0])))
 
     @model_validator(mode="after")
-    def _no_less_than_least(self) -> typing.Self:
-        most = self.max_replicas
-        if most is not None and most < self.replicas:
-            what = f"is {most}: must be at least as many as `replicas`, {self.replicas}"
-            raise located([(("max_replicas",), what)])
+    def _valid_replicas(self) -> typing.Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            message = f"is {self.max_replicas}: must be at least `replicas`, {self.replicas}"
+            raise located([(("max_replicas",), message)])
         return self
 
 
@@ -118,16 +117,18 @@ class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
 class ServingEndpoint(pulumi.ComponentResource):
     """One stable URL in front of a service for each version of the traffic table.
 
-    A promotion is a change of the table, and so is a rollback. A version that does not become
-    ready, or answers for another version, fails the update before any request is sent to it.
+    To promote a model version or to roll back, change the traffic table. The update fails if a
+    model version does not become ready or if its server has another version. No request is sent to
+    that server.
     """
 
     url: pulumi.Output[str]
-    """Where clients send requests."""
+    """URL that clients send requests to."""
     traffic: dict[str, int]
     """The traffic table."""
     try_it: pulumi.Output[str]
-    """A command that sends the example that the model was logged with; empty without one."""
+    """A `curl` command that sends the input example that the model was logged with. Empty if there
+    is none."""
 
     def __init__(
         self,
@@ -140,40 +141,40 @@ class ServingEndpoint(pulumi.ComponentResource):
         super().__init__("mlops:index:ServingEndpoint", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
-        server = runtime_folder()
+        runtime = runtime_folder()
         label = spec.label or name
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
                 requirements=_merged(
                     requirements,
-                    requirements_of(name, "requirements-model-server.txt", server),
+                    requirements_of(name, "requirements-model-server.txt", runtime),
                 ),
                 python=spec.python,
-                code={"pulumi_mlops/runtime": server},
+                code={"pulumi_mlops/runtime": runtime},
             ),
             child,
         )
         self.scrape: dict[str, typing.Any] = {}
         backends = {}
         examples = {}
-        registry = {**spec.tracking.env, **spec.tracking.secrets}
+        client_env = {**spec.tracking.env, **spec.tracking.secrets}
         env, secrets = _environment(label, spec)
         store = spec.artifact_store
         for version, weight in spec.traffic.items():
-            registered = target.model_version(
+            model_version = target.model_version(
                 f"{name}-v{version}-model",
                 ModelVersionSpec(
-                    tracking_uri=registry["MLFLOW_TRACKING_URI"],
-                    username=registry.get("MLFLOW_TRACKING_USERNAME"),
-                    password=registry.get("MLFLOW_TRACKING_PASSWORD"),
+                    tracking_uri=client_env["MLFLOW_TRACKING_URI"],
+                    username=client_env.get("MLFLOW_TRACKING_USERNAME"),
+                    password=client_env.get("MLFLOW_TRACKING_PASSWORD"),
                     model=spec.model,
                     version=version,
                     after=spec.after,
                 ),
                 child,
             )
-            ready = f"/v2/models/{spec.model}/versions/{version}/ready"
+            ready_path = f"/v2/models/{spec.model}/versions/{version}/ready"
             service = target.service(
                 f"{name}-v{version}",
                 ServiceSpec(
@@ -187,22 +188,22 @@ class ServingEndpoint(pulumi.ComponentResource):
                     resources=resources_of(spec.resources),
                     calls=[spec.tracking.server, *(store.services if store else ())],
                     calls_outside=store is not None and not store.services,
-                    # Of the version: a server that has loaded another one answers 404.
-                    health=Health(path=ready, timeout=spec.startup_timeout),
+                    # A server that has loaded another version answers 404.
+                    health=Health(path=ready_path, timeout=spec.startup_timeout),
                     stop_seconds=30,
                 ),
                 pulumi.ResourceOptions.merge(
                     child,
                     pulumi.ResourceOptions(
-                        depends_on=[] if registered.ready is None else [registered.ready]
+                        depends_on=[] if model_version.ready is None else [model_version.ready]
                     ),
                 ),
             )
             self.scrape[f"{name}-v{version}"] = _replicas_to_scrape(
                 name, spec.model, version, service.addresses
             )
-            examples[version] = registered.example
-            backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready)
+            examples[version] = model_version.example
+            backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready_path)
         route = target.route(
             f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
         )
@@ -215,8 +216,8 @@ class ServingEndpoint(pulumi.ComponentResource):
                     "health_url": None,
                 }
             )
-        most = max(spec.traffic, key=lambda version: spec.traffic[version])
-        self.try_it = pulumi.Output.all(route.url, examples[most]).apply(_curl)
+        main_version = max(spec.traffic, key=lambda version: spec.traffic[version])
+        self.try_it = pulumi.Output.all(route.url, examples[main_version]).apply(_curl)
         self.url = route.url
         self.traffic = dict(spec.traffic)
         self.model = spec.model
@@ -226,7 +227,7 @@ class ServingEndpoint(pulumi.ComponentResource):
 def _environment(
     label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
-    """The variables of every version's servers, and those of them that are secrets."""
+    """The environment variables of the model servers: the plain ones and the secret ones."""
     tracking, store = spec.tracking, spec.artifact_store
     env: dict[str, pulumi.Input[str]] = {
         **tracking.env,
@@ -268,10 +269,10 @@ def _replicas_to_scrape(
 
 
 def _merged(model: list[str], server: list[str]) -> list[str]:
-    """The model's requirements, and of the server's those that the model does not pin itself."""
+    """The requirements of the model, and those of the model server that the model does not pin."""
 
     def project(requirement: str) -> str:
-        """Its name as PEP 503 normalises it; an option such as `--index-url` stays as it is."""
+        """The project name, normalized by PEP 503. An option such as `--index-url` is unchanged."""
         name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
         return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
 

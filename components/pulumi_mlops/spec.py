@@ -1,4 +1,4 @@
-"""The base of every component's spec: validates what is known, lets Outputs through."""
+"""The base class of specs. It validates known values and accepts Outputs without validation."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def _no_bool(value: typing.Any) -> typing.Any:
 
 
 Known = typing.Annotated[T, WrapValidator(_outputs_pass)]
-"""A value that is checked now, or an Output that is checked once it is known."""
+"""A value that is validated now, or an Output, whose value is not known yet."""
 
-# `pulumi config set --path` and `--secret` store numbers as text, and the engine has floats alone:
-# `"2"` and `2.0` are 2, while 2.5 and true are no whole numbers.
+# `pulumi config set --path` and `--secret` store numbers as text, and the engine sends only floats.
+# `"2"` and `2.0` are therefore accepted as the integer 2. `2.5` and `true` are not.
 NoBool = BeforeValidator(_no_bool)
 Whole = typing.Annotated[int, NoBool]
 Number = typing.Annotated[float, NoBool]
@@ -55,10 +55,10 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 
 
 def _bytes(value: typing.Any) -> typing.Any:
-    found = re.fullmatch(r"([0-9]+)([kMGT]i?|Ki)?", value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("must be an amount of memory, as in `512Mi` or `4Gi`")
-    return int(found[1]) * _UNITS[found[2] or ""]
+    match = re.fullmatch(r"([0-9]+)([kMGT]i?|Ki)?", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be an amount of memory, such as `512Mi` or `4Gi`")
+    return int(match[1]) * _UNITS[match[2] or ""]
 
 
 Memory = typing.Annotated[
@@ -67,11 +67,11 @@ Memory = typing.Annotated[
     Field(gt=0),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]+([kMGT]i?|Ki)?$"}),
 ]
-"""Bytes, as Kubernetes writes them: `512Mi`, `4Gi`."""
+"""Bytes, written as a Kubernetes quantity: `512Mi`, `4Gi`."""
 
 
 def must_be(what: str) -> WrapValidator:
-    """For a union: one problem that says `must be <what>`, not one for each member."""
+    """A validator for unions that reports `must be <what>` instead of one problem per member."""
 
     def one_problem(value: typing.Any, validate: Callable[[typing.Any], typing.Any]) -> typing.Any:
         try:
@@ -83,11 +83,11 @@ def must_be(what: str) -> WrapValidator:
 
 
 class Checked(dict[str, typing.Any]):
-    """Inputs out of a configuration that was checked as a whole: not checked once more."""
+    """Inputs from a stack configuration that is already validated. They are not validated again."""
 
 
 class Spec(BaseModel):
-    """What a component was asked for, complete and checked."""
+    """The validated inputs of a component, with defaults. Immutable."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -95,28 +95,29 @@ class Spec(BaseModel):
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
         allow_inf_nan=False,
-        # One that is a part of another is checked by that one: alone it is built when it is used.
+        # A nested model is validated by the model that contains it. Its own validator is built at
+        # its first use.
         defer_build=True,
     )
 
     @model_validator(mode="wrap")
     @classmethod
-    def _told(
+    def _readable_errors(
         cls, value: typing.Any, validate: ModelWrapValidatorHandler[typing.Self]
     ) -> typing.Self:
         try:
             return validate(value)
         except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False)
-            # A wrong name is often why another is missing, so it comes first.
-            found.sort(key=lambda part: part["type"] != "extra_forbidden")
-            raise located((part["loc"], _message(part, cls)) for part in found) from None
+            details = error.errors(include_input=False, include_url=False)
+            # A misspelled name is often the reason why a required input is missing: it comes first.
+            details.sort(key=lambda detail: detail["type"] != "extra_forbidden")
+            raise located((detail["loc"], _message(detail, cls)) for detail in details) from None
 
     @classmethod
     def of(cls, name: str, args: Mapping[str, typing.Any]) -> typing.Self:
-        """The spec of the component called `name`.
+        """Validate `args` and return the spec of the component called `name`.
 
-        Raises pulumi.RunError, one line an input: where it is and what it must be.
+        Raises pulumi.RunError with one line per problem: the path of the input and what is allowed.
         """
         if isinstance(args, Checked):
             return typing.cast("typing.Self", cls.model_construct(**args))
@@ -128,24 +129,24 @@ class Spec(BaseModel):
             raise pulumi.RunError("\n".join(problems(name, error))) from None
 
 
-def located(found: Iterable[tuple[Location, str]]) -> ValidationError:
-    """An error for validators that look at several inputs: where each problem is, and its text."""
+def located(messages: Iterable[tuple[Location, str]]) -> ValidationError:
+    """A ValidationError with one problem per location and message, for checks of several inputs."""
     return ValidationError.from_exception_data(
         "inputs",
         [
             InitErrorDetails(
-                type=PydanticCustomError("told", "{message}", {"message": message}),
+                type=PydanticCustomError("message", "{message}", {"message": message}),
                 loc=where,
                 input=None,
             )
-            for where, message in found
+            for where, message in messages
         ],
         hide_input=True,
     )
 
 
 def problems(name: str, error: ValidationError) -> list[str]:
-    """One line a problem: `name.where.it.is: what it must be`. Values are not shown."""
+    """One line per problem: `<name>.<path of the input>: <what is allowed>`. Values are omitted."""
     return [
         f"{'.'.join([name, *(_key(step) for step in problem['loc'] if step != '[key]')])}: "
         f"{problem['msg']}"
@@ -160,13 +161,13 @@ def _key(step: str | int) -> str:
 
 _MESSAGES = {
     "missing": "is required",
-    "string_type": "must be text: put it in quotes if it is meant to be",
+    "string_type": "must be text: put numbers and dates in quotes",
     "string_unicode": "must be Unicode text",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number, and a smaller one",
+    "int_parsing_size": "must be a smaller whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
@@ -195,11 +196,12 @@ def _message(problem: typing.Any, spec: type[Spec]) -> str:
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:
-    """The text for a name that is none of `known`: what was meant, or all there are."""
+    """The message for an unknown name: the most similar name of `known`, or all of them."""
     known = list(known)
     if close := difflib.get_close_matches(name, known, n=1):
         return f"there is no such {what}: did you mean `{close[0]}`?"
-    return f"there is no such {what}: there are {', '.join(sorted(known)) or 'none'}"
+    choice = f"choose one of {', '.join(sorted(known))}" if known else "none is defined"
+    return f"there is no such {what}: {choice}"
 
 
 class ResourceSettings(Spec):
@@ -218,7 +220,7 @@ class ResourceSettings(Spec):
 
 
 class OnTarget(Spec):
-    """The input of every component that chooses its target."""
+    """The `target` input of a component."""
 
     target: str | None = Field(
         None, description="Name of the target to run on. Default: the stack's `mlops:target`."
@@ -228,9 +230,9 @@ class OnTarget(Spec):
 class SecretKeyRef(Spec):
     """A value of a Kubernetes Secret, as in a pod's `secretKeyRef`."""
 
-    name: typing.Annotated[str, Field(pattern=_SECRET_NAME), must_be("a name of Kubernetes")] = (
-        Field(description="Name of the Secret, in the stack's namespace.")
-    )
+    name: typing.Annotated[
+        str, Field(pattern=_SECRET_NAME), must_be("a name that Kubernetes allows")
+    ] = Field(description="Name of the Secret, in the stack's namespace.")
     key: typing.Annotated[
         str, Field(pattern=_SECRET_KEY), must_be("letters, digits, `-`, `_` and `.`")
     ] = Field(description="Key in the Secret's `data`.")
@@ -249,7 +251,7 @@ class EncryptedText(Spec):
 
 
 class _SecretTextSchema:
-    """Marks a SecretText, whose JSON schema has all of its forms."""
+    """Marks a SecretText. Its JSON schema lists all forms: text, EncryptedText, FromSecret."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -270,7 +272,7 @@ def _text_or_reference(
 
 
 SECRET_TEXT = _SecretTextSchema()
-"""The marker in the metadata of each SecretText."""
+"""The marker in the type annotation of each SecretText."""
 SecretText = typing.Annotated[Known[str], WrapValidator(_text_or_reference), SECRET_TEXT]
-"""Text that a stack's configuration may hold encrypted, or a FromSecret. `targets.port.text_of`
-returns the text of both."""
+"""Text, which the stack configuration may contain in encrypted form, or a FromSecret.
+`targets.port.text_of` returns the text of either."""

@@ -68,17 +68,22 @@ class TrackingServerSettings(Spec):
 
     @field_validator("database_url")
     @classmethod
-    def _address(cls, url: typing.Any) -> typing.Any:
+    def _valid_url(cls, url: typing.Any) -> typing.Any:
         if isinstance(url, str) and not _POSTGRESQL_URL.fullmatch(url):
-            # Without the text, which has a password.
-            raise ValueError("must be as `postgresql://user:password@host:5432/database`")
+            # The message omits the URL, since it contains a password.
+            raise ValueError("must have the form `postgresql://user:password@host:5432/database`")
         return url
 
     @model_validator(mode="after")
     def _one_database(self) -> typing.Self:
         if self.database_url is not None and "database" in self.model_fields_set:
             raise located(
-                [(("database",), "is of one that is provisioned: leave it out beside database_url")]
+                [
+                    (
+                        ("database",),
+                        "selects a database to provision: remove it, or remove database_url",
+                    )
+                ]
             )
         return self
 
@@ -95,19 +100,19 @@ class TrackingServerSpec(TrackingServerSettings, OnTarget):
 class TrackingServer(pulumi.ComponentResource):
     """An MLflow server that records experiments and registers models.
 
-    Artifacts pass through it to the store.
+    Clients read and write artifacts through the server, which accesses the artifact store.
 
-    Raises pulumi.RunError for inputs that cannot be.
+    Raises pulumi.RunError for invalid inputs.
     """
 
     url: pulumi.Output[str]
-    """Where clients point MLFLOW_TRACKING_URI."""
+    """URL of the server: the value of MLFLOW_TRACKING_URI for clients."""
     client_env: pulumi.Output[dict[str, str]]
-    """The environment variables that MLflow clients need; a secret where it asks for a user."""
+    """The environment variables that MLflow clients need. A secret with `auth`."""
     env: dict[str, pulumi.Input[str]]
-    """Those of them that are no secrets, a variable each, for a program's environment."""
+    """The variables of `client_env` that are not secret, one input each. For `env` of a program."""
     secrets: dict[str, pulumi.Input[str]]
-    """Those that are."""
+    """The variables of `client_env` that are secret, one input each. For `secrets` of a program."""
 
     def __init__(
         self,
@@ -140,13 +145,14 @@ class TrackingServer(pulumi.ComponentResource):
             ),
             child,
         )
-        first = [] if database.ready is None else [database.ready]
+        dependencies = [] if database.ready is None else [database.ready]
         if database.shared:
             migration = _migration(
-                name, target, database, pulumi.ResourceOptions(parent=self, depends_on=first),
+                name, target, database,
+                pulumi.ResourceOptions(parent=self, depends_on=dependencies),
                 environment=environment, schemas=auth.schemas,
             )  # fmt: skip
-            first = [*first, migration.ready]
+            dependencies = [*dependencies, migration.ready]
         self.server = target.service(
             f"{name}-server",
             ServiceSpec(
@@ -159,12 +165,12 @@ class TrackingServer(pulumi.ComponentResource):
                 ],
                 env={
                     "MLFLOW_ARTIFACTS_DESTINATION": pulumi.Output.concat(store.uri, "/mlflow"),
-                    # From 10 processes and 35 s of start to 1 process and 14 s.
+                    # Without jobs MLflow starts 1 process in 14 s, with jobs 10 processes in 35 s.
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-                    # Its 40 threads would have an arena of freed memory each.
+                    # By default each of its 40 threads may keep freed memory in its own arena.
                     "MALLOC_ARENA_MAX": "2",
                     "MLFLOW_DISABLE_TELEMETRY": "true",
-                    # Others get 403: a page of somewhere else must not reach it by a name it made.
+                    # Protects against DNS rebinding: a request with another host name gets 403.
                     "MLFLOW_SERVER_ALLOWED_HOSTS": "$(HOST_NAMES)",
                     **store.env,
                     **auth.env,
@@ -181,9 +187,9 @@ class TrackingServer(pulumi.ComponentResource):
                 resources=resources_of(spec.resources),
                 ports={"http": spec.port},
                 files=auth.files,
-                health=Health(path="/health", timeout=180),  # asks nobody for a password
+                health=Health(path="/health", timeout=180),  # requires no password
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=first),
+            pulumi.ResourceOptions(parent=self, depends_on=dependencies),
         )  # fmt: skip
         self.url = self.server.url
         self.env = {"MLFLOW_TRACKING_URI": self.url, **auth.client_env}
@@ -202,7 +208,7 @@ class TrackingServer(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class _Auth:
-    """What differs in a server that asks for a user."""
+    """The additional settings of a tracking server with `auth`. Default: none."""
 
     extra: str = ""
     schemas: Sequence[str] = ()
@@ -226,8 +232,11 @@ def _migration(
     environment: EnvironmentHandle,
     schemas: Sequence[str],
 ) -> JobHandle:
-    """Has the tables be those of this MLflow before a server with it starts, once for all servers.
-    The one of before goes on meanwhile, and when it fails."""
+    """The job that migrates the tables to the schema of the installed MLflow.
+
+    It runs before the new tracking server starts. The previous one keeps running during the
+    migration, and also if the migration fails.
+    """
     return target.job(
         f"{name}-migration",
         JobSpec(
@@ -249,9 +258,9 @@ def _auth(
     database: DatabaseHandle,
     child: pulumi.ResourceOptions,
 ) -> _Auth:
-    # As long as the data: whoever was given the password can still work with what is kept.
+    # Retained with the data, so that the password still works when the stack is created again.
     password = target.secret(f"{name}-admin-password", SecretSpec(retain=spec.retain), child)
-    # What forms of the web page are signed with: nothing that is kept depends on it.
+    # Signs the forms of the web page. No retained data depends on it.
     session_key = target.secret(f"{name}-session-key", SecretSpec(length=40), child)
     return _Auth(
         extra="[auth]",
@@ -270,16 +279,17 @@ def _auth_ini(values: typing.Sequence[str]) -> str:
     return "\n".join(
         (
             "[mlflow]",
-            # The one of runs and models, so that all of it is kept or deleted together; MLflow
-            # counts the versions of its tables of users by themselves (alembic_version_auth).
+            # The database of runs and models, so that all data is retained or deleted together.
+            # MLflow records the schema version of the user tables in a table of its own,
+            # alembic_version_auth.
             f"database_uri = {database_url}",
             f"admin_username = {_ADMIN}",
             f"admin_password = {password}",
-            # Who was given a user may look at the work of others, as a team does, and change what
-            # is theirs: MLflow makes the creator of an experiment or a model its manager.
+            # Users may read everything and change what they created: MLflow gives the creator of
+            # an experiment or a model the permission MANAGE.
             "default_permission = READ",
-            # From 0.3 s a request to 0.02 s, by far the most of which is the password's hash. With
-            # several workers a user that was deleted may go on for as many seconds.
+            # A request takes 0.02 s instead of 0.3 s, most of which is the hash of the password.
+            # With several workers a deleted user may still have access for this time.
             "auth_cache_ttl_seconds = 60",
             "",
         )

@@ -1,4 +1,4 @@
-"""TrainingRunner and Pipeline: where models are trained, and what trains them."""
+"""TrainingRunner and Pipeline: settings of training runs, and the code that trains models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Parameter = typing.Annotated[Parameter, must_be("text, a number, true or false"
 Requirements = typing.Annotated[
     str | list[str], must_be("the path of a requirements file, or a list of requirements")
 ]
-"""A requirements file, or the requirements themselves."""
+"""The path of a requirements file, or a list of requirements."""
 Variable = typing.Annotated[
     str,
     Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
@@ -66,9 +66,9 @@ class TrainingRunner(pulumi.ComponentResource):
     """The addresses, credentials and limits of training runs."""
 
     env: dict[str, pulumi.Input[str]]
-    """The environment variables of every run that are no secrets."""
+    """The environment variables of every run that are not secret."""
     secrets: dict[str, pulumi.Input[str]]
-    """Those that are."""
+    """The environment variables of every run that are secret."""
 
     def __init__(
         self,
@@ -87,14 +87,13 @@ class TrainingRunner(pulumi.ComponentResource):
             self.calls += store.services
             self.env |= store.env
             self.secrets |= store.secrets
-        for variable, given_value in self.spec.env.items():
-            value = text_of(self.target, given_value)
-            # What is given as an Output may be a secret.
-            given, other = self.env, self.secrets
-            if isinstance(value, pulumi.Output):
-                given, other = other, given
-            given[variable] = value
-            other.pop(variable, None)
+        for variable, text in self.spec.env.items():
+            value = text_of(self.target, text)
+            self.env.pop(variable, None)
+            self.secrets.pop(variable, None)
+            # An Output may be a secret.
+            variables = self.secrets if isinstance(value, pulumi.Output) else self.env
+            variables[variable] = value
         self.register_outputs({})
 
 
@@ -111,22 +110,22 @@ class Schedule(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_map(cls, given: typing.Any) -> typing.Any:
-        if isinstance(given, str):
-            raise ValueError('must be a map, as in `schedule: {cron: "0 3 * * *"}`')
-        return given
+    def _require_map(cls, value: typing.Any) -> typing.Any:
+        if isinstance(value, str):
+            raise ValueError('must be a map, such as `schedule: {cron: "0 3 * * *"}`')
+        return value
 
     @field_validator("cron")
     @classmethod
-    def _five_fields(cls, cron: str) -> str:
+    def _valid_cron(cls, cron: str) -> str:
         crontab.for_apscheduler(cron)
         return cron
 
     @field_validator("timezone")
     @classmethod
-    def _exists(cls, zone: str) -> str:
+    def _valid_timezone(cls, zone: str) -> str:
         if zone != "UTC" and zone not in available_timezones():
-            raise ValueError("is no IANA time zone: take one as `Europe/Berlin`, or `UTC`")
+            raise ValueError("must be an IANA time zone, such as `Europe/Berlin` or `UTC`")
         return zone
 
 
@@ -169,13 +168,13 @@ class PipelineSpec(PipelineSettings):
 
 
 class Pipeline(pulumi.ComponentResource):
-    """A folder of code that runs when it is new or changed, by a schedule, or on demand.
+    """A folder of code that runs when it is new or changed, on a schedule, or on demand.
 
-    Raises pulumi.RunError for inputs that cannot be, as for a source that is no folder.
+    Raises pulumi.RunError for invalid inputs, such as a source that is not a folder.
     """
 
     outputs: pulumi.Output[dict[str, typing.Any]]
-    """What its last run under `pulumi up` wrote to the file that MLOPS_OUTPUTS names."""
+    """The outputs of its last run during `pulumi up`: the JSON in the file MLOPS_OUTPUTS."""
 
     def __init__(
         self, name: str, args: PipelineArgs, opts: pulumi.ResourceOptions | None = None
@@ -231,40 +230,41 @@ class Pipeline(pulumi.ComponentResource):
 
 
 def source_folder(where: str, path: str) -> Path:
-    """The folder `path`, which starts at the folder of Pulumi.yaml, whatever the working folder is.
+    """The absolute path of a source folder. A relative `path` starts at the project folder.
 
-    Raises pulumi.RunError naming `where` for a path that is no folder.
+    `where` is the path of the input. Raises pulumi.RunError if `path` is not a folder.
     """
     folder = find_project() / path
     try:
-        found = folder.is_dir()
-    except OSError:
-        found = False  # as a name that is too long
-    if not found:
+        is_folder = folder.is_dir()
+    except OSError:  # such as a name that is too long
+        is_folder = False
+    if not is_folder:
         raise pulumi.RunError(
-            f"{where}: {folder} is no folder: a path from the folder of Pulumi.yaml is needed"
+            f"{where}: {folder} is not a folder: set the path of a folder, relative to Pulumi.yaml"
         )
     return folder.resolve()
 
 
-def requirements_of(where: str, given: str | list[str], folder: Path) -> list[str]:
-    """The requirements, without comments and empty lines, so that a diff shows what changed.
+def requirements_of(where: str, requirements: str | list[str], folder: Path) -> list[str]:
+    """The list of requirements, read from a file in `folder` if `requirements` is its path.
 
-    Raises pulumi.RunError naming `where` for a file that cannot be read.
+    Comments and empty lines are omitted: they are no reason to change a Python environment. `where`
+    is the path of the input. Raises pulumi.RunError if the file cannot be read.
     """
-    if not isinstance(given, str):
-        return given
-    file = folder / given
+    if not isinstance(requirements, str):
+        return requirements
+    file = folder / requirements
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise pulumi.RunError(
-            f"{where}: {file}: {why}: the path of a requirements file, or a list of "
-            "requirements is needed"
+            f"{where}: {file}: {reason}: set the path of a requirements file, or a list of "
+            "requirements"
         ) from None
-    bare = (line.split(" #", 1)[0].strip() for line in lines)
-    return [line for line in bare if line and not line.startswith("#")]
+    stripped = (line.split(" #", 1)[0].strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def _arguments(parameters: typing.Mapping[str, Parameter]) -> list[str]:

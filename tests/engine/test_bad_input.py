@@ -146,7 +146,7 @@ def test_a_disk_that_is_full(project: Callable[..., Any], small_disk: Path) -> N
     stack.configure({"mlops:dataDir": str(small_disk)})
     output = " ".join(stack.up(expect_success=False).split())
     assert "MiB are free" in output
-    assert "make room, or set mlops:dataDir to another disk" in output
+    assert "free disk space, or set mlops:dataDir to another disk" in output
     stack.destroy()
     assert list(small_disk.iterdir()) == []
 

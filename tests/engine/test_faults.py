@@ -158,8 +158,8 @@ def test_what_is_to_be_kept_is_kept(fresh: Stack) -> None:
     root = stack.root.path
     key = (root / "secrets" / "key").read_text()
     output = stack.destroy()
-    assert f"data is kept in {root / 'volumes' / 'data'}" in output
-    assert f"the secret is kept in {root / 'secrets' / 'key'}" in output
+    assert f"data is retained in {root / 'volumes' / 'data'}" in output
+    assert f"the secret is retained in {root / 'secrets' / 'key'}" in output
     assert stack.leftovers() == [str(root / "secrets" / "key"), str(root / "volumes/data/notes")]
     assert key not in output
 

@@ -140,7 +140,9 @@ def _versions_are_found(env: dict[str, str], folder: Path) -> None:
         log=lambda *_, **__: None, cancelled=threading.Event(),
     )  # fmt: skip
     wanted = {"trackingUri": env["MLFLOW_TRACKING_URI"], "model": "penguins", "version": "1"}
-    with pytest.raises(ResourceError, match="asks for a user: give username and password"):
+    with pytest.raises(
+        ResourceError, match="requires authentication: set the inputs username and password"
+    ):
         handler.create(ctx, handler.inputs.model_validate(wanted))
     user = {
         "username": env["MLFLOW_TRACKING_USERNAME"],

@@ -118,7 +118,7 @@ def test_the_local_target_refuses_it(provision: Any, project: Path) -> None:
     [
         (
             {"replicas": 3, "max_replicas": 2},
-            "platform.endpoints.live.max_replicas: is 2: must be at least as many as `replicas`, 3",
+            "platform.endpoints.live.max_replicas: is 2: must be at least `replicas`, 3",
         ),
         ({"max_replicas": 0}, "platform.endpoints.live.max_replicas: must be at least 1"),
         ({"max_replicas": 65}, "platform.endpoints.live.max_replicas: must be at most 64"),

@@ -323,7 +323,7 @@ def test_a_schedule_makes_a_scheduler(provision: Any, project: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"source": "nowhere"}, "train.source: {project}/nowhere is no folder"),
+        ({"source": "nowhere"}, "train.source: {project}/nowhere is not a folder"),
         ({"requirements": "none.txt"}, "train.requirements: {project}/train/none.txt: No such"),
         ({"sorce": "x"}, "train.sorce: there is no such input: did you mean `source`?"),
         ({"command": []}, "train.command: must not be empty"),
@@ -510,12 +510,12 @@ def test_a_target_that_is_unknown_is_told(provision: Any, how: str) -> None:
         ),
         (
             lambda: endpoint(traffic={"1": 50}),
-            "live.traffic: the shares sum to 50: they must sum to 100 percent",
+            "live.traffic: the weights sum to 50: they must sum to 100 percent",
         ),
         (
             lambda: endpoint(requirements="none.txt"),
-            "live.requirements: {project}/none.txt: No such file or directory: the path of a "
-            "requirements file, or a list of requirements is needed",
+            "live.requirements: {project}/none.txt: No such file or directory: set the path of "
+            "a requirements file, or a list of requirements",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def test_pods_get_what_it_says_and_nobody_else_sees_it(provision: Any, project: 
     [
         ({}, "Secret store: secret_key_ref is not supported by this target: set the value"),
         (config(render_to="manifests"),
-         "Secret store: secret_key_ref reads existing Secrets of the cluster, and with m"),
+         "Secret store: secret_key_ref reads an existing Secret of the cluster, but with m"),
     ],
     ids=["local", "rendered"],
 )  # fmt: skip
@@ -80,12 +80,12 @@ def test_where_there_is_no_cluster_it_is_refused(
     [
         ({"secret_key_ref": {"name": "db"}}, "database_url.secret_key_ref.key: is required"),
         ({"secret_key_ref": {"name": "A B", "key": "url"}},
-         "database_url.secret_key_ref.name: must be a name of Kubernetes"),
+         "database_url.secret_key_ref.name: must be a name that Kubernetes allows"),
         ({"secret_key_ref": {"name": "db", "key": "a/b"}},
          "database_url.secret_key_ref.key: must be letters, digits"),
         ({"secret": "db"},
          "database_url.secret: there is no such input: did you mean `secret_key_ref`?"),
-        (5, "database_url: must be text: put it in quotes if it is meant to be"),
+        (5, "database_url: must be text: put numbers and dates in quotes"),
     ],
 )  # fmt: skip
 def test_what_is_no_reference(value: Any, told: str, provision: Any, project: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_port_of_ones_own_is_refused(provision: Any, project: Path) -> None:
     with pytest.raises(pulumi.RunError) as refused:
         provision(lambda: platform({**LIVE, "port": 8080}), config())
     told = str(refused.value)
-    assert told.startswith(f"{ROUTE}: port 8080 is not possible")
+    assert told.startswith(f"{ROUTE}: port 8080 is not supported")
     assert told.endswith("remove `port`, or remove mlops:kubernetes.gateway")
 
 
@@ -135,5 +135,5 @@ def test_two_endpoints_of_one_name_are_refused(provision: Any, project: Path) ->
             mlops.ServingEndpoint(name, {**LIVE, "tracking": tracking, "label": "live"})
 
     provision(program, config(gateway=None))
-    with pytest.raises(pulumi.RunError, match="two components make a hostname called live"):
+    with pytest.raises(pulumi.RunError, match="two components need a hostname called live"):
         provision(program, config())

@@ -47,7 +47,7 @@ def test_a_secret_is_no_plain_variable(
 ) -> None:
     with pytest.raises(
         pulumi.RunError,
-        match=r"^tool: the environment variable KEY is a secret: move it to `secrets`$",
+        match=r"^tool: the environment variable KEY is a secret: pass it in `secrets`$",
     ):
         provision(
             lambda: ask(env={"A": "1", "KEY": pulumi.Output.secret("hush")}), config(),
@@ -105,7 +105,7 @@ def test_an_image_has_to_come_from_somewhere(provision: Any, project: Path) -> N
 
     with pytest.raises(pulumi.RunError) as refusal:
         provision(program, config(registry=None))
-    assert str(refusal.value).startswith("store-environment: there is no image for it")
+    assert str(refusal.value).startswith("store-environment: no image is configured")
     for named in ("mlops:kubernetes.registry", "mlops:kubernetes.images.store"):
         assert named in str(refusal.value)
     given = config(registry=None, images={"store": "elsewhere.example.com/seaweedfs:1"})
@@ -124,7 +124,7 @@ def test_two_objects_of_one_name_are_refused(provision: Any, project: Path) -> N
 
     with pytest.raises(
         pulumi.RunError,
-        match=r"two components make a Service called same-server in namespace mlops: give one of",
+        match=r"two components need a Service called same-server in namespace mlops: rename one",
     ):
         provision(program, config())
 

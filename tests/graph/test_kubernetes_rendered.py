@@ -259,7 +259,7 @@ def test_what_is_kept_is_kept_by_the_tool_that_applies_it(provision: Any, projec
 @pytest.mark.parametrize(
     ("artifacts", "told"),
     [
-        ({"bucket": "192.168.0.1"}, "platform-artifacts-bucket: bucket: .*like an IP address"),
+        ({"bucket": "192.168.0.1"}, "platform-artifacts-bucket: bucket: .*form of an IP address"),
         ({"tags": {"aws:x": "1"}}, "platform-artifacts-bucket: tags: key 'aws:x'"),
     ],
 )

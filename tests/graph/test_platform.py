@@ -141,6 +141,6 @@ def test_a_configuration_that_cannot_be_registers_nothing(provision: Any, projec
     assert provision(program).all == {}
     assert refused == [
         "platform.trakcing: there is no such input: did you mean `tracking`?",
-        f"platform.pipelines.train.source: {project}/nowhere is no folder: a path from the folder "
-        "of Pulumi.yaml is needed",
+        f"platform.pipelines.train.source: {project}/nowhere is not a folder: set the path of a "
+        "folder, relative to Pulumi.yaml",
     ]

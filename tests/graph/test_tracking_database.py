@@ -57,12 +57,15 @@ def test_its_pods_may_call_it(provision: Any, project: Path) -> None:
     [
         (
             {"database_url": "mysql://me:s3cr3t@db/x"},
-            "tracking.database_url: must be as `postgresql:",
+            "tracking.database_url: must have the form `postgresql:",
         ),
-        ({"database_url": "postgresql://db/x"}, "tracking.database_url: must be as `postgresql:"),
+        (
+            {"database_url": "postgresql://db/x"},
+            "tracking.database_url: must have the form `postgresql:",
+        ),
         (
             {"database_url": URL, "database": "sqlite"},
-            "tracking.database: is of one that is provisioned: leave it out beside database_url",
+            "tracking.database: selects a database to provision: remove it, or remove database_url",
         ),
     ],
 )

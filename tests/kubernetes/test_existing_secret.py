@@ -47,7 +47,7 @@ def hidden(project: MlopsProject, told: str) -> None:
 def test_its_value_is_used_and_followed(light: Callable[..., MlopsProject]) -> None:
     project = light(PROGRAM.replace("KEY", "url"))
     told = project.up(fails=True)
-    assert f"there is no Secret db in namespace {project.namespace}: make it, or correct" in told
+    assert f"there is no Secret db in namespace {project.namespace}: create it, or correct" in told
     project.kubectl("create", "secret", "generic", "db", f"--from-literal=password={FIRST}")
     assert "has no key url: it has password; correct secret_key_ref.key" in project.up(fails=True)
     keep(project, "url", FIRST)

@@ -171,7 +171,7 @@ def test_a_pod_that_goes_loses_no_request(live: MlopsProject, load: Load) -> Non
 def test_a_gateway_that_does_not_let_it_in_is_told(live: MlopsProject, gateway: Gateway) -> None:
     live.settings["gateway"] = gateway.settings("closed")
     told = live.up(fails=True)
-    assert "HTTPRoute live-route is not taken by its Gateway" in told
+    assert "HTTPRoute live-route is not accepted by its Gateway" in told
     assert "not Accepted: NotAllowedByListeners" in told
     assert "allowedRoutes.namespaces" in told
     refused = status(live)

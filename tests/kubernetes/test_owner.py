@@ -22,7 +22,7 @@ def test_a_second_stack_is_refused_and_changes_nothing(light: Light) -> None:
     for told in (second.preview(fails=True), second.up(fails=True)):
         assert f"namespace {first.namespace} belongs to another stack of the same name" in told
         assert "standin/dev" in told
-        assert "choose another one: mlops:kubernetes.namespace" in told
+        assert "choose another namespace (mlops:kubernetes.namespace)" in told
         assert f"kubectl --namespace {first.namespace} delete configmap mlops-owner" in told
     second.run("destroy", "--yes", "--skip-preview")
     assert first.objects() == before

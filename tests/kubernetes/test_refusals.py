@@ -92,7 +92,7 @@ def test_a_namespace_that_is_being_deleted_is_waited_for(light: Light) -> None:
     for told in (stack.preview(fails=True), stack.up(fails=True)):
         assert f"namespace {name} is being deleted; " in told
         assert "example.com/hold in 1 resource instances" in told
-        assert "choose another one: mlops:kubernetes.namespace" in told
+        assert "choose another namespace (mlops:kubernetes.namespace)" in told
     free = json.dumps({"metadata": {"finalizers": None}})
     kubectl("--namespace", name, "patch", "configmap", "held", "--type=merge", "--patch", free)
     kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=60s")

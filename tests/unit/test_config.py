@@ -204,7 +204,7 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "colour",
             "blue",
-            "{key}: there is no such input: there are artifacts, endpoints, monitoring, "
+            "{key}: there is no such input: choose one of artifacts, endpoints, monitoring, "
             "pipelines, tracking, training",
         ),
         ("artifacts", ["a"], "{key}: must be a map of keys to values"),
@@ -213,30 +213,30 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "endpoints.penguins.model",
             7,
-            "{key}: must be text: put it in quotes if it is meant to be",
+            "{key}: must be text: put numbers and dates in quotes",
         ),
         (
             "endpoints.penguins.traffic",
             {"1": 90, "2": 20},
-            "{key}: the shares sum to 110: they must sum to 100 percent",
+            "{key}: the weights sum to 110: they must sum to 100 percent",
         ),
         (
             "endpoints.penguins.traffic",
             {"1": 110, "2": -10},
-            "{key}.1: is 110: a share is 0 to 100 percent\n"
-            "{key}.2: is -10: a share is 0 to 100 percent",
+            "{key}.1: is 110: must be 0 to 100 percent\n"
+            "{key}.2: is -10: must be 0 to 100 percent",
         ),
         (
             "endpoints.penguins.traffic",
             {"latest": 100},
-            "{key}.latest: is no model version: the registry's numbers "
-            "are 1, 2, 3, …",
+            "{key}.latest: is not a model version: use a number of the model "
+            "registry, 1 or higher",
         ),
         (
             "endpoints.penguins.traffic",
             {"01": 100},
-            "{key}.01: is no model version: the registry's numbers "
-            "are 1, 2, 3, …",
+            "{key}.01: is not a model version: use a number of the model "
+            "registry, 1 or higher",
         ),
         ("endpoints.penguins.traffic", {}, "{key}: must not be empty"),
         ("endpoints.penguins.replicas", 0, "{key}: must be at least 1"),
@@ -253,42 +253,42 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "artifacts.bucket",
             "My_Bucket",
-            "{key}: must be 3 to 63 small letters, digits, dots and hyphens, "
-            "beginning and ending with a letter or digit",
+            "{key}: must be 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "and must begin and end with a letter or digit",
         ),
         (
             "artifacts.bucket",
             "bucket\n",
-            "{key}: must be 3 to 63 small letters, digits, dots and hyphens, "
-            "beginning and ending with a letter or digit",
+            "{key}: must be 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "and must begin and end with a letter or digit",
         ),
         (
             "artifacts.endpoint_url",
             "s3.example.com",
-            "{key}: must be the address of a store, as in "
+            "{key}: must be the URL of an S3 store without a path, such as "
             "`https://s3.example.com`",
         ),
         (
             "artifacts.secret_access_key",
             "hush",
-            "{key}: belongs to an existing store: give its "
-            "endpoint_url too, or leave it out",
+            "{key}: is only for an existing store: set endpoint_url too, or "
+            "remove it",
         ),
         (
             "artifacts",
             {"endpoint_url": "https://s3.example.com", "access_key_id": "me"},
-            "{key}.access_key_id: needs the other of access_key_id and "
-            "secret_access_key too",
+            "{key}.access_key_id: requires both access_key_id and "
+            "secret_access_key: set both, or neither",
         ),
         (
             "monitoring.port",
             5000,
-            "{key}: 5000 is taken by tracking.port: choose another",
+            "{key}: port 5000 is already used by tracking.port: choose another one",
         ),
         (
             "endpoints.penguins.port",
             5000,
-            "{key}: 5000 is taken by tracking.port: choose another",
+            "{key}: port 5000 is already used by tracking.port: choose another one",
         ),
         ("tracking.port", 70000, "{key}: must be at most 65535"),
         (
@@ -300,13 +300,13 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "endpoints.penguins.pipeline",
             "whales",
-            "{key}: there is no such pipeline: there are penguins",
+            "{key}: there is no such pipeline: choose one of penguins",
         ),
         (
             "endpoints.Emperor penguins",
             AN_ENDPOINT,
-            'platform.endpoints."Emperor penguins": a name has 1 to 40 small letters, digits and '
-            "hyphens, and begins with a letter",
+            'platform.endpoints."Emperor penguins": a name must have 1 to 40 lower-case letters, '
+            "digits and hyphens, and must begin with a letter",
         ),
         (
             "pipelines.penguins.schedule",
@@ -328,14 +328,14 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "pipelines.penguins.schedule",
             {"cron": "0 3 * * *", "timezone": "Europe/Berln"},
-            "{key}.timezone: is no IANA time zone: take one as "
-            "`Europe/Berlin`, or `UTC`",
+            "{key}.timezone: must be an IANA time zone, such as "
+            "`Europe/Berlin` or `UTC`",
         ),
         ("pipelines.penguins.schedule", {}, "{key}.cron: is required"),
         (
             "pipelines.penguins.schedule",
             "* * * * *",
-            '{key}: must be a map, as in `schedule: {cron: "0 3 * * *"}`',
+            '{key}: must be a map, such as `schedule: {cron: "0 3 * * *"}`',
         ),
         (
             "pipelines.penguins.parameters",
@@ -358,21 +358,21 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
         (
             "pipelines.penguins.source",
             "pipelines/whales",
-            "{key}: {root}/pipelines/whales is no folder: a path "
-            "from the folder of Pulumi.yaml is needed",
+            "{key}: {root}/pipelines/whales is not a folder: set the path "
+            "of a folder, relative to Pulumi.yaml",
         ),
         (
             "pipelines.penguins.requirements",
             "needs.txt",
             "{key}: {root}/pipelines/penguins_mlflow/"
-            "needs.txt: No such file or directory: the path of a requirements file, or a list of "
-            "requirements is needed",
+            "needs.txt: No such file or directory: set the path of a requirements file, or a list "
+            "of requirements",
         ),
         (
             "endpoints.penguins.requirements",
             "needs.txt",
             "{key}: {root}/needs.txt: No such file or "
-            "directory: the path of a requirements file, or a list of requirements is needed",
+            "directory: set the path of a requirements file, or a list of requirements",
         ),
     ],
 )  # fmt: skip
@@ -497,8 +497,8 @@ def test_a_secret_has_to_be_where_one_can_be_kept(engine_config: None) -> None:
     with pytest.raises(pulumi.RunError) as refusal:
         config.load("app")
     assert str(refusal.value) == (
-        "app.pipelines: has a secret: only artifacts.access_key_id, artifacts.secret_access_key, "
-        "tracking.database_url and training.env may have one"
+        "app.pipelines: contains a secret, which is allowed only in artifacts.access_key_id, "
+        "artifacts.secret_access_key, tracking.database_url and training.env"
     )
 
 

@@ -50,5 +50,5 @@ def test_it_stays_as_it_is_and_cannot_be_imported(tmp_path: Path) -> None:
     ctx = make_context(tmp_path, HANDLER.token)
     assert HANDLER.read(ctx, "thing", {"value": "v"}) == {}
     HANDLER.delete(ctx, "thing", {"value": "v"})
-    with pytest.raises(ResourceError, match="in the state alone: there is none to import"):
+    with pytest.raises(ResourceError, match="cannot be imported: it is stored only in the state"):
         HANDLER.read(ctx, "thing", {})

@@ -163,27 +163,31 @@ def two(one: float, other: float) -> dict[str, Any]:
     ("given_", "where", "told"),
     [
         (two(80, 10), "services", "have weights that sum to 90, not 100 (v1 80, v2 10)"),
-        ({"endpoint": "p", "services": {}}, "services", "sum to 0, not 100 (there are none)"),
+        (
+            {"endpoint": "p", "services": {}},
+            "services",
+            "sum to 0, not 100 (there are no services)",
+        ),
         (inputs(weight=99.5), "services.v1.weight", "valid integer"),
         (inputs(weight=101.0), "services.v1.weight", "less than or equal to 100"),
-        (inputs(addresses=[]), "services.v1.addresses", "is empty: give the address"),
+        (inputs(addresses=[]), "services.v1.addresses", "is empty: set the address"),
         (
             inputs(addresses=["model.example:80"]),
             "services.v1.addresses",
-            "has 'model.example:80': give host:port or http://host:port, the host as an IP",
+            "has 'model.example:80': use host:port or http://host:port, the host as an IP",
         ),
-        (inputs(addresses=["https://127.0.0.1:8443"]), "services.v1.addresses", "give host:port"),
-        (inputs(addresses=["127.0.0.1"]), "services.v1.addresses", "give host:port"),
-        (inputs(addresses=["http://127.0.0.1:80/v2"]), "services.v1.addresses", "give host:port"),
-        (inputs(addresses=["127.0.0.1:99999"]), "services.v1.addresses", "give host:port"),
+        (inputs(addresses=["https://127.0.0.1:8443"]), "services.v1.addresses", "use host:port"),
+        (inputs(addresses=["127.0.0.1"]), "services.v1.addresses", "use host:port"),
+        (inputs(addresses=["http://127.0.0.1:80/v2"]), "services.v1.addresses", "use host:port"),
+        (inputs(addresses=["127.0.0.1:99999"]), "services.v1.addresses", "use host:port"),
         (
             inputs(addresses=["127.0.0.1:1", "http://localhost:1"]),
             "services.v1.addresses",
-            "name 127.0.0.1:1 twice",
+            "contain 127.0.0.1:1 twice",
         ),
         (inputs(checkPath="ready"), "services.v1.checkPath", "begin with /"),
-        (inputs(checkPath="/a\nbind :80"), "services.v1.checkPath", "leave out spaces"),
-        ({**inputs(), "endpoint": "a b"}, "endpoint", "'a b' is no name: use letters"),
+        (inputs(checkPath="/a\nbind :80"), "services.v1.checkPath", "have no spaces"),
+        ({**inputs(), "endpoint": "a b"}, "endpoint", "'a b' is not valid: use letters"),
         ({**inputs(), "port": 70_000.0}, "port", "less than or equal to 65535"),
         ({**inputs(), "requestTimeoutSeconds": 0.0}, "requestTimeoutSeconds", "greater than 0"),
     ],
@@ -200,7 +204,7 @@ def test_errors_name_the_input_and_the_fix(given_: dict[str, Any], where: str, t
 def test_one_address_belongs_to_one_service() -> None:
     given_ = two(50, 50)
     given_["services"]["v2"]["addresses"] = ["http://127.0.0.1:8001"]
-    with pytest.raises(ValidationError, match=r"name 127.0.0.1:8001 twice"):
+    with pytest.raises(ValidationError, match=r"contain 127.0.0.1:8001 twice"):
         RouteInputs.model_validate(given_)
 
 

@@ -92,8 +92,8 @@ def test_files_that_others_apply_are_refused() -> None:
     with pytest.raises(ValidationError) as refused:
         KubernetesSettings.model_validate({"gateway": GATEWAY, "render_to": "clusters"})
     (told,) = problems("mlops:kubernetes", refused.value)
-    assert told.startswith("mlops:kubernetes.gateway: cannot be had with render_to")
-    assert told.endswith("leave out one")
+    assert told.startswith("mlops:kubernetes.gateway: is not supported with render_to")
+    assert told.endswith("remove gateway, and proxies are used, or remove render_to")
 
 
 @given(st.text(min_size=1, max_size=63))

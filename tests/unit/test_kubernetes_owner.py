@@ -103,7 +103,7 @@ def test_another_stack_is_refused_and_changes_nothing(
         refused(other.preview), refused(other.preview, "theirs"), refused(other.create, "theirs"),
     ):  # fmt: skip
         assert told in text
-        assert "choose another one: mlops:kubernetes.namespace" in text
+        assert "choose another namespace (mlops:kubernetes.namespace)" in text
         assert "kubectl --namespace team delete configmap mlops-owner" in text
         assert "mine" not in text
     assert other.read("theirs") is None
@@ -170,7 +170,7 @@ def test_a_preview_without_a_cluster_says_so_and_goes_on(
     assert owner.log.of("warning") == [
         "previewed without the cluster: no cluster answers",
         "previewed without the cluster: no cluster answers",
-        "left as recorded: no cluster answers",
+        "the recorded state is kept: no cluster answers",
     ]
     assert refused(owner.create) == "no cluster answers"
 
@@ -178,7 +178,7 @@ def test_a_preview_without_a_cluster_says_so_and_goes_on(
 def test_who_may_not_look_may_preview_and_is_told(owner: Owner, cluster: FakeCluster) -> None:
     cluster.forbidden = {"ConfigMap"}
     owner.preview()
-    assert "nobody knows: the cluster forbids it" in owner.log.of("warning")[0]
+    assert "could not be read: the cluster forbids it" in owner.log.of("warning")[0]
     assert owner.drift() == {}
     assert refused(owner.create).startswith("the cluster forbids it")
 
@@ -189,11 +189,12 @@ def test_who_may_not_look_may_preview_and_is_told(owner: Owner, cluster: FakeClu
 def test_a_namespace_is_made_where_it_may_be(owner: Owner, cluster: FakeCluster) -> None:
     del cluster.objects["Namespace", "team"]
     owner.preview()
-    told = "there is no namespace team: have it made, or set mlops:kubernetes.create_namespace"
+    told = "there is no namespace team: create it, or set mlops:kubernetes.create_namespace"
     assert told in refused(owner.preview, createNamespace=False)
     assert told in refused(owner.create, createNamespace=False)
     cluster.refused["Namespace", "team"] = FORBIDDEN
-    assert "you may not make one: have it made, with the role `admin`" in refused(owner.create)
+    told = refused(owner.create)
+    assert "you have no permission to create it: ask an administrator to create it with the" in told
     del cluster.refused["Namespace", "team"]
     owner.create()
     assert ("Namespace", "team") in cluster.objects
@@ -220,7 +221,7 @@ def test_a_namespace_that_is_being_deleted_is_told_with_what_holds_it(
     for text in (refused(owner.preview), refused(owner.create)):
         assert text.startswith("namespace team is being deleted; x.test/hold in 1. Wait until it")
         assert "all is gone" not in text
-        assert "choose another one: mlops:kubernetes.namespace" in text
+        assert "choose another namespace (mlops:kubernetes.namespace)" in text
     cluster.forbidden = {"Namespace"}
     ending = 'configmaps "mlops-owner" is forbidden: unable to create: it is being terminated'
     cluster.refused[WHERE] = RefusedError(ending, 403)

@@ -103,7 +103,7 @@ def test_an_autoscaler_that_is_told_nothing_is_warned_of(ready: Any) -> None:
     it.cluster.forbidden = {"apis/metrics.k8s.io/v1beta1"}
     assert it.create(replicas=2)["status"] == "ready"
     (warning,) = it.log.of("warning")
-    for named in ("tool", "2 of them (max_replicas)", "metrics-server", "404"):
+    for named in ("tool", "2 replicas (max_replicas has no effect)", "metrics-server", "404"):
         assert named in warning
     it.create()
     assert len(it.log.of("warning")) == 1
@@ -265,7 +265,10 @@ def test_what_somebody_deleted_is_told(ready: Any) -> None:
     it: Ready = ready(lambda: it.cluster.delete("Deployment", "tool"))
     it.cluster.put(workload(), replica_set())
     told = refused(it)
-    assert told == "Deployment tool is gone: somebody deleted it; `pulumi refresh`"
+    assert told == (
+        "Deployment tool is gone: it was deleted by other means. Run `pulumi refresh`, then update "
+        "again"
+    )
 
 
 # A route's table
@@ -287,8 +290,8 @@ def test_a_route_waits_until_every_proxy_has_the_table(ready: Any) -> None:
     # As the engine has numbers.
     it.create(table=json.loads(json.dumps(TABLE), parse_int=float))
     assert it.log.of("status") == [
-        "waiting until tool-1-a, tool-1-b has taken over the traffic table",
-        "waiting until tool-1-b has taken over the traffic table",
+        "waiting until the traffic table is applied by tool-1-a, tool-1-b",
+        "waiting until the traffic table is applied by tool-1-b",
         "ready",
     ]
 
@@ -299,7 +302,7 @@ def test_a_proxy_that_does_not_take_the_table_says_why(ready: Any) -> None:
     it.cluster.tables["tool-1-a"] = {"table": None}
     it.cluster.logs["tool-1-a"] = "no pod of v2 is ready: the table before goes on"
     told = refused(it, table=TABLE, timeoutSeconds=180)
-    assert told.startswith("Deployment tool has not taken over the traffic table after 180 s\n")
+    assert told.startswith("Deployment tool has not applied the traffic table after 180 s\n")
     assert "pod tool-1-a:" in told
     assert "no pod of v2 is ready" in told
 
@@ -333,11 +336,11 @@ def test_a_cluster_that_does_not_answer_leaves_what_is_recorded(ready: Any) -> N
     it = ready()
     it.cluster.fails = UnreachableError("no cluster answers")
     assert read(it, "Deployment") == {}
-    assert it.log.of("warning") == ["left as recorded: no cluster answers"]
+    assert it.log.of("warning") == ["the recorded state is kept: no cluster answers"]
 
 
 def test_a_wait_cannot_be_imported(ready: Any) -> None:
-    with pytest.raises(ResourceError, match="leave it out, the next update makes it"):
+    with pytest.raises(ResourceError, match="a Ready resource cannot be imported"):
         read(ready(), "Deployment", {})
 
 
@@ -353,7 +356,7 @@ def test_previews_know_what_they_can(ready: Any) -> None:
 
 
 def test_proxies_are_asked_at_the_port_that_their_pods_have() -> None:
-    assert wait.PROXY_STATE_PORT == ports.PROXY_STATE_PORT == proxies._NUMBERS["state"]
+    assert wait.PROXY_STATE_PORT == ports.PROXY_STATE_PORT == proxies._PORT_NUMBERS["state"]
     package = Path(ports.__file__).parent
     digits = str(ports.PROXY_STATE_PORT)
     assert [file.name for file in package.rglob("*.py") if digits in file.read_text()] == [

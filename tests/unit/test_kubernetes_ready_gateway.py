@@ -60,7 +60,7 @@ def refused(ready: Ready, **inputs: Any) -> list[str]:
     with pytest.raises(ResourceError) as refusal:
         ready.create("HTTPRoute", **inputs)
     first, *lines = str(refusal.value).splitlines()
-    assert first == "HTTPRoute tool is not taken by its Gateway"
+    assert first == "HTTPRoute tool is not accepted by its Gateway"
     return lines
 
 
@@ -82,7 +82,9 @@ def test_it_waits_until_its_gateway_has_taken_the_newest_generation(
     it: Ready = ready(None, lambda: it.cluster.put(route(status(conditions(TAKEN)))))
     it.cluster.put(before, gateway())
     assert it.create("HTTPRoute") == {"outputs": {}, "status": "ready"}
-    assert it.log.of("status") == ["waiting until its Gateway has taken the route"] * 2 + ["ready"]
+    assert it.log.of("status") == ["waiting until the Gateway has accepted the route"] * 2 + [
+        "ready"
+    ]
 
 
 def test_a_parent_in_its_own_namespace_need_not_name_it(ready: Any) -> None:

@@ -115,7 +115,7 @@ def test_an_update_that_comes_back_to_a_failed_job_runs_it_again(ready: Any) -> 
 
     it.cluster.apply = applied
     assert it.create("Job")["outputs"] == {"version": "2"}
-    assert it.log.of("info") == ["job tool had failed: it runs again"]
+    assert it.log.of("info") == ["job tool failed in an earlier update: it runs again"]
     assert it.cluster.done == [("delete", "tool")]
     ((manifest, manager),) = it.cluster.applied
     assert manager == "pulumi-kubernetes-1", "Pulumi goes on to own its fields"

@@ -57,8 +57,8 @@ def test_a_long_outage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         it.create(timeoutSeconds=10)
     first, last = str(refusal.value).splitlines()
     assert first == (
-        "nobody knows whether Deployment tool has become ready: for 120 s the cluster has not "
-        "answered. What runs there goes on; update again once it answers"
+        "it is unknown whether Deployment tool is ready: the cluster has not answered for 120 s. "
+        "Its workloads keep running. Update again once it answers"
     )
     assert last == str(AWAY)
 

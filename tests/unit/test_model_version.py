@@ -133,9 +133,9 @@ RECORD = {name: value for name, value in OUTPUTS.items() if name != "example"}
         ({"version": "²"}, "version", "number in quotes"),
         ({"version": ""}, "version", "number in quotes"),
         ({"model": "a/b"}, "model", "without / and :"),
-        ({"model": " "}, "model", "registered model's name"),
+        ({"model": " "}, "model", "name of a registered model"),
         ({"trackingUri": "sqlite:///mlflow.db"}, "trackingUri", "http://host:port"),
-        ({"username": "u"}, "password", "give both"),
+        ({"username": "u"}, "password", "set both"),
     ],
 )
 def test_broken_inputs_are_told(
@@ -184,18 +184,18 @@ def test_a_version_that_is_gone(registry: Registry, ctx: Context) -> None:
     registry.delete("gone", "1")
     state = {"trackingUri": registry.uri, "model": "gone", "version": "1", **outputs}
     assert HANDLER.read(ctx, "gone/1", state) is None
-    with pytest.raises(ResourceError, match="it has none at all"):
+    with pytest.raises(ResourceError, match="it has no versions"):
         HANDLER.update(ctx, "gone/1", state, new)
 
 
 def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
     with pytest.raises(ResourceError) as caught:
         HANDLER.create(ctx, inputs(registry.uri, "penguins", "7"))
-    told = 'penguins has no version "7": registered are 1, 2, 3 (input version'
+    told = 'penguins has no version "7": its versions are 1, 2, 3 (input version'
     assert str(caught.value).startswith(told)
-    with pytest.raises(ResourceError, match=r"the newest are 2, 3, 4, .*, 20, 21 \(input"):
+    with pytest.raises(ResourceError, match=r"the newest versions are 2, 3, 4, .*, 20, 21 \(input"):
         HANDLER.create(ctx, inputs(registry.uri, "many", "22"))
-    with pytest.raises(ResourceError, match=r"it has none at all .*run the pipeline"):
+    with pytest.raises(ResourceError, match=r"it has no versions .*Run the pipeline"):
         HANDLER.create(ctx, inputs(registry.uri, "bare", "1"))
     for name in ("pinguins", "o'neill"):
         with pytest.raises(ResourceError, match=f"no registered model {name} .*bare, .*penguins"):
@@ -203,7 +203,7 @@ def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
 
 
 def test_preview_refuses_what_is_not_registered(registry: Registry, ctx: Context) -> None:
-    with pytest.raises(ResourceError, match="registered are 1, 2, 3"):
+    with pytest.raises(ResourceError, match="its versions are 1, 2, 3"):
         HANDLER.preview(ctx, inputs(registry.uri, "penguins", "7"), None)
 
 
@@ -226,7 +226,7 @@ def test_a_server_that_is_down(ctx: Context, log: Log, nobody: str) -> None:
     assert f"not checked at preview: no MLflow server answers at {nobody}" in log.of("warning")[0]
     state = {"trackingUri": nobody, "model": "penguins", "version": "2", **OUTPUTS}
     assert HANDLER.read(ctx, "penguins/2", state) == {}
-    assert "left as recorded" in log.of("warning")[1]
+    assert "the recorded state is kept" in log.of("warning")[1]
     with pytest.raises(ResourceError, match=r"\(.*refused\): start it, or correct trackingUri"):
         HANDLER.create(ctx, new)
 
@@ -300,12 +300,12 @@ def canned() -> Iterator[Canned]:
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
-        (403, "Permission denied", r"of u: give a user who may read .*\(403: Permission denied\)"),
+        (403, "Permission denied", r"to u: set a user who may read .*\(403: Permission denied\)"),
         (403, "Invalid Host header\nmore", r"--allowed-hosts.*\(403: Invalid Host header\)"),
-        (404, "<html>nothing here", r"is no MLflow server.*\(404: <html>nothing here\)"),
-        (200, "<html>a proxy's login page", "is no MLflow server"),
-        (200, "[]", "is no MLflow server"),
-        (503, "", r"\(503: no text\)"),
+        (404, "<html>nothing here", r"is not an MLflow server.*\(404: <html>nothing here\)"),
+        (200, "<html>a proxy's login page", "is not an MLflow server"),
+        (200, "[]", "is not an MLflow server"),
+        (503, "", r"\(503: empty response\)"),
     ],
 )
 def test_answers_of_something_else(
@@ -349,10 +349,13 @@ def test_a_server_that_asks_for_a_user(canned: Canned, ctx: Context, log: Log) -
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, r"asks for a user: give username and password \(inputs .*\(401: You are not auth"),
+        (
+            {},
+            r"requires authentication: set the inputs username and password \(401: You",
+        ),
         (
             {"username": "admin", "password": "an-old-one"},
-            r"does not know the user admin by this password: correct .*\(401: You are not auth",
+            r"refused the user name admin or its password: correct .*\(401: You are not auth",
         ),
     ],
 )

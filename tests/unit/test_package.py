@@ -26,7 +26,7 @@ def test_the_collector_is_left_as_it_was(collecting: bool) -> None:
 
 
 def test_an_import_that_fails_leaves_the_collector_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pulumi_mlops._HOME, "Nothing", "no_such_module")
+    monkeypatch.setitem(pulumi_mlops._MODULE_OF, "Nothing", "no_such_module")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         assert pulumi_mlops.Nothing
     assert gc.isenabled()

@@ -149,7 +149,7 @@ def test_drift_is_a_change_and_is_told(plugin: Plugin) -> None:
     found = plugin.diff({"size": 1}, {"size": 1})
     assert found.changes is True
     assert list(found.detailed_diff) == ["status"]
-    assert plugin.lines == ["status is stopped: will be put right"]
+    assert plugin.lines == ["status is stopped: the update corrects this"]
 
 
 def test_preview_knows_what_it_can(plugin: Plugin) -> None:
@@ -185,7 +185,9 @@ def test_an_update_does_not_delete_what_it_just_created(plugin: Plugin, urn: str
 
 def test_unknown_type_names_what_there_is(plugin: Plugin) -> None:
     wrong = URN.replace("test:Thing", "test:Other")
-    with pytest.raises(ResourceError, match="mlops:test:Other is no resource of this plugin"):
+    with pytest.raises(
+        ResourceError, match="the mlops plugin has no resource type mlops:test:Other"
+    ):
         plugin.create({}, urn=wrong)
 
 

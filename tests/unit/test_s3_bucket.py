@@ -196,7 +196,7 @@ EVERYTHING: dict[str, Any] = {
     [
         ("ab", "3 to 63 characters, not 2"),
         ("a" * 64, "3 to 63 characters, not 64"),
-        ("Models", "no capitals"),
+        ("Models", "may contain only a-z"),
         ("my_models", "a-z, 0-9"),
         ("-models", "begin and end"),
         ("models.", "begin and end"),
@@ -224,14 +224,14 @@ def test_a_plain_name_is_good(name: str) -> None:
     ("inputs", "where", "told"),
     [
         ({"endpointUrl": "127.0.0.1:8333"}, "endpointUrl", "http://host:port"),
-        ({"accessKeyId": "a"}, "secretAccessKey", "go together"),
-        ({"secretAccessKey": SECRET}, "accessKeyId", "go together"),
-        ({"lifecycle": {}}, "lifecycle", "says nothing"),
-        ({"lifecycle": {"expireDays": 3.0}}, "lifecycle", "needs prefix"),
+        ({"accessKeyId": "a"}, "secretAccessKey", "are required together"),
+        ({"secretAccessKey": SECRET}, "accessKeyId", "are required together"),
+        ({"lifecycle": {}}, "lifecycle", "is empty"),
+        ({"lifecycle": {"expireDays": 3.0}}, "lifecycle", "requires prefix"),
         (
             {"lifecycle": {"prefix": "a", "expireNoncurrentDays": 3.0}},
             "lifecycle",
-            "expireDays, which is missing",
+            "prefix requires expireDays",
         ),
         ({"tags": {"aws:x": "y"}}, "tags", "reserved"),
         ({"tags": {"mlops:urn": "y"}}, "tags", "reserved"),
@@ -488,7 +488,7 @@ def test_a_bucket_that_is_gone_is_made_anew(
     assert list(HANDLER.drift(ctx, bucket, state)) == ["uri"]
     state = update(ctx, store, state, tags={"a": "b"})
     assert drift(ctx, state) == {}
-    assert "made anew, empty" in str(log.of("warning"))
+    assert "a new, empty one is created" in str(log.of("warning"))
 
 
 # -- deleting what holds data ------------------------------------------------------------------
@@ -499,7 +499,9 @@ def test_data_is_not_deleted_unasked(store: Store, ctx: Context, bucket: str) ->
     s3 = store.client()
     for key in ("a/1", "a/2", "b"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    with pytest.raises(ResourceError, match=r"holds 3 objects \(first: a/1\).*forceDestroy: true"):
+    with pytest.raises(
+        ResourceError, match=r"contains 3 objects \(first: a/1\).*forceDestroy: true"
+    ):
         HANDLER.delete(ctx, bucket, state)
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 3
 
@@ -514,10 +516,10 @@ def test_data_that_a_listing_does_not_show_is_not_deleted_either(
     if what == "versions":
         s3.put_object(Bucket=bucket, Key="a", Body=b"x")
         s3.delete_object(Bucket=bucket, Key="a")
-        told = r"holds 1 older version and 1 delete marker \(first: a\)"
+        told = r"contains 1 older version and 1 delete marker \(first: a\)"
     else:
         s3.create_multipart_upload(Bucket=bucket, Key="big")
-        told = r"holds 1 unfinished upload \(first: big\)"
+        told = r"contains 1 unfinished upload \(first: big\)"
     with pytest.raises(ResourceError, match=told):
         HANDLER.delete(ctx, bucket, state)
     assert HANDLER.read(ctx, bucket, state) is not None
@@ -597,7 +599,7 @@ def test_a_store_that_is_down_is_no_error_at_preview_and_refresh(
     assert known["uri"] == f"s3://{bucket}"
     assert "not checked at preview: no S3 service answers" in log.of("warning")[0]
     assert HANDLER.read(ctx, bucket, nobody.plain(bucket)) == {}
-    assert "left as recorded" in log.of("warning")[1]
+    assert "the recorded state is kept" in log.of("warning")[1]
     assert HANDLER.drift(ctx, bucket, nobody.plain(bucket)) == {}
 
 
@@ -630,7 +632,7 @@ def test_wrong_credentials_at_preview_are_a_warning(
 ) -> None:
     seaweed.client().create_bucket(Bucket=bucket)
     HANDLER.preview(ctx, replace(seaweed, key="nokey").inputs(bucket), None)
-    assert "as things stand this will fail" in log.of("warning")[0]
+    assert "the update fails unless it changes the access" in log.of("warning")[0]
 
 
 def test_preview_of_a_store_that_is_yet_to_be(ctx: Context, log: Log) -> None:

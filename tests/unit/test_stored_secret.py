@@ -49,5 +49,5 @@ def test_what_is_no_secret_is_refused_without_telling_it(wrong: Any) -> None:
 
 
 def test_it_cannot_be_imported(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="in the state alone: there is none to import"):
+    with pytest.raises(ResourceError, match="cannot be imported: it is stored only in the state"):
         HANDLER.read(make_context(tmp_path, HANDLER.token), "team/server-secrets", {})

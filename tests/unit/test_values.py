@@ -55,7 +55,7 @@ def test_a_bool_stays_one() -> None:
 
 
 def test_what_has_no_form_is_an_error() -> None:
-    with pytest.raises(TypeError, match="no form for a object"):
+    with pytest.raises(TypeError, match="cannot send a object to the engine"):
         to_property({"a": [object()]})
 
 

@@ -1,1 +1,1 @@
-"""The `mlops` resource plugin: the custom resources that no existing provider has."""
+"""The `mlops` resource plugin: custom resources that no existing provider has."""

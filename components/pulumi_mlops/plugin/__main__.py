@@ -1,4 +1,4 @@
-"""`pulumi-resource-mlops`: started by the engine, on the interpreter that has the package."""
+"""`pulumi-resource-mlops`: the executable of the resource plugin, which the engine starts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .server import serve
 
 
 def main() -> None:
-    """Answer the engine whose address is the first argument that is not a flag."""
+    """Serve the engine. Its address is the first argument that is not a flag."""
     addresses = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    # A stack's state may have resources of any target, so all targets are served.
+    # The state of a stack may contain resources of any target, so all targets are served.
     targets = [registry.load(name).resources() for name in registry.names()]
     serve(
         [SharedResources(), *targets],

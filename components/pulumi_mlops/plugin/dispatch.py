@@ -1,4 +1,4 @@
-"""What the engine asks of a resource, handed to the handler of its type."""
+"""Dispatches the requests of the engine to the handler of the resource type."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .values import UNKNOWN, differences, secrets_in, to_plain, to_property
 
 Properties = Mapping[str, PropertyValue]
 
-# Shorter ones would turn every other word of a log into a riddle, and protect nothing.
-_SHORTEST_SECRET = 6
+# Masking shorter secrets would make logs unreadable and protect nothing.
+_MIN_MASKED_LENGTH = 6
 
 _REPLACING = {
     api.PropertyDiffKind.ADD: api.PropertyDiffKind.ADD_REPLACE,
@@ -34,7 +34,7 @@ _REPLACING = {
 
 
 class MlopsProvider(api.Provider):
-    """Dispatches what the engine asks to the handler of the resource's type."""
+    """The provider that the engine calls. It validates inputs and calls handlers in threads."""
 
     def __init__(
         self, resource_sets: Sequence[ResourceSet], version: str, log: Callable[..., None]
@@ -46,11 +46,11 @@ class MlopsProvider(api.Provider):
         self._version = version
         self._log = log
         self._cancelled = threading.Event()
-        # Operations wait for processes most of the time, so threads may outnumber cores.
+        # Operations mostly wait for processes, so that more threads than cores are useful.
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="resource")
         self._data_dir: str | None = None
         self._known_ids: set[str] = set()
-        self._made: set[tuple[str, str]] = set()
+        self._created: set[tuple[str, str]] = set()
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
@@ -58,11 +58,11 @@ class MlopsProvider(api.Provider):
     async def check_config(self, request: api.CheckRequest) -> api.CheckResponse:
         old, new = _plain(request.old_inputs), _plain(request.new_inputs)
         failures = [
-            api.CheckFailure(where, what)
+            api.CheckFailure(where, message)
             for each in self._resource_sets
-            for where, what in each.check_config(old, new)
+            for where, message in each.check_config(old, new)
         ]
-        # Not when it is destroyed: the engine checks no configuration for that.
+        # `pulumi destroy` is not refused: the engine then checks no configuration.
         if (problem := name_problem(_stack_of(request.urn))) is not None:
             failures.append(api.CheckFailure("", problem))
         return api.CheckResponse(inputs=dict(request.new_inputs), failures=failures)
@@ -86,7 +86,7 @@ class MlopsProvider(api.Provider):
         problems = await self._run(handler.check, self._context(request.urn, _all(request)), new)
         return api.CheckResponse(
             inputs=dict(request.new_inputs),
-            failures=[api.CheckFailure(where, what) for where, what in problems],
+            failures=[api.CheckFailure(where, message) for where, message in problems],
         )
 
     async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
@@ -98,28 +98,28 @@ class MlopsProvider(api.Provider):
             *handler.ignore_in_diff,
             *request.ignore_changes,
         }
-        found = list(
+        input_differences = list(
             differences(
                 {key: old[key] for key in compared & old.keys() if old[key] is not None},
                 {key: new[key] for key in compared & new.keys() if new[key] is not None},
             )
         )
         inputs = handler.inputs.model_validate(new)
-        changed = {_top(path) for path, _ in found}
+        changed = {_top(path) for path, _ in input_differences}
         await self._run(handler.refuse_change, ctx, changed, old, inputs)
         replaces = handler.replaces(changed, old, inputs)
         detailed = {
             path: api.PropertyDiff(
                 _REPLACING[kind] if _top(path) in replaces else kind, input_diff=True
             )
-            for path, kind in found
+            for path, kind in input_differences
         }
         drift = await self._run(handler.drift, ctx, request.resource_id, old)
         for name in drift:
             detailed[name] = api.PropertyDiff(api.PropertyDiffKind.UPDATE, input_diff=False)
         if drift and not replaces:
-            told = ", ".join(f"{name} is {value}" for name, value in drift.items())
-            self._log("info", request.urn, f"{told}: will be put right")
+            text = ", ".join(f"{name} is {value}" for name, value in drift.items())
+            self._log("info", request.urn, f"{text}: the update corrects this")
         return api.DiffResponse(
             changes=bool(detailed),
             replaces=sorted(replaces),
@@ -139,7 +139,7 @@ class MlopsProvider(api.Provider):
             )
         resource_id, outputs = await self._run(handler.create, ctx, new)
         self._known_ids.add(resource_id)
-        self._made.add((handler.token, resource_id))
+        self._created.add((handler.token, resource_id))
         return api.CreateResponse(resource_id, _state(handler, request.properties, outputs))
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
@@ -160,13 +160,13 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request))
         self._known_ids.add(request.resource_id)
         state = _plain(request.properties)
-        found = await self._run(handler.read, ctx, request.resource_id, state)
-        if found is None:
+        current = await self._run(handler.read, ctx, request.resource_id, state)
+        if current is None:
             return api.ReadResponse(resource_id="")
         names = {_alias(handler, name) for name in handler.inputs.model_fields}
         inputs = dict(request.inputs)
         properties = dict(request.properties)
-        for key, value in found.items():
+        for key, value in current.items():
             if key in state and state[key] == value:
                 continue
             secret = key in handler.secret_outputs or (
@@ -180,9 +180,9 @@ class MlopsProvider(api.Provider):
     async def delete(self, request: api.DeleteRequest) -> None:
         handler = self._handler(request.urn)
         ctx = self._context(request.urn, _all(request), request.timeout)
-        if (handler.token, request.resource_id) in self._made:
-            # This update created the same object a moment ago: the resource was replaced under a
-            # fixed name (`pulumi up --replace`), or moved to another URN without an alias.
+        if (handler.token, request.resource_id) in self._created:
+            # The same update created this object: the resource was replaced under a fixed name
+            # (`pulumi up --replace`), or moved to another URN without an alias.
             return
         await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
 
@@ -190,7 +190,7 @@ class MlopsProvider(api.Provider):
         self._cancelled.set()
 
     def stop(self) -> None:
-        """Ask running operations to stop and wait until they have cleaned up."""
+        """Cancel running operations and wait until they have cleaned up."""
         self._cancelled.set()
         self._pool.shutdown(wait=True)
 
@@ -205,20 +205,23 @@ class MlopsProvider(api.Provider):
             return self._handlers[token]
         except KeyError:
             known = ", ".join(sorted(self._handlers))
-            raise ResourceError(f"{token} is no resource of this plugin; it has {known}") from None
+            raise ResourceError(
+                f"the mlops plugin has no resource type {token}: the program and the plugin may "
+                f"have different versions. Its types: {known}"
+            ) from None
 
     def _context(self, urn: str, properties: Sequence[Properties], timeout: float = 0.0) -> Context:
         _, project, _, name = urn.split("::", 3)
         stack = _stack_of(urn)
         base = Path(self._data_dir).expanduser() if self._data_dir else find_project() / ".mlops"
         hidden = _Hidden(properties)
-        told = ""
+        last_message = ""
 
         def log(message: str, *, level: str = "info", status: bool = False) -> None:
-            nonlocal told
-            if not (status and message == told):
+            nonlocal last_message
+            if not (status and message == last_message):
                 self._log(level, urn, hidden(message), status=status)
-            told = message
+            last_message = message
 
         return Context(
             urn=urn,
@@ -243,17 +246,17 @@ class MlopsProvider(api.Provider):
 
 
 class _Hidden:
-    """Takes the secrets of a request out of what people and logs get to see."""
+    """Replaces the secrets of a request in messages and logs."""
 
     def __init__(self, properties: Sequence[Properties]) -> None:
-        found = {
+        secrets = {
             text
-            for some in properties
-            for value in some.values()
+            for each in properties
+            for value in each.values()
             for text in secrets_in(value)
-            if len(text) >= _SHORTEST_SECRET
+            if len(text) >= _MIN_MASKED_LENGTH
         }
-        self._secrets = sorted(found, key=len, reverse=True)
+        self._secrets = sorted(secrets, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
@@ -289,7 +292,7 @@ def _with_unknowns(handler: Handler[Any], known: dict[str, Any]) -> dict[str, An
 def _state(
     handler: Handler[Any], inputs: Properties, outputs: dict[str, Any]
 ) -> dict[str, PropertyValue]:
-    """The inputs as they came, with their secrets marked, and the outputs on top."""
+    """The new state: the inputs, whose secrets stay marked, and the outputs."""
     return {
         **inputs,
         **{

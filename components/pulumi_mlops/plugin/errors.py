@@ -1,4 +1,4 @@
-"""The errors of the plugin that are meant for people."""
+"""The errors whose text the plugin shows to users."""
 
 from ..runtime.errors import GoneError, ResourceError, UnreachableError
 

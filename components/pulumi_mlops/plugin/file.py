@@ -1,4 +1,4 @@
-"""`mlops:local:File`: a file for people of this machine, readable by its owner alone."""
+"""`mlops:local:File`: a file of this machine that only its owner can read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class FileInputs(Inputs):
     @classmethod
     def _plain(cls, name: str) -> str:
         if "/" in name or name.startswith("."):
-            raise ValueError("must be a plain file name")
+            raise ValueError(
+                "must be a file name without a folder and without a dot at the beginning"
+            )
         return name
 
 
 class FileHandler(Handler[FileInputs]):
-    """`files/<fileName>` of the stack's folder."""
+    """Writes `files/<fileName>` in the stack folder."""
 
     token = "mlops:local:File"
     description = "A file of this machine that only its owner can read."
@@ -43,10 +45,10 @@ class FileHandler(Handler[FileInputs]):
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         file = ctx.root.path / "files" / resource_id
         try:
-            same = file.read_text() == state.get("content")
+            unchanged = file.read_text() == state.get("content")
         except FileNotFoundError:
             return {"status": "missing"}
-        return {} if same else {"status": "edited"}
+        return {} if unchanged else {"status": "edited"}
 
     def preview(self, ctx: Context, new: FileInputs, old: dict[str, Any] | None) -> dict[str, Any]:
         return {"path": str(ctx.root.path / "files" / new.file_name), "status": "written"}

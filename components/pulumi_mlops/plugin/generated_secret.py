@@ -1,4 +1,4 @@
-"""`mlops:index:GeneratedSecret`: a generated secret, kept in the state alone."""
+"""`mlops:index:GeneratedSecret`: a generated secret that is stored only in the state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def generate(length: int) -> str:
-    """Letters and digits, which need no quotes anywhere."""
+    """A random text of letters and digits, which needs no quoting in shells, URLs and files."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
@@ -25,7 +25,7 @@ class GeneratedSecretInputs(Inputs):
 
 
 class GeneratedSecretHandler(Handler[GeneratedSecretInputs]):
-    """A value that is made once; the state has it, encrypted."""
+    """Generates a value once. The state contains it, encrypted."""
 
     token = "mlops:index:GeneratedSecret"
     description = "A generated secret that is stored only in the state."
@@ -40,8 +40,10 @@ class GeneratedSecretHandler(Handler[GeneratedSecretInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state.get("value"):
-            raise ResourceError("a generated secret is in the state alone: there is none to import")
+            raise ResourceError(
+                "a GeneratedSecret cannot be imported: it is stored only in the state"
+            )
         return {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """It goes with the state."""
+        """Do nothing: the engine removes the state."""

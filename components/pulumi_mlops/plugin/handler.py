@@ -1,4 +1,4 @@
-"""What a resource of the plugin is: validated inputs and the operations on it."""
+"""The base classes of resource types: validated inputs, and the handler with its operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import ResourceError
 
 
 class Inputs(BaseModel):
-    """The base of a resource's inputs; the engine's names are the camelCase ones."""
+    """The base class of the inputs of a resource. The engine's names are in camelCase."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -33,12 +33,12 @@ class OutputField:
     """The declaration of one output of a resource."""
 
     type: Any
-    """A type of Python, such as `str` or `list[str]`."""
+    """A Python type, such as `str` or `list[str]`."""
     description: str
     secret: bool = False
     state_only: bool = False
-    """Whether only the plugin and the command line read it, from the state. The class in Python
-    has no property for it: each property costs CPU time when a resource is registered."""
+    """Whether only the plugin and the `mlops` command read it, from the state. The Python class has
+    no property for it, since each property costs CPU time when a resource is registered."""
 
 
 I = TypeVar("I", bound=Inputs)  # noqa: E741 - the inputs of a handler
@@ -46,10 +46,10 @@ I = TypeVar("I", bound=Inputs)  # noqa: E741 - the inputs of a handler
 
 @dataclass(frozen=True)
 class Context:
-    """What an operation may know of its surroundings.
+    """The context of one operation: its resource, stack and folder, and the connection to the user.
 
-    `log` shows a line to the user: `status` lines replace one another while the work goes on.
-    `cancelled` is set when the user interrupts: long work stops soon after and cleans up.
+    `log` shows a line to the user. A line with `status` replaces the previous status line.
+    `cancelled` is set when the user interrupts: the operation must then clean up and end.
     """
 
     urn: str
@@ -61,33 +61,33 @@ class Context:
     cancelled: threading.Event
     timeout: float = 0.0
     hidden: Callable[[str], str] = str
-    """Takes secrets out of a text; done for `log` and for errors already."""
+    """Replaces secrets in a text. `log` and errors do this automatically."""
     reach: Callable[[str], str] = str
-    """The URL at which this machine reaches a URL of the platform; see `ResourceSet.reach`."""
+    """Maps a URL of the platform to a URL that this machine can reach. See `ResourceSet.reach`."""
     known_ids: set[str] = field(default_factory=set)
-    """Physical ids that the engine has spoken of since the plugin was started: what is on the
-    machine under another id was left behind by an interrupted update."""
+    """Resource ids in the engine's requests since the plugin started. Anything on the machine with
+    another id was left by an interrupted update."""
 
 
 class Handler(ABC, Generic[I]):
-    """One resource type.
+    """The implementation of one resource type.
 
-    Operations get validated inputs and plain state, run in a thread of their own, and raise
-    ResourceError. The state that the engine keeps is the inputs, secrets marked as they came, and
-    what an operation answers on top of them.
+    Operations get validated inputs and plain state, run in a separate thread, and raise
+    ResourceError. The engine records the inputs, whose secrets stay marked, and the outputs that an
+    operation returns.
     """
 
     token: ClassVar[str]
     description: ClassVar[str]
     inputs: ClassVar[type[Inputs]]
     secret_inputs: ClassVar[frozenset[str]] = frozenset()
-    """Inputs that the schema calls secret: what is generated from it marks them."""
+    """Inputs that the schema marks as secret. The generated Python classes mark them as well."""
     outputs: ClassVar[dict[str, OutputField]] = {}
-    """Outputs, by the engine's names. The inputs are outputs too."""
+    """Outputs, by the engine's names, in addition to the inputs."""
     replace_on: ClassVar[frozenset[str]] = frozenset()
-    """Inputs whose change makes a new resource, then moves dependents, then deletes the old."""
+    """Inputs whose change replaces the resource: create, update dependents, delete the previous."""
     ignore_in_diff: ClassVar[frozenset[str]] = frozenset()
-    """Inputs that say where a thing is found, not what it is."""
+    """Inputs whose change alone causes no update, such as those that only locate an object."""
 
     @property
     def secret_outputs(self) -> set[str]:
@@ -95,63 +95,72 @@ class Handler(ABC, Generic[I]):
         return {name for name, output in self.outputs.items() if output.secret}
 
     def check(self, ctx: Context, new: I) -> list[tuple[str, str]]:
-        """Problems that validation of the shape cannot see: (input, what is wrong and the fix)."""
+        """Problems that the validation of types does not find, as (input, problem and fix)."""
         return []
 
     def replaces(self, changed: set[str], old: dict[str, Any], new: I) -> set[str]:
-        """Those of the changed inputs that need a new resource."""
+        """The changed inputs that require a replacement."""
         return changed & self.replace_on
 
     def refuse_change(self, ctx: Context, changed: set[str], old: dict[str, Any], new: I) -> None:
-        """Raise ResourceError for a change of inputs that may not pass a preview."""
+        """Raise ResourceError if the change of inputs is not allowed. The preview then fails."""
 
     def delete_before_replace(self, old: dict[str, Any], new: I) -> bool:
-        """Whether old and new cannot stand side by side."""
+        """Whether a replacement deletes the previous resource before it creates the new one."""
         return False
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        """Outputs that are not as recorded, with what they are. Cheap: every preview asks."""
+        """The outputs that differ from the recorded ones, with their current values.
+
+        Must be fast, since every preview calls it.
+        """
         return {}
 
     def preview(self, ctx: Context, new: I, old: dict[str, Any] | None) -> dict[str, Any]:
-        """Outputs that are known before the work is done; the rest is unknown. `old` is None for
-        a create. Refuses what can be known to fail."""
+        """The outputs that are known at preview. The others are unknown.
+
+        `old` is None for a create. Raises ResourceError if the operation is known to fail.
+        """
         return {}
 
     @abstractmethod
     def create(self, ctx: Context, new: I) -> tuple[str, dict[str, Any]]:
-        """Make it; the physical id and the outputs. Leaves nothing behind when it fails."""
+        """Create the resource. Returns its id and its outputs. Cleans up if it fails."""
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
-        """The state as it really is (inputs and outputs that differ), or None when it is gone.
-        For an import `state` is empty."""
+        """The current inputs and outputs, at least those that differ, or None if it does not exist.
+
+        `state` is empty for an import.
+        """
         return {}
 
     def update(self, ctx: Context, resource_id: str, old: dict[str, Any], new: I) -> dict[str, Any]:
-        """Make the existing resource what `new` says; the outputs."""
-        raise ResourceError(f"{self.token} cannot be changed in place")
+        """Change the existing resource to the inputs `new`. Returns the outputs."""
+        raise ResourceError(f"{self.token} does not support updates in place")
 
     @abstractmethod
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """Remove it; what is gone already is no error."""
+        """Delete the resource. It is no error if it does not exist."""
 
 
 class ResourceSet:
-    """What a target adds to the plugin: the handlers of its resources, and its configuration."""
+    """The part of a target in the plugin: the handlers of its resources, and its configuration."""
 
     def handlers(self) -> list[Handler[Any]]:
         """One handler per resource type."""
         return []
 
     def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Problems of a change of the provider's configuration (the stack's `mlops:*` settings):
-        (setting, what is wrong and the fix). `old` is empty for a new stack."""
+        """Problems of a changed configuration `mlops:*`, as (input, problem and fix).
+
+        `old` is empty for a new stack.
+        """
         return []
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        """Take the provider's configuration. Called before any other operation."""
+        """Set the configuration `mlops:*`. Called before any other operation."""
 
     def reach(self, url: str) -> str:
-        """The URL at which this machine reaches `url`, where only the target's network has its
-        host. Default: `url`."""
+        """A URL by which this machine reaches `url`, whose host may exist only in the target's
+        network. Default: `url`."""
         return url

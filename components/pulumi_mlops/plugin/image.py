@@ -1,4 +1,4 @@
-"""`mlops:index:Image`: an image that its registry has, built and pushed where it had not."""
+"""`mlops:index:Image`: an image in a registry, built and pushed if it is missing there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import ResourceError
 from .handler import Context, Handler, Inputs
 from .values import Known
 
-_SHOWN_EVERY = 5.0  # seconds: without a terminal each line stays
+_STATUS_INTERVAL = 5.0  # seconds: without a terminal, each status line remains in the output
 
 
 class ImageInputs(Inputs):
@@ -28,7 +28,7 @@ class ImageInputs(Inputs):
 
 
 class ImageHandler(Handler[ImageInputs]):
-    """Builds and pushes by docker, podman or nerdctl; nothing is ever removed from a registry."""
+    """Builds and pushes images with docker, podman or nerdctl. Removes nothing from a registry."""
 
     token = "mlops:index:Image"
     description = (
@@ -42,24 +42,24 @@ class ImageHandler(Handler[ImageInputs]):
         if registry.has(new.reference) is False:
             try:
                 engine = Engine.find()
-                # What only the engine has a login for, only the engine can see.
+                # Only the container engine may have the login of a private registry.
                 if not engine.registry_has(new.reference):
                     ctx.log(f"{new.reference} is not in its registry: it will be built and pushed")
             except ImageError as error:
-                raise ResourceError(_nobody_builds(new, error)) from None
+                raise ResourceError(_cannot_build(new, error)) from None
         return {}
 
     def create(self, ctx: Context, new: ImageInputs) -> tuple[str, dict[str, Any]]:
-        there = registry.has(new.reference)
-        if there is not True:
+        in_registry = registry.has(new.reference)
+        if in_registry is not True:
             try:
                 engine = Engine.find(cancelled=ctx.cancelled)
             except ImageError as error:
-                if there is False:
-                    raise ResourceError(_nobody_builds(new, error)) from None
-                self._tell_unknown(ctx, new)
+                if in_registry is False:
+                    raise ResourceError(_cannot_build(new, error)) from None
+                self._warn_unknown(ctx, new)
             else:
-                self._bring(ctx, new, engine, there)
+                self._build_and_push(ctx, new, engine, in_registry)
         return new.image, {}
 
     def update(
@@ -69,60 +69,63 @@ class ImageHandler(Handler[ImageInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("an image cannot be imported: the next update finds or makes it")
+            raise ResourceError("an Image cannot be imported: an update finds or builds it")
         return None if registry.has(state["reference"]) is False else {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """It stays in the registry: other environments and a rollback may want it."""
+        """Do nothing: other environments, and a rollback, may need the image in the registry."""
 
-    def _bring(self, ctx: Context, new: ImageInputs, engine: Engine, there: bool | None) -> None:
-        """Build and push it if the engine, too, does not find it in the registry."""
-        told = engine.registry_has(new.reference)
-        if told or (told is None and there is None):
-            if not told:
-                self._tell_unknown(ctx, new)
+    def _build_and_push(
+        self, ctx: Context, new: ImageInputs, engine: Engine, in_registry: bool | None
+    ) -> None:
+        """Build and push the image, unless the container engine finds it in the registry."""
+        engine_finds = engine.registry_has(new.reference)
+        if engine_finds or (engine_finds is None and in_registry is None):
+            if not engine_finds:
+                self._warn_unknown(ctx, new)
             return
         try:
             image = _recorded(ctx, new)
             if engine.size(new.reference) is None:
-                ctx.log(f"builds {new.reference}; its log: {image.log}")
-                engine.build(image, _follower(ctx, "builds"))
-            engine.push(image, _follower(ctx, "pushes"))
+                ctx.log(f"building {new.reference}; log: {image.log}")
+                engine.build(image, _follower(ctx, "building"))
+            engine.push(image, _follower(ctx, "pushing"))
         except ImageError as error:
             raise ResourceError(str(error)) from None
         ctx.log(f"pushed {new.reference}")
 
     @staticmethod
-    def _tell_unknown(ctx: Context, new: ImageInputs) -> None:
+    def _warn_unknown(ctx: Context, new: ImageInputs) -> None:
         ctx.log(
-            f"no registry told whether it has {new.reference}: where the cluster has not got it "
-            "either, pods wait for it; `mlops images build --push` builds and pushes it",
+            f"the registry could not be read, so {new.reference} may be missing: pods then wait "
+            "for it. `mlops images build --push` builds and pushes it",
             level="warning",
         )
 
 
-def _nobody_builds(new: ImageInputs, error: ImageError) -> str:
+def _cannot_build(new: ImageInputs, error: ImageError) -> str:
     return (
-        f"the registry has not {new.reference}, and nothing here can build it: {error}\n"
-        "Or build and push it where one is: mlops images build --push"
+        f"{new.reference} is not in its registry, and this machine cannot build it: {error}\n"
+        "Or build and push it on a machine with a container engine: mlops images build --push"
     )
 
 
 def _recorded(ctx: Context, new: ImageInputs) -> Image:
-    """What the program wrote down of it."""
+    """The catalog entry of the image, which the Pulumi program wrote."""
     for image in images_in(ctx.root.path / "images"):
         if (image.name, image.reference) == (new.image, new.reference):
             return image
-    raise ImageError(f"{new.reference} is not what {new.image} is made of now: run it again")
+    raise ImageError(f"{new.reference} is not the current image of {new.image}: update again")
 
 
-def _follower(ctx: Context, doing: str) -> Any:
-    """Shows the last line of a log as it grows, now and then."""
-    shown = [time.monotonic()]
+def _follower(ctx: Context, action: str) -> Any:
+    """A function that shows lines of a log as the status, at most one in each interval."""
+    last_shown = time.monotonic()
 
     def follow(line: str) -> None:
-        if time.monotonic() - shown[0] >= _SHOWN_EVERY:
-            shown[0] = time.monotonic()
-            ctx.log(f"{doing}: {line}", status=True)
+        nonlocal last_shown
+        if time.monotonic() - last_shown >= _STATUS_INTERVAL:
+            last_shown = time.monotonic()
+            ctx.log(f"{action}: {line}", status=True)
 
     return follow

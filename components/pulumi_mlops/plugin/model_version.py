@@ -1,7 +1,7 @@
-"""`mlops:mlflow:ModelVersion`: a version that is registered in an MLflow model registry.
+"""`mlops:mlflow:ModelVersion`: a model version in an MLflow model registry.
 
-It is looked up over MLflow's REST API (mlflow.org, "REST API", version 2.0) and never made or
-deleted here: registering is what a training pipeline does.
+It is looked up with MLflow's REST API (mlflow.org, "REST API", version 2.0). Training pipelines
+register model versions. This resource creates and deletes none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .values import Known, has_unknown
 
 _API = "/api/2.0/mlflow"
 _EXAMPLE = "serving_input_example.json"
-_LONGEST_EXAMPLE = 4096
+_MAX_EXAMPLE_LENGTH = 4096
 
 
 class ModelVersionInputs(Inputs):
@@ -47,7 +47,7 @@ class ModelVersionInputs(Inputs):
 
 
 class ModelVersionHandler(Handler[ModelVersionInputs]):
-    """Looks versions up."""
+    """Looks model versions up."""
 
     token = "mlops:mlflow:ModelVersion"
     description = (
@@ -73,15 +73,17 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         problems = []
         if isinstance(new.version, str) and not (new.version.isascii() and new.version.isdigit()):
             problems.append(
-                ("version", f'has to be a number in quotes, such as "7", not {new.version!r}')
+                ("version", f'must be a number in quotes, such as "7", not {new.version!r}')
             )
         if isinstance(new.model, str) and (not new.model.strip() or set(new.model) & set("/:")):
-            problems.append(("model", "has to be a registered model's name, without / and :"))
+            problems.append(("model", "must be the name of a registered model, without / and :"))
         if isinstance(new.tracking_uri, str) and not is_http(new.tracking_uri):
-            problems.append(("trackingUri", "has to be http://host:port or https://host"))
+            problems.append(("trackingUri", "must be http://host:port or https://host"))
         if (new.username is None) != (new.password is None):
             missing = "username" if new.username is None else "password"
-            problems.append((missing, "username and password go together: give both"))
+            problems.append(
+                (missing, "username and password are required together: set both, or neither")
+            )
         return problems
 
     def preview(
@@ -104,24 +106,22 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         model, _, version = resource_id.rpartition("/")
         if not model or not version.isdigit():
-            raise ResourceError(
-                f'{resource_id!r} has to be <model>/<version>, such as "penguins/7"'
-            )
+            raise ResourceError(f'{resource_id!r} must be <model>/<version>, such as "penguins/7"')
         reach = ctx.reach
         registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
         try:
-            found = registry.get(model, version)
+            record = registry.get(model, version)
         except GoneError:
             return None
         except UnreachableError as error:
             if not state:
                 raise
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
-        if found is None:
+        if record is None:
             return None
-        named = {"trackingUri": registry.uri, "model": model, "version": version}
-        return {**({} if state else named), **_outputs(found)}
+        identity = {"trackingUri": registry.uri, "model": model, "version": version}
+        return {**({} if state else identity), **_outputs(record)}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: ModelVersionInputs
@@ -129,19 +129,19 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         return self.create(ctx, new)[1]
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """A registered version is data: it stays."""
+        """Do nothing: a registered model version is data."""
 
 
 @dataclass(frozen=True)
 class _Registry:
-    """An MLflow server's model registry."""
+    """The model registry of an MLflow server."""
 
     uri: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     quick: bool = False
     reach: Callable[[str], str] = field(default=str, repr=False, compare=False)
-    """From the address to one that this machine reaches it by."""
+    """Maps the URL to one that this machine can reach."""
 
     @classmethod
     def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> _Registry:
@@ -153,81 +153,83 @@ class _Registry:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not is_http(uri):
             raise ResourceError(
-                "an import has to know the server: set MLFLOW_TRACKING_URI to http://host:port or "
-                "https://host (with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD if it "
-                "asks for them)"
+                "an import needs the URL of the server: set MLFLOW_TRACKING_URI to "
+                "http://host:port or https://host, and MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD if the server requires authentication"
             )
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         return cls(uri, user, os.environ.get("MLFLOW_TRACKING_PASSWORD") if user else None)
 
     def ready(self, model: str, version: str) -> dict[str, Any]:
-        """The outputs of a version that may be served, or a ResourceError that says what is
-        there."""
-        found = self.get(model, version)
-        if found is None:
-            raise ResourceError(self._what_there_is(model, version))
-        status = found.get("status", "READY")
+        """The outputs of a version with status READY.
+
+        Otherwise raises ResourceError with the registered versions or models.
+        """
+        record = self.get(model, version)
+        if record is None:
+            raise ResourceError(self._not_registered(model, version))
+        status = record.get("status", "READY")
         if status != "READY":
-            message = found.get("status_message")
+            message = record.get("status_message")
             raise ResourceError(
                 f'{model} version "{version}" at {self.uri} is {status}'
-                f"{f' ({message})' if message else ''}, not READY: wait until its registration has "
-                "ended, register it again, or name another (input version)"
+                f"{f' ({message})' if message else ''}, not READY: wait until its registration is "
+                "complete, register it again, or set another version (input version)"
             )
-        return {**_outputs(found), "example": self._example(model, version)}
+        return {**_outputs(record), "example": self._example(model, version)}
 
     def _example(self, model: str, version: str) -> str:
-        """The request that the model was logged with, as /invocations takes it; else empty.
+        """The input example that the model was logged with, as a body for `/invocations`, or empty.
 
-        Only where the server passes artifacts on itself; an example is a nicety and never a reason
-        to fail.
+        Requires a server that serves artifacts itself. The example is optional, so errors are
+        ignored.
         """
-        named = {"name": model, "version": version}
+        parameters = {"name": model, "version": version}
         try:
-            found = self._ask("model-versions/get-download-uri", named) or {}
-            scheme, _, path = str(found.get("artifact_uri", "")).partition(":/")
+            answer = self._ask("model-versions/get-download-uri", parameters) or {}
+            scheme, _, path = str(answer.get("artifact_uri", "")).partition(":/")
             if scheme != "mlflow-artifacts":
                 return ""
             text = self._get(
                 f"/api/2.0/mlflow-artifacts/artifacts/{path.lstrip('/')}/{_EXAMPLE}"
             ).text
-            return json.dumps(json.loads(text)) if len(text) <= _LONGEST_EXAMPLE else ""
+            return json.dumps(json.loads(text)) if len(text) <= _MAX_EXAMPLE_LENGTH else ""
         except (ResourceError, ValueError):
             return ""
 
     def get(self, model: str, version: str) -> dict[str, Any] | None:
-        """The registry's record of the version, or None when there is none."""
+        """The record of the version in the model registry, or None if it does not exist."""
         answer = self._ask("model-versions/get", {"name": model, "version": version})
         return None if answer is None else answer["model_version"]
 
-    def _what_there_is(self, model: str, version: str) -> str:
+    def _not_registered(self, model: str, version: str) -> str:
         quote = '"' if "'" in model else "'"
-        where = {"filter": f"name={quote}{model}{quote}", "max_results": "1000"}
-        answer = self._ask("model-versions/search", where) or {}
+        parameters = {"filter": f"name={quote}{model}{quote}", "max_results": "1000"}
+        answer = self._ask("model-versions/search", parameters) or {}
         versions = sorted(int(each["version"]) for each in answer.get("model_versions", []))
         if versions:
-            # A registry may have hundreds; the newest are those that somebody means.
-            there = "the newest" if len(versions) > 20 else "registered"
-            told = ", ".join(map(str, versions[-20:]))
+            # A model may have hundreds of versions. The newest ones help most.
+            kind = "the newest versions" if len(versions) > 20 else "its versions"
+            numbers = ", ".join(map(str, versions[-20:]))
             return (
-                f'{model} has no version "{version}": {there} are {told} (input version; of a '
+                f'{model} has no version "{version}": {kind} are {numbers} (input version; of a '
                 "serving endpoint: traffic)"
             )
         if self._ask("registered-models/get", {"name": model}) is not None:
             return (
-                f'{model} has no version "{version}": it has none at all (input version); run the '
+                f'{model} has no version "{version}": it has no versions (input version). Run the '
                 "pipeline that registers one"
             )
         answer = self._ask("registered-models/search", {"max_results": "20"}) or {}
         names = ", ".join(each["name"] for each in answer.get("registered_models", []))
         return (
             f"{self.uri} has no registered model {model} (input model): "
-            + (f"registered are {names}" if names else "none is registered yet")
-            + "; run the pipeline that registers it, or correct the name"
+            + (f"its models are {names}" if names else "it has no models")
+            + ". Run the pipeline that registers it, or correct the name"
         )
 
     def _ask(self, path: str, parameters: dict[str, str]) -> dict[str, Any] | None:
-        """The answer, or None when the registry has nothing of that name."""
+        """The body of the response, or None if the requested entity does not exist."""
         answer = self._get(f"{_API}/{path}", parameters)
         try:
             body = answer.json()
@@ -243,22 +245,22 @@ class _Registry:
             )
         if answer.status_code != 200 or (not body and "search" not in path):
             raise UnreachableError(
-                f"{self.uri} is no MLflow server, or an ailing one ({answer.status_code}: "
-                f"{_first_line(answer)}): correct trackingUri, or see the server's log"
+                f"{self.uri} is not an MLflow server, or it fails ({answer.status_code}: "
+                f"{_first_line(answer)}): correct trackingUri, or read the log of the server"
             )
         return body
 
     def _why_refused(self, status: int) -> str:
         if status == 401 and self.username is None:
-            return "asks for a user: give username and password (inputs of that name)"
+            return "requires authentication: set the inputs username and password"
         if status == 401:
             return (
-                f"does not know the user {self.username} by this password: correct inputs username "
-                "and password, or set that user's password on the server"
+                f"refused the user name {self.username} or its password: correct the inputs "
+                "username and password, or change the password on the server"
             )
         return (
-            f"refused the question of {self.username or 'an anonymous user'}: give a user who may "
-            "read the registry (inputs username, password), or allow this host name on the server "
+            f"denied access to {self.username or 'an anonymous user'}: set a user who may read "
+            "the model registry (inputs username, password), or allow this host name on the server "
             "(--allowed-hosts)"
         )
 
@@ -268,7 +270,7 @@ class _Registry:
             with httpx.Client(
                 auth=(self.username, self.password or "") if self.username else None,
                 timeout=httpx.Timeout(5 if self.quick else 30, connect=2 if self.quick else 5),
-                # A proxy of the environment knows nothing of this machine's loopback.
+                # A proxy from the environment variables cannot reach the loopback address.
                 trust_env=not is_loopback(uri),
             ) as client:
                 return client.get(f"{uri.rstrip('/')}{path}", params=parameters)
@@ -283,16 +285,16 @@ def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> 
     return _Registry(new.tracking_uri, new.username, new.password, quick, ctx.reach)
 
 
-def _outputs(found: dict[str, Any]) -> dict[str, Any]:
-    """What of the record stays the same for the version's life."""
+def _outputs(record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the record that never change."""
     return {
-        "uri": f"models:/{found['name']}/{found['version']}",
-        "source": found.get("source") or "",
-        "runId": found.get("run_id") or "",
-        "modelId": found.get("model_id") or "",
+        "uri": f"models:/{record['name']}/{record['version']}",
+        "source": record.get("source") or "",
+        "runId": record.get("run_id") or "",
+        "modelId": record.get("model_id") or "",
     }
 
 
 def _first_line(answer: httpx.Response) -> str:
     lines = answer.text.strip().splitlines()
-    return lines[0][:200] if lines else "no text"
+    return lines[0][:200] if lines else "empty response"

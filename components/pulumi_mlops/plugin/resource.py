@@ -1,4 +1,4 @@
-"""The base class of the plugin's resources in Python."""
+"""The base class of the generated Python classes of the plugin's resources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ import pulumi
 class MlopsResource(pulumi.CustomResource):
     """A resource of the `mlops` plugin. Inputs and outputs have the engine's names."""
 
-    # Types, not texts: the SDK evaluates the annotations of a class at each registration.
+    # No `from __future__ import annotations`: the SDK evaluates annotations at each registration.
     _token: ClassVar[str]
     _outputs: ClassVar[Sequence[str]] = ()
 
@@ -20,6 +20,6 @@ class MlopsResource(pulumi.CustomResource):
         super().__init__(self._token, name, {**inputs, **dict.fromkeys(self._outputs)}, opts)
 
     def output(self, name: str) -> pulumi.Output[Any]:
-        """The output with the engine's name `name`."""
+        """The output `name`, which is the engine's name in camelCase."""
         value: pulumi.Output[Any] = pulumi.get(self, name)
         return value

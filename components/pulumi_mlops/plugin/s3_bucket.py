@@ -1,4 +1,4 @@
-"""`mlops:s3:Bucket`: a bucket of any S3 store, AWS or another."""
+"""`mlops:s3:Bucket`: a bucket of AWS S3 or of another S3-compatible store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class BucketHandler(Handler[BucketInputs]):
-    """Buckets over boto3."""
+    """Manages buckets with boto3."""
 
     token = "mlops:s3:Bucket"
     description = (
@@ -37,7 +37,7 @@ class BucketHandler(Handler[BucketInputs]):
             list[str], "Settings that the store does not support.", state_only=True
         ),
     }
-    # A store that moved to another port is the same store: its address must not replace a bucket.
+    # A changed address may lead to the same store, so it must not replace the bucket.
     replace_on = frozenset({"bucket"})
 
     def check(self, ctx: Context, new: BucketInputs) -> list[tuple[str, str]]:
@@ -50,7 +50,7 @@ class BucketHandler(Handler[BucketInputs]):
                 if exists(endpoint.client(quick=True), resource_id):
                     return {}
         except ResourceError:
-            return {}  # a store that is down is found by whoever needs it
+            return {}  # operations that need the store report the error
         return {"uri": f"gone (no bucket {resource_id} at {endpoint})"}
 
     def preview(
@@ -63,8 +63,8 @@ class BucketHandler(Handler[BucketInputs]):
             known["claim"] = old.get("claim", "")
             if old.get("endpointUrl") == new.endpoint_url:
                 known["unsupported"] = old.get("unsupported", [])
-        reach = [new.endpoint_url, new.region, new.access_key_id, new.secret_access_key]
-        if has_unknown(reach):
+        connection = [new.endpoint_url, new.region, new.access_key_id, new.secret_access_key]
+        if has_unknown(connection):
             return known
         endpoint = _endpoint(ctx, new)
         try:
@@ -77,19 +77,19 @@ class BucketHandler(Handler[BucketInputs]):
         except DeniedError as error:
             if endpoint.url is None:
                 raise
-            # The same update may be about to teach the store these credentials.
-            ctx.log(f"as things stand this will fail: {error}", level="warning")
+            # The same update may add these credentials to the store.
+            ctx.log(f"the update fails unless it changes the access: {error}", level="warning")
         return known
 
     def create(self, ctx: Context, new: BucketInputs) -> tuple[str, dict[str, Any]]:
         endpoint = _endpoint(ctx, new)
         client = endpoint.client()
         with endpoint.errors(new.bucket, "create"):
-            made = make(client, endpoint, new.bucket, _owner(ctx, new.bucket))
+            created = make(client, endpoint, new.bucket, _owner(ctx, new.bucket))
         try:
-            outputs = self._settle(ctx, endpoint, client, new, new_claim())
+            outputs = self._apply_settings(ctx, endpoint, client, new, new_claim())
         except BaseException:
-            if made:
+            if created:
                 self._undo(ctx, endpoint, client, new.bucket)
             raise
         return new.bucket, outputs
@@ -103,27 +103,27 @@ class BucketHandler(Handler[BucketInputs]):
             with endpoint.errors(resource_id, "read"):
                 if not exists(client, resource_id):
                     return None
-                now = read_settings(client, resource_id)
+                settings = read_settings(client, resource_id)
         except GoneError:
             return None
         except UnreachableError as error:
             if not state:
                 raise
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
-        found = _drift(state, now)
+        changes = _drift(state, settings)
         if not state:
-            found |= {
+            changes |= {
                 "bucket": resource_id,
                 **({"endpointUrl": endpoint.url} if endpoint.url else {}),
                 **({"region": endpoint.region} if endpoint.region != "us-east-1" else {}),
-                "claim": now.claim or "",
+                "claim": settings.claim or "",
             }
         return {
-            **found,
+            **changes,
             "uri": f"s3://{resource_id}",
             "arn": _arn(resource_id, endpoint.region),
-            "unsupported": sorted(now.unsupported),
+            "unsupported": sorted(settings.unsupported),
         }
 
     def update(
@@ -135,11 +135,14 @@ class BucketHandler(Handler[BucketInputs]):
         with endpoint.errors(resource_id, "update"):
             moved = old.get("endpointUrl") != new.endpoint_url
             if not exists(client, resource_id):
-                ctx.log(f"no bucket {resource_id} at {endpoint}: made anew, empty", level="warning")
+                ctx.log(
+                    f"no bucket {resource_id} at {endpoint}: a new, empty one is created",
+                    level="warning",
+                )
                 make(client, endpoint, resource_id, _owner(ctx, resource_id))
             elif moved and read_settings(client, resource_id).claim != claim:
                 take_over(client, endpoint, resource_id, _owner(ctx, resource_id))
-        return self._settle(ctx, endpoint, client, new, claim)
+        return self._apply_settings(ctx, endpoint, client, new, claim)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         endpoint = Endpoint.of_state(old, ctx.reach)
@@ -153,24 +156,28 @@ class BucketHandler(Handler[BucketInputs]):
                 return
             claim = read_settings(client, resource_id).claim
             if claim and old.get("claim") and claim != old["claim"]:
-                ctx.log(f"bucket {resource_id} stays: another resource has taken it over")
+                ctx.log(f"bucket {resource_id} is not deleted: another resource owns it now")
                 return
-            held = contents(client, resource_id)
-            if held and not old.get("forceDestroy"):
+            content = contents(client, resource_id)
+            if content and not old.get("forceDestroy"):
                 raise ResourceError(
-                    f"bucket {resource_id} at {endpoint} holds {held}: empty it, or set "
+                    f"bucket {resource_id} at {endpoint} contains {content}: empty it, or set "
                     "forceDestroy: true and run `pulumi up` before it is deleted"
                 )
-            if held:
+            if content:
                 empty(client, resource_id, ctx.log, ctx.cancelled)
             self._remove(client, resource_id)
 
-    def _settle(
+    def _apply_settings(
         self, ctx: Context, endpoint: Endpoint, client: S3Client, new: BucketInputs, claim: str
     ) -> dict[str, Any]:
         with endpoint.errors(new.bucket, "change the settings of"):
             unsupported = write_settings(
-                ctx.log, client, endpoint, new.bucket, _wanted(new, owner_of(ctx.urn), claim)
+                ctx.log,
+                client,
+                endpoint,
+                new.bucket,
+                _desired_settings(new, owner_of(ctx.urn), claim),
             )
         return {
             "uri": f"s3://{new.bucket}",
@@ -180,12 +187,12 @@ class BucketHandler(Handler[BucketInputs]):
         }
 
     def _undo(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
-        """Remove what a failed create made; the create's own error is the one to be seen."""
+        """Delete the bucket after a failed create. Its own error is only a warning."""
         try:
-            with endpoint.errors(bucket, "remove the half-made"):
+            with endpoint.errors(bucket, "delete the incomplete"):
                 self._remove(client, bucket)
         except ResourceError as error:
-            ctx.log(f"left behind: {error}", level="warning")
+            ctx.log(f"the bucket could not be deleted: {error}", level="warning")
 
     def _remove(self, client: S3Client, bucket: str) -> None:
         try:
@@ -195,8 +202,8 @@ class BucketHandler(Handler[BucketInputs]):
                 return
             if code_of(error) == "BucketNotEmpty":
                 raise ResourceError(
-                    f"bucket {bucket} was written to while it was being deleted: stop its writers "
-                    "and run it again"
+                    f"bucket {bucket} received objects while it was being deleted: stop the "
+                    "programs that write to it, then update again"
                 ) from None
             raise
 
@@ -212,7 +219,7 @@ def _owner(ctx: Context, bucket: str) -> Owner:
     return Owner(ctx.urn, ctx.log, f", or take it over with {imported}")
 
 
-def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:
+def _desired_settings(new: BucketInputs, owner: str, claim: str) -> Settings:
     lifecycle = new.lifecycle
     return Settings(
         versioning=new.versioning,
@@ -227,26 +234,28 @@ def _wanted(new: BucketInputs, owner: str, claim: str) -> Settings:
     )
 
 
-def _drift(state: dict[str, Any], now: Settings) -> dict[str, Any]:
-    """Inputs that are not as recorded; a store's own default encryption is no drift."""
-    found: dict[str, Any] = {}
-    if now.versioning != bool(state.get("versioning")):
-        found["versioning"] = now.versioning
-    if now.lifecycle != state.get("lifecycle"):
-        found["lifecycle"] = now.lifecycle
-    wanted = state.get("encryption")
-    if now.encryption != wanted and (wanted or now.encryption != "AES256"):
-        found["encryption"] = now.encryption
-    if now.tags is not None and now.tags != (state.get("tags") or {}):
-        found["tags"] = now.tags
+def _drift(state: dict[str, Any], current: Settings) -> dict[str, Any]:
+    """The inputs that differ from the recorded ones, without the store's default encryption."""
+    changes: dict[str, Any] = {}
+    if current.versioning != bool(state.get("versioning")):
+        changes["versioning"] = current.versioning
+    if current.lifecycle != state.get("lifecycle"):
+        changes["lifecycle"] = current.lifecycle
+    encryption = state.get("encryption")
+    if current.encryption != encryption and (encryption or current.encryption != "AES256"):
+        changes["encryption"] = current.encryption
+    if current.tags is not None and current.tags != (state.get("tags") or {}):
+        changes["tags"] = current.tags
     block = state.get("publicAccessBlock")
-    if now.public_access_block is not None and now.public_access_block != (block is not False):
-        found["publicAccessBlock"] = now.public_access_block
-    return found
+    if current.public_access_block is not None and current.public_access_block != (
+        block is not False
+    ):
+        changes["publicAccessBlock"] = current.public_access_block
+    return changes
 
 
 def _arn(bucket: str, region: str | Unknown) -> str:
-    place = region if isinstance(region, str) else ""
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
-    known = (name for start, name in partition.items() if place.startswith(f"{start}-"))
+    region_name = region if isinstance(region, str) else ""
+    partitions = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
+    known = (name for prefix, name in partitions.items() if region_name.startswith(f"{prefix}-"))
     return f"arn:{next(known, 'aws')}:s3:::{bucket}"

@@ -1,4 +1,4 @@
-"""The inputs of `mlops:s3:Bucket`, and the rules that they have to keep."""
+"""The inputs of `mlops:s3:Bucket`, and their validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .values import Known
 
 
 class Lifecycle(Inputs):
-    """What the store deletes by itself."""
+    """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: int | None = Field(
         None,
@@ -59,7 +59,7 @@ class BucketInputs(Inputs):
     )
     lifecycle: Known[Lifecycle | None] = Field(
         None,
-        description="What the store deletes by itself. Other lifecycle rules of the bucket are "
+        description="What the store deletes automatically. Other lifecycle rules of the bucket are "
         "removed. Default: no rules.",
     )
     encryption: Known[Literal["AES256", "aws:kms"] | None] = Field(
@@ -82,15 +82,17 @@ class BucketInputs(Inputs):
 
 
 def broken_rules(new: BucketInputs) -> list[tuple[str, str]]:
-    """What of the inputs cannot be, as far as it is known: (input, what is wrong and the fix)."""
+    """The problems of the inputs whose values are known, as (input, problem and fix)."""
     problems = []
     if isinstance(new.bucket, str):
         problems += [("bucket", rule) for rule in broken_name_rules(new.bucket)]
     if isinstance(new.endpoint_url, str) and not is_http(new.endpoint_url):
-        problems.append(("endpointUrl", "has to be http://host:port or https://host"))
+        problems.append(("endpointUrl", "must be http://host:port or https://host"))
     if (new.access_key_id is None) != (new.secret_access_key is None):
         missing = "accessKeyId" if new.access_key_id is None else "secretAccessKey"
-        problems.append((missing, "accessKeyId and secretAccessKey go together: give both"))
+        problems.append(
+            (missing, "accessKeyId and secretAccessKey are required together: set both, or neither")
+        )
     if isinstance(new.lifecycle, Lifecycle):
         problems += [("lifecycle", rule) for rule in broken_lifecycle_rules(new.lifecycle)]
     if isinstance(new.tags, dict):
@@ -99,21 +101,21 @@ def broken_rules(new: BucketInputs) -> list[tuple[str, str]]:
 
 
 def broken_name_rules(name: str) -> list[str]:
-    """What S3's rules for general-purpose buckets find wrong (AWS S3 guide, bucket naming)."""
+    """The problems of a bucket name. Source: AWS S3 user guide, bucket naming rules."""
     rules = [
-        (3 <= len(name) <= 63, f"has to have 3 to 63 characters, not {len(name)}"),
-        (re.fullmatch(r"[a-z0-9.-]*", name), "may have a-z, 0-9, '.' and '-' alone: no capitals"),
-        (re.fullmatch(r"[a-z0-9](.*[a-z0-9])?", name), "has to begin and end with a-z or 0-9"),
-        (".." not in name, "may not have two dots in a row"),
-        (not _is_address(name), "may not look like an IP address"),
+        (3 <= len(name) <= 63, f"must have 3 to 63 characters, not {len(name)}"),
+        (re.fullmatch(r"[a-z0-9.-]*", name), "may contain only a-z, 0-9, '.' and '-'"),
+        (re.fullmatch(r"[a-z0-9](.*[a-z0-9])?", name), "must begin and end with a-z or 0-9"),
+        (".." not in name, "must not have two dots in a row"),
+        (not _is_address(name), "must not have the form of an IP address"),
         (
             not name.startswith(("xn--", "sthree-", "amzn-s3-demo-"))
             and not name.endswith(("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")),
-            "may not begin with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, "
-            ".mrap, --x-s3 or --table-s3: AWS keeps these for itself",
+            "must not begin with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, "
+            ".mrap, --x-s3 or --table-s3: AWS reserves these",
         ),
     ]
-    return [f"bucket name {name!r} {told}" for kept, told in rules if not kept]
+    return [f"bucket name {name!r} {rule}" for valid, rule in rules if not valid]
 
 
 def _is_address(name: str) -> bool:
@@ -125,30 +127,36 @@ def _is_address(name: str) -> bool:
 
 
 def broken_lifecycle_rules(lifecycle: Lifecycle) -> list[str]:
-    """What the combination of lifecycle inputs leaves open."""
+    """The problems of the combination of lifecycle inputs."""
     rules = []
     if lifecycle.expire_days is not None and lifecycle.prefix is None:
-        rules.append("expireDays needs prefix: which objects go, such as tmp/ ('' is all of them)")
+        rules.append(
+            "expireDays requires prefix, such as tmp/. An empty prefix stands for all objects"
+        )
     if lifecycle.prefix is not None and lifecycle.expire_days is None:
-        rules.append("prefix is about expireDays, which is missing: give it, or leave prefix out")
+        rules.append("prefix requires expireDays: set it, or remove prefix")
     if not lifecycle.model_dump(exclude_none=True):
         rules.append(
-            "says nothing: give expireNoncurrentDays, abortIncompleteUploadDays or expireDays with "
-            "prefix, or leave lifecycle out"
+            "is empty: set expireNoncurrentDays, abortIncompleteUploadDays or expireDays with "
+            "prefix, or remove lifecycle"
         )
     return rules
 
 
 def broken_tag_rules(tags: dict[str, str]) -> list[str]:
-    """What S3's limits for tags, and our own two tags, do not let through."""
+    """The problems of tags: S3's limits, and the two tags that this resource adds."""
     rules = []
     if len(tags) > 48:
-        rules.append(f"may be 48, not {len(tags)}: S3 takes 50, and two are this resource's own")
+        rules.append(
+            f"must be at most 48, not {len(tags)}: S3 allows 50, and this resource adds two"
+        )
     for key, value in tags.items():
         if key.startswith(("aws:", "mlops:")):
-            rules.append(f"key {key!r}: aws: and mlops: are reserved, choose another prefix")
+            rules.append(
+                f"key {key!r}: the prefixes aws: and mlops: are reserved, choose another one"
+            )
         if not 1 <= len(key) <= 128:
-            rules.append(f"key {key[:20]!r} has to have 1 to 128 characters, not {len(key)}")
+            rules.append(f"key {key[:20]!r} must have 1 to 128 characters, not {len(key)}")
         if len(value) > 256:
-            rules.append(f"the value of {key!r} may have 256 characters, not {len(value)}")
+            rules.append(f"the value of {key!r} must have at most 256 characters, not {len(value)}")
     return rules

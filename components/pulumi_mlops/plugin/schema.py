@@ -16,12 +16,12 @@ _NAMES = {bool: "boolean", int: "number", float: "number", str: "string"}
 
 
 def schema_of(handlers: list[Handler[Any]], version: str) -> str:
-    """The package schema as JSON (pulumi.com's package schema, version 1)."""
+    """The package schema as JSON. Source: pulumi.com, "Pulumi Package Schema"."""
     return json.dumps(
         {
             "name": "mlops",
             "version": version,
-            "description": "What a machine-learning platform needs and no other provider has",
+            "description": "Resources of a machine-learning platform that no other provider has",
             "license": "Apache-2.0",
             "config": {
                 "variables": {
@@ -69,21 +69,21 @@ def _resource(handler: Handler[Any]) -> dict[str, Any]:
 
 
 def _type_of(annotation: Any) -> dict[str, Any]:
-    """The schema of an annotation: of `X | None` and `Known[X]` it is that of X."""
+    """The schema of a type annotation. `X | None` and `Known[X]` have the schema of X."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in {Annotated, Union, UnionType}:
         return _type_of(next(each for each in arguments if each is not type(None)))
     match origin or annotation:
         case kind if kind is Literal:
-            found: dict[str, Any] = {"type": "string"}
+            schema: dict[str, Any] = {"type": "string"}
         case kind if kind is dict:
-            found = {"type": "object", "additionalProperties": _type_of(arguments[1])}
+            schema = {"type": "object", "additionalProperties": _type_of(arguments[1])}
         case kind if kind is list:
-            found = {"type": "array", "items": _type_of(arguments[0])}
+            schema = {"type": "array", "items": _type_of(arguments[0])}
         case kind if kind in _NAMES:
-            found = {"type": _NAMES[kind]}
+            schema = {"type": _NAMES[kind]}
         case type() as kind if issubclass(kind, BaseModel):
-            found = {"type": "object", "additionalProperties": _ANY}
+            schema = {"type": "object", "additionalProperties": _ANY}
         case _:
-            found = _ANY
-    return found
+            schema = _ANY
+    return schema

@@ -147,7 +147,7 @@ class ModelVersion(MlopsResource):
 
 
 class BucketLifecycleArgs(TypedDict):
-    """What the store deletes by itself."""
+    """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expireNoncurrentDays: NotRequired[int | None]
     """Days after which an overwritten or deleted version of an object is deleted. At least 1.
@@ -178,8 +178,8 @@ class BucketArgs(TypedDict):
     versioning: NotRequired[pulumi.Input[bool] | None]
     """Keep overwritten and deleted objects as noncurrent versions. Default: `false`."""
     lifecycle: NotRequired[pulumi.Input[BucketLifecycleArgs] | None]
-    """What the store deletes by itself. Other lifecycle rules of the bucket are removed. Default:
-    no rules."""
+    """What the store deletes automatically. Other lifecycle rules of the bucket are removed.
+    Default: no rules."""
     encryption: NotRequired[pulumi.Input[Literal["AES256", "aws:kms"]] | None]
     """Encryption of new objects at rest. Default: the store's default."""
     tags: NotRequired[pulumi.Input[Mapping[str, str]] | None]

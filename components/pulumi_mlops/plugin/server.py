@@ -1,4 +1,4 @@
-"""The plugin's gRPC server: it answers the engine that started it, and ends with it."""
+"""The gRPC server of the plugin: it serves the engine that started it, and ends with it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .handler import ResourceSet
 
 
 class _Servicer(ProviderServicer):
-    """The SDK's servicer, but an error is a message for its reader rather than a traceback."""
+    """The SDK's servicer, with readable error messages instead of tracebacks."""
 
 
-def _plainly(method: str) -> Callable[..., Any]:
+def _with_readable_errors(method: str) -> Callable[..., Any]:
     inner = getattr(ProviderServicer, method)
     # The SDK wraps each method in a decorator that appends a traceback to every error.
     inner = inner.__closure__[0].cell_contents if inner.__closure__ else inner
@@ -37,20 +37,20 @@ def _plainly(method: str) -> Callable[..., Any]:
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-            told = (
+            message = (
                 f"{type(error).__name__}: {error}\nThis is an error of the mlops plugin:\n{where}"
             )
-            await context.abort(grpc.StatusCode.INTERNAL, told)
+            await context.abort(grpc.StatusCode.INTERNAL, message)
 
     return call
 
 
 for _method in ("Check", "Diff", "Create", "Read", "Update", "Delete", "Configure", "CheckConfig"):
-    setattr(_Servicer, _method, _plainly(_method))
+    setattr(_Servicer, _method, _with_readable_errors(_method))
 
 
 def _engine_log(address: str) -> Callable[..., None]:
-    """Sends lines to the engine, which shows them beside the resource."""
+    """A function that sends log lines to the engine, which shows them with the resource."""
     if not address:
         return lambda level, urn, message, status=False: print(message, file=sys.stderr)
     stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
@@ -68,20 +68,20 @@ def _engine_log(address: str) -> Callable[..., None]:
                     severity=levels[level], urn=urn, message=message, ephemeral=status
                 )
             )
-        except grpc.RpcError:  # the engine is gone; there is nobody left to tell
+        except grpc.RpcError:  # the engine has ended
             return
 
     return log
 
 
 async def _watch_engine(engine: int) -> None:
-    """Returns once the engine's process has ended: a plugin must not outlive it."""
+    """Wait until the process of the engine has ended. The plugin must not outlive it."""
     while os.getppid() == engine:
         await asyncio.sleep(0.5)
 
 
 def serve(resource_sets: Sequence[ResourceSet], version: str, engine_address: str) -> None:
-    """Answer the engine at `engine_address` until it ends or asks to stop."""
+    """Serve the engine at `engine_address` until it ends or stops the plugin."""
     engine = os.getppid()
     provider = MlopsProvider(resource_sets, version, _engine_log(engine_address))
 
@@ -93,8 +93,8 @@ def serve(resource_sets: Sequence[ResourceSet], version: str, engine_address: st
         await server.start()
         print(port, flush=True)
         done = asyncio.Event()
-        # SIGINT is how the engine ends a plugin, after 5 s by force. Ctrl-C is not meant: plugins
-        # have a process group of their own and are told by Cancel.
+        # The engine ends a plugin with SIGINT, and kills it after 5 s. Ctrl-C sends no SIGINT to
+        # plugins, which have their own process group: the engine calls Cancel instead.
         for signum in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signum, done.set)
         waits = [asyncio.ensure_future(done.wait()), asyncio.ensure_future(_watch_engine(engine))]

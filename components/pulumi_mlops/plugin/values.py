@@ -1,4 +1,4 @@
-"""Plain Python values on one side, the engine's property values on the other."""
+"""Conversion between plain Python values and the property values of the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Unknown:
-    """A value that another resource of the same update is going to give."""
+    """A value that is not known yet: an output of another resource of the same update."""
 
     def __repr__(self) -> str:
         return "<unknown>"
@@ -29,8 +29,8 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 
-# The SDK's own `Computed` can neither be sent nor received (3.272): it is this string that the
-# engine means by an unknown value.
+# The engine represents an unknown value by this string. The SDK's `Computed` can be neither sent
+# nor received (3.272).
 _UNKNOWN_ON_THE_WIRE: Final = rpc.UNKNOWN
 
 
@@ -39,7 +39,7 @@ def _unknown_passes(value: Any, validate: Any) -> Any:
 
 
 Known = Annotated[T, WrapValidator(_unknown_passes)]
-"""A value that is checked now, or UNKNOWN, which is checked once it is known."""
+"""A value that is validated now, or UNKNOWN, which is validated once it is known."""
 
 
 def to_plain(value: PropertyValue) -> Any:
@@ -69,7 +69,9 @@ def to_property(value: Any, *, secret: bool = False) -> PropertyValue:
             )
         case Sequence():
             return PropertyValue([to_property(item) for item in value], is_secret=secret)
-    raise TypeError(f"the engine has no form for a {type(value).__name__}")
+    raise TypeError(
+        f"cannot send a {type(value).__name__} to the engine: use str, float, bool, list or dict"
+    )
 
 
 def secrets_in(value: PropertyValue, secret: bool = False) -> Iterator[str]:
@@ -88,9 +90,11 @@ def secrets_in(value: PropertyValue, secret: bool = False) -> Iterator[str]:
 
 
 def known_text(value: Any) -> str:
-    """`value` as text. Raises ResourceError for a value that another resource has yet to give."""
+    """`value` as text. Raises ResourceError if it is unknown."""
     if isinstance(value, Unknown):
-        raise ResourceError("a value that is needed now is not known yet")
+        raise ResourceError(
+            "a required value is not known yet: another resource of this update provides it"
+        )
     return str(value)
 
 
@@ -109,18 +113,18 @@ def has_unknown(value: Any) -> bool:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, PropertyDiffKind]]:
-    """Where `new` differs from `old`: property paths (`env.PORT`, `requirements[2]`) and kinds.
+    """The differences between `old` and `new`: property paths and kinds.
 
-    An UNKNOWN differs from everything, since nobody can say yet that it does not.
+    A path is written as `env.PORT` or `requirements[2]`. UNKNOWN differs from every value.
     """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             yield from differences(old.get(key), new.get(key), _join(path, key))
     elif _is_list(old) and _is_list(new):
         for index in range(max(len(old), len(new))):
-            one = old[index] if index < len(old) else None
-            other = new[index] if index < len(new) else None
-            yield from differences(one, other, f"{path}[{index}]")
+            old_item = old[index] if index < len(old) else None
+            new_item = new[index] if index < len(new) else None
+            yield from differences(old_item, new_item, f"{path}[{index}]")
     elif has_unknown(new) or old != new or isinstance(old, bool) is not isinstance(new, bool):
         if old is None:
             yield path, PropertyDiffKind.ADD

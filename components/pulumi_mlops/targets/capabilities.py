@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Capability(StrEnum):
-    """Requests that a target may refuse. A target package lists the ones that it supports."""
+    """A request that a target may refuse. A target package lists the capabilities it supports."""
 
     AUTOSCALING = "autoscaling of services"
     """`ServiceSpec.max_replicas`."""

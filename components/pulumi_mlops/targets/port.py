@@ -83,7 +83,7 @@ BUCKET_CLIENT = "boto3==1.44.5"
 
 
 class Target(Protocol):
-    """The adapter of a target.
+    """The adapter of a target: one method per request of the port.
 
     A request that the target does not support raises pulumi.RunError at preview; see `unsupported`.
     """
@@ -116,7 +116,7 @@ class Target(Protocol):
         """Read a value of a Secret that the stack does not manage."""
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
-        """Provision storage. With `retain` its data outlives the stack."""
+        """Provision a volume. With `retain` its data outlives the stack."""
 
     def database(
         self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
@@ -124,7 +124,7 @@ class Target(Protocol):
         """Provision a relational database."""
 
     def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
-        """Provision a bucket of a store that exists or that was requested before."""
+        """Provision a bucket, in an existing store or in a service of the stack."""
 
     def model_version(
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
@@ -137,7 +137,7 @@ class Target(Protocol):
         """Write the environment variables `env` to the file that clients of the platform source."""
 
     def logs_dir(self) -> str | None:
-        """The folder of the logs on this machine, or None if logs are elsewhere."""
+        """The folder with the logs on this machine, or None if the target keeps logs elsewhere."""
 
 
 def unsupported(name: str, item: str, capability: Capability, fix: str) -> pulumi.RunError:
@@ -152,7 +152,7 @@ def unsupported(name: str, item: str, capability: Capability, fix: str) -> pulum
             f"select a target that supports {capability} (mlops:target): {', '.join(supporting)}"
         )
     else:
-        choice = f"install a target with {capability}: no installed target does"
+        choice = f"install a target with {capability}: no installed target supports it"
     return pulumi.RunError(f"{name}: {item} is not supported by this target: {fix}, or {choice}")
 
 
@@ -162,7 +162,7 @@ def resources_of(settings: ResourceSettings) -> Resources:
 
 
 def text_of(target: Target, value: Any) -> Any:
-    """The text of a value that may be a reference to a Secret."""
+    """The text of a SecretText input. A reference to an existing Secret is read from the target."""
     return target.existing_secret(value.secret_key_ref) if isinstance(value, FromSecret) else value
 
 
@@ -174,7 +174,7 @@ def stack_folder() -> Path:
 
 
 def runtime_folder() -> Path:
-    """The code of the programs that run inside what is provisioned."""
+    """The folder with the code of the programs that run inside services and jobs."""
     return Path(__file__).parent.parent / "runtime"
 
 

@@ -24,7 +24,7 @@ DEFAULT = "local"
 
 
 class TargetPackage(Protocol):
-    """The parts of a target. Loading the class is cheap: each method imports what it needs."""
+    """The parts of a target. Each method imports its modules itself, so that loading is fast."""
 
     on_this_machine: bool
     """Whether programs run on this machine and their addresses need no tunnel."""
@@ -43,15 +43,15 @@ class TargetPackage(Protocol):
         """The handlers of the target in the resource plugin."""
 
     def operations(self) -> Operations:
-        """The commands of `mlops` for a stack on the target."""
+        """The operations of the `mlops` command for a stack on the target."""
 
 
 class UnknownTargetError(ValueError):
-    """No installed target has the name."""
+    """The error for a name that no installed target has."""
 
 
 def names(distribution: str | None = None) -> list[str]:
-    """The installed targets, or those of one `distribution`."""
+    """The names of the installed targets, or only of those in one `distribution`."""
     return sorted(
         name
         for name, point in _entry_points().items()
@@ -71,7 +71,7 @@ def load(name: str) -> TargetPackage:
 
 
 def supporting(capability: Capability) -> list[str]:
-    """The installed targets that support a capability."""
+    """The names of the installed targets that support a capability."""
     return [name for name in names() if capability in load(name).capabilities]
 
 

@@ -1,4 +1,4 @@
-"""Requests of the port that the resource plugin answers in the same way for every target."""
+"""Requests of the port with the same implementation, a resource of the plugin, for every target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .port import (
 
 
 def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
-    """A bucket over the S3 API."""
+    """Provision a bucket with the S3 API."""
     native = sdk.Bucket(
         name,
         {
@@ -43,7 +43,7 @@ def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketH
 def model_version(
     name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
 ) -> ModelVersionHandle:
-    """A model version, looked up by the API of the registry. A missing version fails the update."""
+    """Look up a model version in the model registry. The update fails if it does not exist."""
     native = sdk.ModelVersion(
         name,
         {
@@ -62,7 +62,7 @@ def model_version(
 def client_settings(
     name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
 ) -> ClientSettingsHandle:
-    """A file in the stack folder, on the machine that runs the update."""
+    """Write the client settings file to the stack folder, on the machine that runs the update."""
     native = sdk.File(name, {"fileName": "client.env", "content": env.apply(_shell_exports)}, opts)
     return ClientSettingsHandle(path=native.path, native=native)
 

@@ -46,16 +46,16 @@ class Resources:
     """Compute resources of one replica or worker. None leaves the value to the target."""
 
     cpu: float | None = None
-    """Cores that are reserved."""
+    """CPU cores to reserve."""
     memory: int | None = None
-    """Bytes of memory, reserved and at most."""
+    """Bytes of memory, set as both request and limit."""
     gpu: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """When a service is ready: the port named `port` answers 200 at `path`, or accepts connections
-    if there is no `path`. `timeout` is in seconds."""
+    """The health check of a service. The port named `port` answers 200 at `path`, or accepts
+    connections if there is no `path`. `timeout` is the startup timeout in seconds."""
 
     path: str | None = None
     port: str = "http"
@@ -86,8 +86,8 @@ class ServiceSpec:
     resources: Resources = Resources()
     replicas: int = 1
     max_replicas: int | None = None
-    """Upper bound of an autoscaler, which follows the use of `resources.cpu`. The lower bound is
-    `replicas`. Default: a fixed number of replicas."""
+    """Upper bound of the autoscaler, which follows the CPU use relative to `resources.cpu`. The
+    lower bound is `replicas`. Default: no autoscaler."""
     routed: bool = False
     """Whether only a route calls the service. A change then starts a second process and moves the
     route before the first process stops."""
@@ -100,6 +100,7 @@ class ServiceSpec:
     calls_outside: bool = False
     """Whether the service calls addresses outside the platform, such as an existing store."""
     stop_seconds: float = 10
+    """Seconds that the program has to end after SIGTERM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,11 @@ class ServiceHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A program that runs to completion when it is created, and when its command or its environment
-    changes. Changed variables start no run: another address is no reason to train again.
+    """A program that runs to completion.
 
-    It may write its outputs as JSON to the file MLOPS_OUTPUTS. `timeout` is in seconds.
+    It runs when it is created and when its command or Python environment changes. A changed
+    environment variable, such as a new address, starts no run. The program may write its outputs
+    as JSON to the file MLOPS_OUTPUTS. `timeout` is in seconds.
     """
 
     command: Sequence[pulumi.Input[str]]
@@ -129,11 +131,12 @@ class JobSpec:
     calls: Sequence[ServiceHandle] = ()
     """Services that the job calls. Addresses outside the platform are always allowed."""
     resources: Resources = Resources()
-    """Of each worker."""
+    """Resources of each worker."""
     workers: int = 1
-    """Processes of one distributed run. Their environment variables are those of `torchrun` and of
+    """Processes of one distributed run. They get the environment variables of `torchrun` and of
     PyTorch's `env://` initialization. The outputs are those of rank 0."""
     run_on_change: bool = True
+    """Whether the job runs during the update. Otherwise it runs only on a schedule or on demand."""
     timeout: float = 3600
 
 
@@ -149,7 +152,7 @@ class JobHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSpec:
-    """When a job runs: five crontab fields, in a time zone of the IANA database."""
+    """When a job runs. `cron` has five crontab fields, `timezone` is an IANA time zone."""
 
     job: JobHandle
     cron: str
@@ -158,7 +161,7 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A service behind a route, and its share of the traffic in percent."""
+    """A service behind a route. `weight` is its percentage of the requests."""
 
     service: ServiceHandle
     weight: int
@@ -167,7 +170,7 @@ class Backend:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSpec:
-    """One URL in front of several services, by name. The weights sum to 100."""
+    """One URL in front of several services. The weights of `backends` sum to 100."""
 
     endpoint: str
     backends: Mapping[str, Backend]
@@ -176,7 +179,7 @@ class RouteSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteHandle:
-    """A route. `metrics_url` is None if the target has no metrics of its own for it."""
+    """A route. `metrics_url` is None if the target provides no metrics of the route."""
 
     url: pulumi.Output[str]
     metrics_url: pulumi.Output[str] | None
@@ -186,7 +189,7 @@ class RouteHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretSpec:
-    """A generated secret. With `retain` it outlives the stack, as the data that it protects."""
+    """A generated secret. With `retain` it outlives the stack, like the data that it protects."""
 
     length: int = 32
     retain: bool = False
@@ -203,8 +206,8 @@ class VolumeHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSpec:
-    """A database: `sqlite` for one client, `postgresql` for several. `retain` keeps its data. With
-    `url` the database exists already, and nothing is provisioned."""
+    """A database: `sqlite` for one client, `postgresql` for several. With `retain` its
+    data outlives the stack. With `url` nothing is provisioned and that database is used."""
 
     engine: str = "sqlite"
     url: pulumi.Input[str] | None = None
@@ -227,11 +230,11 @@ class DatabaseHandle:
     they start."""
     native: pulumi.Resource | None = None
     ready: pulumi.Resource | None = None
-    """None if the database existed already."""
+    """None for an existing database."""
 
     @property
     def outside(self) -> bool:
-        """Whether the database is outside the platform."""
+        """Whether the database is an existing one, outside the platform."""
         return self.native is None
 
 
@@ -243,18 +246,18 @@ class BucketSpec:
     endpoint_url: pulumi.Input[str]
     region: pulumi.Input[str] = "us-east-1"
     access_key_id: pulumi.Input[str] | None = None
-    """Default: the credentials that boto3 finds."""
+    """Default: boto3's credential chain."""
     secret_access_key: pulumi.Input[str] | None = None
     versioning: bool = False
     lifecycle: Mapping[str, int] | None = None
-    """Days until the store deletes: `expireNoncurrentDays`, `abortIncompleteUploadDays`."""
+    """Lifecycle rules in days: `expireNoncurrentDays`, `abortIncompleteUploadDays`."""
     encryption: Literal["AES256", "aws:kms"] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     public_access_block: bool | None = None
-    """Whether the store refuses every public policy. Default: yes, if the store supports it."""
+    """Whether public access to the bucket is blocked. Default: yes, if the store supports it."""
     retain: bool = True
     calls: Sequence[ServiceHandle] = ()
-    """The store, if it is part of the platform."""
+    """The service of the store, if it is part of the platform."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,8 +282,8 @@ class ModelVersionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersionHandle:
-    """A model version. `example` is the input example that it was logged with, or empty. `ready` is
-    None if the version is looked up only by its model server."""
+    """A model version. `example` is the input example that the model was logged with, or empty.
+    `ready` is None if only the model server looks the version up, when it starts."""
 
     example: pulumi.Output[str]
     ready: pulumi.Resource | None
@@ -288,7 +291,7 @@ class ModelVersionHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettingsHandle:
-    """A private file on the machine that runs the update. `path` is its location."""
+    """The client settings file on the machine that runs the update, at `path`."""
 
     path: pulumi.Output[str]
     native: pulumi.Resource

@@ -255,7 +255,7 @@ def test_a_second_stack_beside_it_keeps_its_data(
     root = staging.root.path
     told = staging.destroy()
     for name in ("platform-artifacts-data", "platform-tracking-database"):
-        assert f"data is kept in {root / 'volumes' / name}" in told
+        assert f"data is retained in {root / 'volumes' / name}" in told
     left = {Path(each).relative_to(root).parts[0] for each in staging.leftovers()}
     assert left == {"volumes", "secrets"}
     kept_secrets = {file.read_text() for file in (root / "secrets").iterdir()}

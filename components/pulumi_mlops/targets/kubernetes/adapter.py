@@ -1,4 +1,4 @@
-"""The adapter of the Kubernetes target: answers the port with objects of a cluster."""
+"""The adapter of the Kubernetes target: it answers requests of the port with Kubernetes objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .delivery import Delivery
 
 
 class KubernetesTarget:
-    """Objects that an update applies to a cluster."""
+    """The adapter of a stack that an update applies to a cluster."""
 
     @cached_property
     def _cluster(self) -> Cluster:

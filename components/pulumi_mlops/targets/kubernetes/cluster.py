@@ -1,4 +1,4 @@
-"""What all of a stack's workloads share: the provider, the namespace, and how objects are made."""
+"""The provider and the namespace of a stack, and the creation of objects in the namespace."""
 
 from __future__ import annotations
 
@@ -40,15 +40,16 @@ _KINDS = {
     "ServiceAccount": "core.v1",
     "StatefulSet": "apps.v1",
 }
-# `mlops:kubernetes:Ready` waits for them, and tells why they are not. A Service would wait for the
-# pods that it is made for, and a volume, with many storage classes, for one that uses it.
-_NOT_WAITED_FOR = {
+# The kinds for which pulumi-kubernetes does not wait. `mlops:kubernetes:Ready` waits for workloads
+# and explains failures. The provider would wait until a Service has pods and, with many storage
+# classes, until a pod uses a volume. Both are created before the pods.
+_SKIP_AWAIT = {
     "Deployment", "HTTPRoute", "Job", "PersistentVolumeClaim", "Service", "StatefulSet",
 }  # fmt: skip
 
-# docs of Argo CD, "Sync Options" (No Prune Resources, No Resource Deletion); of Flux,
+# Documentation of Argo CD, "Sync Options" (No Prune Resources, No Resource Deletion), and of Flux,
 # "Kustomization" (Prune).
-_KEPT = {
+_RETAIN_ANNOTATIONS = {
     "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
@@ -61,33 +62,33 @@ class Cluster:
         self.settings = settings.load()
         self.namespace = self.settings.namespace
         self.router: EnvironmentHandle | None = None
-        """What every route's proxies run in, once one has been asked for."""
+        """The Python environment of all proxies. None before the first request for a route."""
         self.buckets: list[tuple[frozenset[str], manifests.Manifest]] = []
-        """Of each bucket that is made within the cluster: the services that have it, none for a
-        store elsewhere, and a container that waits for it."""
-        self._taken: set[tuple[str, str]] = set()
-        self._read: dict[tuple[str, str], pulumi.Output[str]] = {}
+        """For each bucket that a Job creates: the names of the services of its store, empty for an
+        existing store, and an init container that waits for the bucket."""
+        self._object_names: set[tuple[str, str]] = set()
+        self._existing_secrets: dict[tuple[str, str], pulumi.Output[str]] = {}
         self.content_digests: dict[Any, pulumi.Output[str]] = {}
-        """Digests of the secrets and files of workloads, by these."""
+        """Digests of the secrets and files of workloads. The key is their content."""
         self.rendered = self.settings.render_to is not None
-        """Whether objects become files, and no cluster is asked."""
+        """Whether manifests are rendered into files and no cluster is accessed."""
         self._identity = sdk.ClusterIdentity(
             "cluster-identity", {"namespace": self.namespace, "rendered": self.rendered}
         )
         self._provider = _class("Provider", "")(
             "kubernetes",
             namespace=self.namespace,
-            **self._place(),
-            # Names are fixed, so that an object that had to be replaced would be gone for a while.
+            **self._provider_location(),
+            # Object names are fixed: a replacement would delete the object before it is created.
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
-            # What somebody changed by hand is put right, and not a conflict.
+            # An update overwrites manual changes instead of failing with a conflict.
             enable_patch_force=True,
-            # What was kept when the stack was destroyed is found again.
+            # Objects that were retained when the stack was destroyed are adopted.
             upsert_existing_objects=True,
             opts=pulumi.ResourceOptions(depends_on=[self._identity]),
         )
-        self._before_all = self._take_namespace()
+        self._namespace_dependencies = self._own_namespace()
         self.make(
             "NetworkPolicy", "deny-all", pulumi.ResourceOptions(),
             labels=self.labels("deny-all", "network"), spec=manifests.deny_all(),
@@ -103,7 +104,7 @@ class Cluster:
         self.make("LimitRange", "limits", opts, labels=labels, spec=manifests.limit_range())
 
     def labels(self, name: str, component: str) -> dict[str, str]:
-        """The labels of one thing and all that belongs to it."""
+        """The labels of the objects of one component child called `name`."""
         return manifests.labels(
             names.label(f"{pulumi.get_project()}-{pulumi.get_stack()}"),
             names.label(name),
@@ -120,17 +121,19 @@ class Cluster:
         object_name: pulumi.Input[str] | None = None,
         **parts: Any,
     ) -> pulumi.CustomResource:
-        """An object called `name`; `parts` are its members beside `metadata`, as the API has them.
+        """Create an object. `parts` are its top-level fields other than `metadata`.
 
-        It is called the same in the cluster: a diff shows no random names, and others find it.
+        `object_name` is its name in the cluster. Default: `name` as a DNS label, without a random
+        suffix, so that a diff stays readable and other tools can refer to the object.
         """
-        given: dict[str, str] = {}
-        if kind in _NOT_WAITED_FOR and not self.rendered:
-            given["pulumi.com/skipAwait"] = "true"
-            # Gone at once, its pods after it. Otherwise it would stay until they have ended, with
-            # nobody waiting: what is made anew under its name meanwhile would end with it.
-            given["pulumi.com/deletionPropagationPolicy"] = "background"
-        given |= self._kept(bool(opts.retain_on_delete))
+        annotations: dict[str, str] = {}
+        if kind in _SKIP_AWAIT and not self.rendered:
+            annotations["pulumi.com/skipAwait"] = "true"
+            # Background deletion removes the object at once and its pods afterwards. With
+            # foreground deletion the object exists until its pods have ended, and a new object of
+            # the same name would be deleted with it.
+            annotations["pulumi.com/deletionPropagationPolicy"] = "background"
+        annotations |= self._retain_annotations(bool(opts.retain_on_delete))
         if object_name is None:
             object_name = names.label(name)
         self.refuse_namesake(kind, object_name if isinstance(object_name, str) else name)
@@ -139,34 +142,37 @@ class Cluster:
             "namespace": self.namespace,
             "labels": dict(labels),
         }
-        if given:
-            metadata["annotations"] = given
-        made: pulumi.CustomResource = _class(kind, _KINDS[kind])(
-            name, metadata=metadata, **parts, opts=self.inside(opts)
+        if annotations:
+            metadata["annotations"] = annotations
+        native: pulumi.CustomResource = _class(kind, _KINDS[kind])(
+            name, metadata=metadata, **parts, opts=self.namespaced(opts)
         )
-        return made
+        return native
 
-    def inside(self, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
-        """The same options for something in the namespace."""
-        more = pulumi.ResourceOptions(
+    def namespaced(self, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+        """`opts` with the options of every object in the namespace."""
+        namespace_opts = pulumi.ResourceOptions(
             provider=self._provider,
-            depends_on=self._before_all,
-            # Names are fixed. Created first, a replacement would adopt the object that is there,
-            # and the deletion after it would delete that.
+            depends_on=self._namespace_dependencies,
+            # Object names are fixed. If a replacement were created first, it would adopt the
+            # existing object, and the deletion that follows would delete that object.
             delete_before_replace=True,
         )
-        return pulumi.ResourceOptions.merge(opts, more)
+        return pulumi.ResourceOptions.merge(opts, namespace_opts)
 
     def address(self, name: str) -> str:
-        """The DNS name of a Service, for every pod of the cluster."""
+        """The DNS name of a Service, which every pod of the cluster can resolve."""
         return f"{names.label(name)}.{self.namespace}.svc"
 
     def facts(self) -> pulumi.Output[Any] | None:
-        """What identifies the cluster; None where none is asked."""
+        """The facts that identify the cluster, or None if no cluster is accessed."""
         return None if self.rendered else self._identity.facts
 
     def guard_volume(self, name: str, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
-        """What a volume called `name` has to wait for: nothing where no cluster is asked."""
+        """The resources that a volume called `name` depends on: a check that it is not replaced.
+
+        Empty if no cluster is accessed.
+        """
         if self.rendered:
             return []
         guard = sdk.VolumeGuard(
@@ -176,53 +182,55 @@ class Cluster:
                 "name": names.label(name),
                 "storageClass": self.settings.storage_class,
             },
-            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=self._before_all)),
+            pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(depends_on=self._namespace_dependencies)
+            ),
         )
         return [guard]
 
-    def existing_secret(self, of: SecretKeyRef) -> pulumi.Output[str]:
-        """A value of a Secret in the namespace. Who asks twice reads once."""
-        if (of.name, of.key) not in self._read:
-            made = sdk.ExistingSecret(
-                # No Secret is called like this, so that no two of them are.
-                f"{of.name}/{of.key}",
-                {"namespace": self.namespace, "name": of.name, "key": of.key},
-                pulumi.ResourceOptions(depends_on=self._before_all),
+    def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
+        """A value of an existing Secret in the namespace. Each key is read by one resource."""
+        if (ref.name, ref.key) not in self._existing_secrets:
+            native = sdk.ExistingSecret(
+                # The slash is not allowed in the name of a Secret, so no other resource has it.
+                f"{ref.name}/{ref.key}",
+                {"namespace": self.namespace, "name": ref.name, "key": ref.key},
+                pulumi.ResourceOptions(depends_on=self._namespace_dependencies),
             )
-            self._read[of.name, of.key] = pulumi.Output.secret(made.value)
-        return self._read[of.name, of.key]
+            self._existing_secrets[ref.name, ref.key] = pulumi.Output.secret(native.value)
+        return self._existing_secrets[ref.name, ref.key]
 
     def refuse_deletion(self, name: str) -> None:
-        """Raise pulumi.RunError when data that is kept would go with its namespace."""
+        """Raise pulumi.RunError if retained data would be deleted with its namespace."""
         if self.settings.create_namespace and self.settings.delete_namespace:
             raise pulumi.RunError(
-                f"{name}: its data is kept (`retain`), but mlops:kubernetes.delete_namespace would "
+                f"{name}: `retain` keeps its data, but mlops:kubernetes.delete_namespace would "
                 "delete it with the namespace: set one of them to false"
             )
 
     def refuse_namesake(self, kind: str, name: str) -> None:
-        """Raise pulumi.RunError for a second object that would take the first one's place."""
-        if (kind, name) in self._taken:
+        """Raise pulumi.RunError if another object of this kind has the same name."""
+        if (kind, name) in self._object_names:
             raise pulumi.RunError(
-                f"two components make a {kind} called {name} in namespace {self.namespace}: give "
-                "one of them another name"
+                f"two components need a {kind} called {name} in namespace {self.namespace}: "
+                "rename one of them"
             )
-        self._taken.add((kind, name))
+        self._object_names.add((kind, name))
 
-    def _take_namespace(self) -> list[pulumi.Resource]:
-        """Take the namespace for this stack; what everything in it has to wait for.
+    def _own_namespace(self) -> list[pulumi.Resource]:
+        """Claim the namespace for this stack. Returns what every object in it depends on.
 
-        First of all: a stack that is refused must not have in its state, and delete with it, a
-        namespace that is another one's.
+        The claim comes first: if it is refused, the state must not contain the namespace of another
+        stack, since destroying this stack would then delete it.
         """
         if self.rendered:
-            return [self._make_namespace(None)] if self.settings.create_namespace else []
+            return [self._create_namespace(None)] if self.settings.create_namespace else []
         key = plugin_sdk.GeneratedSecret("namespace-key", {"length": 16})
         owner = sdk.NamespaceOwner(
             "namespace-owner",
             {
                 "namespace": self.namespace,
-                # Everybody may read it in the cluster: it opens nothing.
+                # Not confidential: it gives no access to anything.
                 "key": pulumi.Output.unsecret(key.value),
                 "createNamespace": self.settings.create_namespace,
                 "deleteNamespace": self.settings.delete_namespace,
@@ -231,12 +239,13 @@ class Cluster:
         )
         if not self.settings.create_namespace:
             return [owner]
-        return [owner, self._make_namespace(owner)]
+        return [owner, self._create_namespace(owner)]
 
-    def _make_namespace(self, owner: pulumi.Resource | None) -> pulumi.CustomResource:
+    def _create_namespace(self, owner: pulumi.Resource | None) -> pulumi.CustomResource:
         levels = ("enforce", "warn")
         retain = not self.settings.delete_namespace
-        made: pulumi.CustomResource = _class("Namespace", "core.v1")(
+        annotations = self._retain_annotations(retain)
+        native: pulumi.CustomResource = _class("Namespace", "core.v1")(
             "namespace",
             metadata={
                 "name": self.namespace,
@@ -244,7 +253,7 @@ class Cluster:
                     "app.kubernetes.io/managed-by": "pulumi-mlops",
                     **{f"pod-security.kubernetes.io/{level}": "restricted" for level in levels},
                 },
-                **({"annotations": kept} if (kept := self._kept(retain)) else {}),
+                **({"annotations": annotations} if annotations else {}),
             },
             opts=pulumi.ResourceOptions(
                 provider=self._provider,
@@ -253,32 +262,33 @@ class Cluster:
                 delete_before_replace=True,
             ),
         )
-        return made
+        return native
 
-    def _kept(self, retain: bool) -> dict[str, str]:
-        """The annotations of what the tool that applies rendered files is to keep."""
-        return dict(_KEPT) if retain and self.rendered else {}
+    def _retain_annotations(self, retain: bool) -> dict[str, str]:
+        """The annotations of rendered objects that Argo CD and Flux must not delete."""
+        return dict(_RETAIN_ANNOTATIONS) if retain and self.rendered else {}
 
-    def _place(self) -> dict[str, pulumi.Input[str] | None]:
-        """Where the provider finds the cluster, or the folder that takes its place."""
+    def _provider_location(self) -> dict[str, pulumi.Input[str] | None]:
+        """The provider inputs that locate the cluster, or the folder for rendered manifests."""
         if self.rendered:
-            # From the program's folder, where the plugin works too: another folder would be
-            # another provider and all objects replaced, and each checkout has one of its own.
+            # Relative to the working folder of the program and the plugin. An absolute path would
+            # differ between checkouts, and a changed path replaces the provider and all objects.
             folder = os.path.relpath(from_project(self.settings.render_to or ""))
-            # Not the KUBECONFIG of the environment: the plugin refuses both together.
+            # Empty, since the plugin refuses a kubeconfig together with a folder.
             return {"render_yaml_to_directory": folder, "kubeconfig": ""}
         return {
-            # The same whatever leads to the cluster: it alone decides on a replacement.
+            # Does not depend on the kubeconfig. Only its change replaces the provider.
             "cluster_identifier": self._identity.identifier,
             "context": self.settings.context,
             "kubeconfig": self._kubeconfig(),
         }
 
     def _kubeconfig(self) -> str:
-        """The path of the kubeconfig in the settings, the same for every checkout if it can be.
+        """The path of the configured kubeconfig. A relative path is the same for every checkout.
 
-        Empty without one: the plugin then looks for KUBECONFIG itself. The SDK would put the
-        variable's value into the state, a difference for everybody with the file at another path.
+        Empty if none is configured: the plugin then reads KUBECONFIG itself. Without an input the
+        SDK would record the value of KUBECONFIG in the state, and users with another path would see
+        a difference.
         """
         path = self.settings.kubeconfig
         if path is None:
@@ -291,7 +301,7 @@ _clusters: weakref.WeakKeyDictionary[Any, Cluster] = weakref.WeakKeyDictionary()
 
 
 def cluster() -> Cluster:
-    """The one of this program: its provider and namespace are registered once."""
+    """The cluster of the current program. Its provider and namespace are registered once."""
     root = get_root_resource()
     if root not in _clusters:
         _clusters[root] = Cluster()
@@ -300,21 +310,22 @@ def cluster() -> Cluster:
 
 @lru_cache
 def _class(kind: str, group: str) -> Any:
-    if "/" in group:  # no kind of Kubernetes' own
+    if "/" in group:  # a custom resource, such as HTTPRoute
         return partial(_class("CustomResource", "apiextensions"), api_version=group, kind=kind)
     try:
         module = import_module(".".join(filter(None, ("pulumi_kubernetes", group))))
     except ImportError:
         raise pulumi.RunError(
-            "mlops:target kubernetes needs pulumi-kubernetes: pip install pulumi-mlops[kubernetes]"
+            "mlops:target: kubernetes requires the package pulumi-kubernetes: run "
+            "`pip install pulumi-mlops[kubernetes]`"
         ) from None
     return getattr(module, kind)
 
 
 @lru_cache(maxsize=1024)
 def fingerprint(text: str, salt: str) -> str:
-    """Sixteen hexadecimal digits that change with `text`, and do not help to guess it.
+    """Sixteen hexadecimal digits that change with `text` but do not reveal it.
 
-    PBKDF2 (RFC 8018), since what is hashed may be a password that somebody chose.
+    Uses PBKDF2 (RFC 8018), which makes it slow to guess `text`: it may be a weak password.
     """
     return hashlib.pbkdf2_hmac("sha256", text.encode(), salt.encode(), 50_000, dklen=8).hex()

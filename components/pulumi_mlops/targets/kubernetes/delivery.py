@@ -1,4 +1,4 @@
-"""How the objects of a stack get to the cluster: an update applies them and waits for them."""
+"""Delivery of objects to the cluster: an update applies them and waits for them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .handles import metadata_field
 
 
 class Delivery:
-    """Objects that an update applies."""
+    """Delivery by the update itself. `rendered.RenderedDelivery` overrides it for `render_to`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
     def init_containers(self, spec: ServiceSpec | JobSpec) -> list[manifests.Manifest]:
-        """The init containers of a pod. None: what the program calls is ready before it."""
+        """The init containers of a pod. Empty: the update creates callees before their callers."""
         return []
 
     def run_identity(self, program: Sequence[Any], spec: manifests.Manifest) -> Any:
-        """The value whose change starts a new run of a job: its program only."""
+        """The value whose change starts a new run of a job. Here: only its program."""
         return program
 
     def replicas(self, spec: ServiceSpec) -> int | None:
@@ -39,7 +39,7 @@ class Delivery:
         labels: Mapping[str, str],
         opts: pulumi.ResourceOptions,
     ) -> pulumi.Resource:
-        """A Secret."""
+        """Create a Secret on the cluster."""
         return self.cluster.make(
             "Secret", name, opts, labels=labels, object_name=object_name, string_data=content
         )
@@ -56,8 +56,8 @@ class Delivery:
     ) -> pulumi.Resource:
         """The resource that is created once a workload is ready.
 
-        `table` is the traffic table that proxies must have. `autoscaled` replaces the generation of
-        the workload, which an autoscaler changes.
+        `table` is the traffic table that proxies must have. `autoscaled` has the inputs
+        `replicas` and `content` that are compared instead of the generation of the workload.
         """
         metadata: pulumi.Output[Any] = pulumi.get(native, "metadata")
 
@@ -71,7 +71,7 @@ class Delivery:
                 "kind": pulumi.get(native, "kind"),
                 "namespace": self.cluster.namespace,
                 "name": field("name"),
-                # Each action of an autoscaler changes the generation.
+                # An autoscaler changes the generation each time that it scales.
                 "generation": None if autoscaled else field("generation"),
                 "replicas": scale.get("replicas"),
                 "content": scale.get("content"),

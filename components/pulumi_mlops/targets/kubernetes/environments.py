@@ -29,8 +29,8 @@ def image(
             return ImageHandle(version=version(recipe), native=None, reference=configured)
         if settings.registry is None:
             raise pulumi.RunError(
-                f"{name}: there is no image for it: set mlops:kubernetes.registry to a prefix such "
-                "as registry.example.com/team, or set its image in "
+                f"{name}: no image is configured: set mlops:kubernetes.registry to a prefix such "
+                "as registry.example.com/team, or set an existing image in "
                 f"mlops:kubernetes.images.{key}"
             )
         entry = catalog.prepare(stack_folder() / "images", settings.registry, key, recipe)

@@ -1,4 +1,4 @@
-"""A route as an HTTPRoute of an existing Gateway, with weights over the Services of its backends.
+"""Routes behind an existing Gateway: an HTTPRoute with the weights of the backend Services.
 
 Source: Gateway API, standard channel (gateway-api.sigs.k8s.io).
 """
@@ -31,14 +31,14 @@ def http_route(
     after_services: pulumi.ResourceOptions,
     opts: pulumi.ResourceOptions,
 ) -> tuple[pulumi.CustomResource, str]:
-    """The HTTPRoute and its URL.
+    """Create the HTTPRoute. Returns it and its URL.
 
-    It changes once the services are ready and the gateway may connect to their pods. The policies
-    of a removed backend are deleted after that.
+    The HTTPRoute changes once the services are ready and the Gateway may connect to their pods. The
+    policies of a removed backend are deleted after that.
     """
     if spec.port is not None:
         raise pulumi.RunError(
-            f"{name}: port {spec.port} is not possible behind a Gateway, which has its own port: "
+            f"{name}: port {spec.port} is not supported behind a Gateway, which has its own port: "
             "remove `port`, or remove mlops:kubernetes.gateway"
         )
     host = names.label(spec.endpoint)

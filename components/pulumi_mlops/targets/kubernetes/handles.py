@@ -1,4 +1,4 @@
-"""The handles of the target, and what a request needs of the handles of other requests."""
+"""The handles of the target, and functions that read the handles in a spec."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class ClusterJobHandle(JobHandle):
 def image_reference(environment: EnvironmentHandle) -> str:
     """The image of an environment. Raises pulumi.RunError for an environment of another target."""
     if not isinstance(environment, ImageHandle):
-        raise pulumi.RunError("a pod needs an environment of the same target")
+        raise pulumi.RunError(
+            "the Python environment belongs to another target: use the same `target` for both"
+        )
     return environment.reference
 
 
@@ -51,7 +53,7 @@ def environment_resources(environment: EnvironmentHandle) -> list[pulumi.Resourc
 
 
 def workloads(services: Sequence[ServiceHandle]) -> list[WorkloadHandle]:
-    """The services that are on the cluster."""
+    """The services that this target provisioned."""
     return [each for each in services if isinstance(each, WorkloadHandle)]
 
 
@@ -66,7 +68,7 @@ def callee_ports(services: Sequence[ServiceHandle]) -> list[tuple[Mapping[str, s
 
 
 def known_after(ready: pulumi.Resource, value: Any) -> pulumi.Output[Any]:
-    """`value` as an Output that is known at preview and whose users wait for `ready`."""
+    """`value` as an Output that is known at preview. Resources that use it depend on `ready`."""
     return ready.urn.apply(lambda _: value)
 
 

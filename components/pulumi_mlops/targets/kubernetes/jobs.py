@@ -1,4 +1,5 @@
-"""Jobs: a Job for each run, or a suspended CronJob as the template of runs; and schedules."""
+"""Jobs and schedules. A run is a Job. A job without `run_on_change` is a suspended CronJob, from
+which runs are created."""
 
 from __future__ import annotations
 
@@ -21,16 +22,16 @@ from .handles import (
 )
 from .programs import checked_command, checked_env, companion_name, secret_objects
 
-_LONGEST_CRON_JOB = 52
-"""The name of a Job of a CronJob has eleven characters more."""
+_MAX_CRON_JOB_NAME = 52
+"""Kubernetes adds eleven characters to the name of a CronJob for the names of its Jobs."""
 _NEVER = "0 0 1 1 *"
-"""The schedule of a CronJob that is suspended."""
+"""The schedule of a suspended CronJob. Kubernetes requires one."""
 
 
 def job(
     delivery: Delivery, name: str, spec: JobSpec, opts: pulumi.ResourceOptions
 ) -> ClusterJobHandle:
-    """The objects of a job."""
+    """Create the objects of a job."""
     cluster = delivery.cluster
     labels = cluster.labels(name, "job")
     command = checked_command(name, spec.command)
@@ -54,14 +55,14 @@ def job(
     if not spec.run_on_change:
         native = cluster.make(
             "CronJob", name, after, labels=labels,
-            object_name=names.label(name, _LONGEST_CRON_JOB),
+            object_name=names.label(name, _MAX_CRON_JOB_NAME),
             spec=manifests.cron_job(job_spec, _NEVER, "UTC", suspend=True),
         )  # fmt: skip
         no_outputs: pulumi.Output[dict[str, Any]] = pulumi.Output.from_input({})
         return ClusterJobHandle(
             name=name, outputs=no_outputs, native=native, ready=native, spec=job_spec
         )
-    # A Job is immutable. A changed run is another Job with another name.
+    # A Job is immutable. A changed program therefore creates a Job with another name.
     program = [image_reference(spec.environment), spec.workers, *command]
     digest = short_digest(delivery.run_identity(program, job_spec))
     native = cluster.make(
@@ -76,14 +77,14 @@ def job(
 
 
 def schedule(cluster: Cluster, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions) -> None:
-    """A CronJob that runs a job on a schedule."""
+    """Create a CronJob that runs a job on a schedule."""
     if not isinstance(spec.job, ClusterJobHandle):
-        raise pulumi.RunError(f"{name}: the job of a schedule must be of the same target")
+        raise pulumi.RunError(f"{name}: the job of a schedule must belong to the same target")
     cluster.make(
         "CronJob", name,
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[spec.job.ready])),
         labels=cluster.labels(name, "schedule"),
-        object_name=names.label(name, _LONGEST_CRON_JOB),
+        object_name=names.label(name, _MAX_CRON_JOB_NAME),
         spec=manifests.cron_job(dict(spec.job.spec), spec.cron, spec.timezone),
     )  # fmt: skip
 
@@ -97,7 +98,7 @@ def _variables(
 ) -> list[pulumi.Resource]:
     """The Secret and the ConfigMap with the variables of the job.
 
-    They are objects of their own, so that a changed address or credential starts no run.
+    They are separate objects, so that a changed address or credential starts no run.
     """
     objects, _ = secret_objects(
         delivery, name, secrets=spec.secrets, files={}, labels=labels, opts=opts

@@ -1,27 +1,31 @@
-"""Names that the cluster takes: DNS labels, made from the names of resources."""
+"""Object names: DNS labels, derived from the names of resources."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-LONGEST = 63
-LONGEST_STATEFUL_SET = 52
-"""A label of its pods has its name with eleven characters more."""
-# A Service's name begins with a letter (RFC 1035).
-_FITS = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+MAX_LENGTH = 63
+"""Maximum length of a DNS label (RFC 1123)."""
+MAX_STATEFUL_SET_LENGTH = 52
+"""A label of the pods has the name of the StatefulSet with eleven more characters."""
+# The name of a Service begins with a letter (RFC 1035).
+_VALID = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
-def label(name: str, longest: int = LONGEST) -> str:
-    """`name` where it fits, else what fits of it and eight characters that tell it from others."""
-    if len(name) <= longest and _FITS.fullmatch(name):
+def label(name: str, max_length: int = MAX_LENGTH) -> str:
+    """`name` if it is a valid label. Otherwise its valid characters, shortened, and a digest.
+
+    The digest of eight characters makes the label unique.
+    """
+    if len(name) <= max_length and _VALID.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    start = words if words[:1].isalpha() else f"x-{words}"
-    return f"{start[: longest - 9].rstrip('-')}-{digest}"
+    prefix = words if words[:1].isalpha() else f"x-{words}"
+    return f"{prefix[: max_length - 9].rstrip('-')}-{digest}"
 
 
 def variable(port: str) -> str:
-    """The environment variable of a port: PORT for `http`, else PORT_<NAME>."""
+    """The name of the environment variable of a port: PORT_<NAME>."""
     return f"PORT_{port.upper().replace('-', '_')}"

@@ -1,4 +1,4 @@
-"""TCP ports of the proxies of a route, known to the adapter and to the resource plugin."""
+"""TCP ports of the proxies of a route, shared by the adapter and the resource plugin."""
 
 PROXY_HTTP_PORT = 8080
 PROXY_METRICS_PORT = 8081

@@ -1,4 +1,4 @@
-"""Variables and Secrets of the program in a pod. A secret never appears in a pod's manifest."""
+"""Environment variables and Secrets of workloads. A secret never appears in a pod's manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def secret_objects(
     labels: Mapping[str, str],
     opts: pulumi.ResourceOptions,
 ) -> tuple[list[pulumi.Resource], pulumi.Output[str] | None]:
-    """The Secrets of a workload, and a digest that changes with their content."""
+    """Create the Secrets of a workload. Returns them and a digest of their content."""
     objects: list[pulumi.Resource] = []
     for kind, content in (("secrets", secrets), ("files", files)):
         if content:
@@ -51,7 +51,7 @@ def _content_digest(
     return pulumi.Output.unsecret(content.apply(lambda text: fingerprint(text, salt)))
 
 
-# Endpoints share their secrets and most of their environment: one Output is enough for all.
+# Endpoints share their secrets and most of their variables: one Output serves all of them.
 _secrets: weakref.WeakKeyDictionary[pulumi.Output[str], pulumi.Output[str]]
 _secrets = weakref.WeakKeyDictionary()
 _checked: weakref.WeakKeyDictionary[pulumi.Output[str], pulumi.Output[str]]
@@ -78,7 +78,7 @@ def service_environment(
 
 
 def _host_names(address: str) -> str:
-    """The names of a service for its clients, each alone and with any port."""
+    """The host names of a service for its clients, each without a port and with any port."""
     name, namespace, _ = address.split(".")
     hosts: Sequence[str] = (
         name, f"{name}.{namespace}", address, f"{address}.cluster.local", "localhost", "127.0.0.1",
@@ -90,7 +90,7 @@ def checked_env(name: str, env: Mapping[str, pulumi.Input[str]]) -> dict[str, pu
     """`env`. Raises pulumi.RunError if a value is a secret, since manifests are not private."""
     return {
         key: _not_secret(
-            value, f"{name}: the environment variable {key} is a secret: move it to `secrets`"
+            value, f"{name}: the environment variable {key} is a secret: pass it in `secrets`"
         )
         for key, value in env.items()
     }
@@ -99,7 +99,7 @@ def checked_env(name: str, env: Mapping[str, pulumi.Input[str]]) -> dict[str, pu
 def checked_command(name: str, command: Sequence[pulumi.Input[str]]) -> list[pulumi.Input[str]]:
     """`command`. Raises pulumi.RunError if an argument is a secret."""
     error = (
-        f"{name}: an argument of its command is a secret, which every reader of the manifest sees: "
+        f"{name}: an argument of its command is a secret, which would be visible in the manifest: "
         "pass it as an environment variable in `secrets`"
     )
     return [_not_secret(argument, error) for argument in command]

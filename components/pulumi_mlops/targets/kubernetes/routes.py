@@ -1,4 +1,4 @@
-"""Routes: an HTTPRoute of the configured Gateway, or proxies of the stack's own."""
+"""Routes: an HTTPRoute of the configured Gateway, or proxies that the stack provisions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _RouteRequest:
 
     @property
     def after_services(self) -> pulumi.ResourceOptions:
-        """The options of what changes once every service is ready."""
+        """The options of objects that change once every service is ready."""
         ready = [workload.ready for workload in self.workloads.values()]
         return pulumi.ResourceOptions.merge(self.opts, pulumi.ResourceOptions(depends_on=ready))
 
@@ -63,11 +63,11 @@ def route(
     spec: RouteSpec,
     opts: pulumi.ResourceOptions,
 ) -> RouteHandle:
-    """The objects of a route. `environment` requests the image of the proxies."""
+    """Create the objects of a route. `environment` requests the image of the proxies."""
     workloads = {}
     for key, backend in spec.backends.items():
         if not isinstance(backend.service, WorkloadHandle):
-            raise pulumi.RunError(f"{name}: the services of a route must be of the same target")
+            raise pulumi.RunError(f"{name}: the services of a route must belong to the same target")
         workloads[key] = backend.service
     request = _RouteRequest(delivery=delivery, name=name, spec=spec, opts=opts, workloads=workloads)
     configured = delivery.cluster.settings.gateway
@@ -91,7 +91,8 @@ def _proxy_route(request: _RouteRequest, environment: EnvironmentRequest) -> Rou
     delivery, name, table = request.delivery, request.name, request.table
     cluster = delivery.cluster
     if cluster.router is None:
-        # One image for every route. It has no parent, since its first endpoint may be removed.
+        # One image for all routes. It has no parent, since the endpoint that first requests it may
+        # be removed.
         cluster.router = environment(
             proxies.ENVIRONMENT,
             EnvironmentSpec(

@@ -1,4 +1,4 @@
-"""Services: a Deployment, or a StatefulSet for one with data, and the objects around it."""
+"""Services: a Deployment, or a StatefulSet for a service with data, and their related objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .volumes import volumes_and_mounts
 
 @dataclass(frozen=True, kw_only=True)
 class _ServiceRequest:
-    """One request for a service, and what all of its objects share."""
+    """One request for a service, with the values that all of its objects share."""
 
     delivery: Delivery
     name: str
@@ -52,7 +52,7 @@ class _ServiceRequest:
         return {port: number for port, number in self.numbers.items() if port not in internal}
 
     def make(self, kind: str, suffix: str, spec: manifests.Manifest) -> pulumi.CustomResource:
-        """An object of the service that has its name in the cluster."""
+        """Create an object with the name of the service."""
         return self.delivery.cluster.make(
             kind, f"{self.name}-{suffix}", self.opts, labels=self.labels,
             object_name=names.label(self.name), spec=spec,
@@ -62,7 +62,7 @@ class _ServiceRequest:
 def service(
     delivery: Delivery, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions
 ) -> WorkloadHandle:
-    """The objects of a service. The handle is ready once its newest pods are."""
+    """Create the objects of a service. The handle is ready once the pods of this update are."""
     request = _ServiceRequest(
         delivery=delivery,
         name=name,
@@ -148,12 +148,12 @@ def _workload(
     if spec.data is not None:
         return request.delivery.cluster.make(
             "StatefulSet", name, opts, labels=labels,
-            object_name=names.label(name, names.LONGEST_STATEFUL_SET),
+            object_name=names.label(name, names.MAX_STATEFUL_SET_LENGTH),
             spec=manifests.stateful_set(labels, names.label(name), template),
         )  # fmt: skip
     if spec.max_replicas is not None:
         # pulumi-kubernetes omits an ignored field that another manager owns, so that an update
-        # keeps the number that the autoscaler chose.
+        # keeps the number of replicas that the autoscaler chose.
         opts = pulumi.ResourceOptions.merge(
             opts, pulumi.ResourceOptions(ignore_changes=["spec.replicas"])
         )

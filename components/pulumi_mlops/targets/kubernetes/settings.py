@@ -1,4 +1,4 @@
-"""What a stack's configuration says of its cluster: `mlops:kubernetes`."""
+"""The settings of the target: `mlops:kubernetes` of the stack configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFERENCE = re.compile(r"(?!.*//)[a-z0-9][\w./:-]*(:[\w.-]+)?(@sha256:[0-9a-f]{
 _QUANTITY = re.compile(r"(?=[0-9.]*[1-9])[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LAST_PORT = 65535
-# With the longest name of an endpoint it is a host name still.
+# The length limit leaves room for the longest name of an endpoint in a valid host name.
 _ENDPOINTS = re.compile(
     r"https?://\*(?=[^:]{2,190}(:|$))(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+"
     r"(:(?P<port>[1-9][0-9]{0,4}))?"
@@ -58,7 +58,7 @@ class BuildSettings(Spec):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> typing.Self:
+    def _readable_certificates(self) -> typing.Self:
         try:
             self.options().certificates()
         except ImageError as error:
@@ -66,7 +66,7 @@ class BuildSettings(Spec):
         return self
 
     def options(self) -> BuildOptions:
-        """The same for the images."""
+        """The options for the build of images."""
         return BuildOptions(
             base=self.base,
             system_packages=self.system_packages,
@@ -137,21 +137,21 @@ class Quota(Spec):
 
     @field_validator("memory", "storage")
     @classmethod
-    def _amount(cls, amount: str | None) -> str | None:
+    def _valid_quantity(cls, amount: str | None) -> str | None:
         if amount is not None and not _QUANTITY.fullmatch(amount):
-            raise ValueError("must be an amount, as in `64Gi`")
+            raise ValueError("must be a quantity, such as `64Gi`")
         return amount
 
     def manifest(self) -> dict[str, str]:
         """The `hard` member of a ResourceQuota."""
-        named = {
+        limits = {
             "requests.cpu": None if self.cpu is None else f"{self.cpu:g}",
             "limits.memory": self.memory,
             "requests.nvidia.com/gpu": None if self.gpu is None else str(self.gpu),
             "pods": None if self.pods is None else str(self.pods),
             "requests.storage": self.storage,
         }
-        return {key: value for key, value in named.items() if value is not None}
+        return {key: value for key, value in limits.items() if value is not None}
 
 
 class GatewaySettings(Spec):
@@ -174,29 +174,29 @@ class GatewaySettings(Spec):
 
     @field_validator("name", "section_name")
     @classmethod
-    def _object(cls, name: str | None) -> str | None:
+    def _valid_object_name(cls, name: str | None) -> str | None:
         if name is not None and not _SUBDOMAIN.fullmatch(name):
             raise ValueError(
-                "must be small letters, digits, hyphens and dots: `kubectl get gateways -A` lists "
-                "Gateways, `kubectl describe gateway` a Gateway's listeners"
+                "must be lower-case letters, digits, hyphens and dots: `kubectl get gateways -A` "
+                "lists the Gateways, `kubectl describe gateway` the listeners of one"
             )
         return name
 
     @field_validator("namespace")
     @classmethod
-    def _namespace(cls, name: str) -> str:
+    def _valid_namespace(cls, name: str) -> str:
         if not _LABEL.fullmatch(name):
-            raise ValueError("must be a namespace: `kubectl get gateways -A` tells it")
+            raise ValueError("must be the name of a namespace: `kubectl get gateways -A` shows it")
         return name
 
     @field_validator("url")
     @classmethod
-    def _pattern(cls, url: str) -> str:
-        found = _ENDPOINTS.fullmatch(url)
-        if found is None or int(found["port"] or 1) > _LAST_PORT:
+    def _valid_url(cls, url: str) -> str:
+        match = _ENDPOINTS.fullmatch(url)
+        if match is None or int(match["port"] or 1) > _LAST_PORT:
             raise ValueError(
                 "must be http:// or https://, `*` for the name of an endpoint, and a domain in "
-                "small letters, as in `https://*.models.example.com`"
+                "lower-case letters, such as `https://*.models.example.com`"
             )
         return url
 
@@ -282,69 +282,73 @@ class KubernetesSettings(Spec):
     quota: Quota = Field(Quota(), description="ResourceQuota of the namespace.")
 
     @model_validator(mode="after")
-    def _waited_for(self) -> typing.Self:
+    def _gateway_or_render_to(self) -> typing.Self:
         if self.gateway is not None and self.render_to is not None:
-            what = "cannot be had with render_to, since nobody would wait with the traffic until "
-            what += "the pods of a new version are ready, as our own proxies do: leave out one"
-            raise located([(("gateway",), what)])
+            message = "is not supported with render_to: requests would reach a new version "
+            message += "before its pods are ready: remove gateway, and proxies are used, or remove "
+            message += "render_to"
+            raise located([(("gateway",), message)])
         return self
 
     @field_validator("namespace")
     @classmethod
-    def _named(cls, name: str) -> str:
+    def _valid_platform_namespace(cls, name: str) -> str:
         if not _LABEL.fullmatch(name):
             raise ValueError(
-                "must be 1 to 63 small letters, digits and hyphens, beginning and ending with a "
-                "letter or digit"
+                "must be 1 to 63 lower-case letters, digits and hyphens, and must begin and end "
+                "with a letter or digit"
             )
         if name == "default" or name.startswith("kube-"):
-            raise ValueError(f"{name} belongs to the cluster: choose one for the platform alone")
+            raise ValueError(
+                f"{name} belongs to the cluster: choose a namespace for the platform alone"
+            )
         return name
 
     @field_validator("allow_from")
     @classmethod
-    def _peers(cls, peers: list[str]) -> list[str]:
+    def _valid_peers(cls, peers: list[str]) -> list[str]:
         for peer in peers:
             if not _LABEL.fullmatch(peer) and not _is_range(peer):
                 raise ValueError(
-                    f"{peer} must be the name of a namespace, or addresses as `10.1.0.0/16`"
+                    f"{peer} must be the name of a namespace, or a range such as `10.1.0.0/16`"
                 )
         return peers
 
     @field_validator("registry")
     @classmethod
-    def _prefix(cls, prefix: str | None) -> str | None:
+    def _valid_registry(cls, prefix: str | None) -> str | None:
         if prefix is not None and not _REGISTRY.fullmatch(prefix):
             raise ValueError(
-                "must be a registry and a path, as in `registry.example.com/team`, without https://"
+                "must be a registry and a path without https://, such as "
+                "`registry.example.com/team`"
             )
         return prefix
 
     @field_validator("images")
     @classmethod
-    def _references(cls, images: dict[str, str]) -> dict[str, str]:
+    def _valid_references(cls, images: dict[str, str]) -> dict[str, str]:
         for name, reference in images.items():
             if not _REFERENCE.fullmatch(reference):
                 raise ValueError(
-                    f"{name} must be an image, as in `registry.example.com/team/name@sha256:…`"
+                    f"{name} must be an image, such as `registry.example.com/team/name@sha256:…`"
                 )
         return images
 
     @field_validator("storage_class")
     @classmethod
-    def _class(cls, name: str | None) -> str | None:
-        # An empty one means a volume that somebody has made by hand.
+    def _valid_storage_class(cls, name: str | None) -> str | None:
+        # An empty text selects volumes that exist already.
         if name and not _SUBDOMAIN.fullmatch(name):
             raise ValueError(
-                "must be a storage class's name: `kubectl get storageclass` lists them"
+                "must be the name of a storage class: `kubectl get storageclass` lists them"
             )
         return name
 
     @field_validator("volume_size")
     @classmethod
-    def _size(cls, size: str) -> str:
+    def _valid_size(cls, size: str) -> str:
         if not _QUANTITY.fullmatch(size):
-            raise ValueError("must be a size, as in `10Gi`")
+            raise ValueError("must be a size, such as `10Gi`")
         return size
 
 
@@ -357,5 +361,5 @@ def _is_range(text: str) -> bool:
 
 
 def load() -> KubernetesSettings:
-    """The stack's `mlops:kubernetes`. Raises pulumi.RunError, one line per problem."""
+    """Read `mlops:kubernetes`. Raises pulumi.RunError with one line per problem."""
     return stack_settings("kubernetes", KubernetesSettings)

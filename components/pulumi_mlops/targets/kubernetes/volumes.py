@@ -1,4 +1,4 @@
-"""Volumes: PersistentVolumeClaims, and how pods mount them and private files."""
+"""Volumes: PersistentVolumeClaims, and the mounts of data and private files in pods."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from .programs import companion_name
 
 
 def volume(cluster: Cluster, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
-    """A PersistentVolumeClaim. With `retain` the engine refuses to delete or replace it, and a
-    forced deletion keeps the data."""
+    """Create a PersistentVolumeClaim.
+
+    With `retain` the engine refuses to delete or replace it, and a forced deletion keeps the data.
+    """
     if retain:
         cluster.refuse_deletion(name)
     native = cluster.make(

@@ -1,4 +1,4 @@
-"""The adapter of the local target: answers the port with processes of this machine."""
+"""The adapter of the local target: it answers requests of the port with processes."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from .host.gpu import has_gpu
 
 
 class LocalTarget:
-    """Resources of the module `mlops:local` of the resource plugin."""
+    """The adapter. Its native resources are those of the module `mlops:local`."""
 
     def environment(
         self, name: str, spec: EnvironmentSpec, opts: pulumi.ResourceOptions
     ) -> EnvironmentHandle:
         code: dict[str, sdk.EnvironmentSourceArgs] = {}
-        for place, folder in spec.code.items():
+        for import_path, folder in spec.code.items():
             try:
-                code[place] = {"path": str(folder), "digest": sources.digest(folder)}
+                code[import_path] = {"path": str(folder), "digest": sources.digest(folder)}
             except OSError as error:
                 raise pulumi.RunError(f"{name}: {folder} cannot be read: {error}") from None
         requirements = list(spec.requirements)
@@ -60,7 +60,7 @@ class LocalTarget:
         parts = [
             *requirements,
             spec.python or "",
-            *(code[place]["digest"] for place in sorted(code)),
+            *(code[import_path]["digest"] for import_path in sorted(code)),
         ]
         version = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         return EnvironmentHandle(version=version, native=native)
@@ -241,7 +241,9 @@ def _check_resources(name: str, requested: Resources) -> None:
 def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
-        raise pulumi.RunError("a local program needs an environment of the same target")
+        raise pulumi.RunError(
+            "the Python environment belongs to another target: use the same `target` for both"
+        )
     return environment
 
 

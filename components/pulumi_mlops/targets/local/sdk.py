@@ -140,7 +140,7 @@ class Process(MlopsResource):
 
 
 class RouteServiceArgs(TypedDict):
-    """The replicas of one version."""
+    """A service behind the route: its replicas, weight and health check."""
 
     addresses: pulumi.Input[Sequence[pulumi.Input[str]]]
     """Addresses of the replicas, `host:port` or `http://host:port`."""

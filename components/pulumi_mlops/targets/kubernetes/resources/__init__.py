@@ -17,7 +17,7 @@ from .volume_guard import VolumeGuardHandler
 
 
 class KubernetesResources(ResourceSet):
-    """What the plugin does on a cluster: own a namespace, read and keep Secrets, wait."""
+    """The handlers that identify a cluster, own a namespace, read and store Secrets, and wait."""
 
     def __init__(self) -> None:
         self._clusters = Clusters()
@@ -36,15 +36,15 @@ class KubernetesResources(ResourceSet):
     def check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Refuse a change between objects on a cluster and rendered manifests.
 
-        Earlier versions had no ClusterIdentity, which refuses it too.
+        ClusterIdentity refuses it too, but state of earlier versions does not contain it.
         """
-        before, now = _renders(old), _renders(new)
-        if None in (before, now) or before == now:
+        old_renders, new_renders = _renders(old), _renders(new)
+        if None in (old_renders, new_renders) or old_renders == new_renders:
             return []
-        return [("kubernetes", RENDER_TO_CHANGED[bool(now)])]
+        return [("kubernetes", RENDER_TO_CHANGED[bool(new_renders)])]
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        """Take `mlops:kubernetes`."""
+        """Set the settings `mlops:kubernetes`."""
         if (settings := config.get("kubernetes")) is not None:
             self._clusters.configure(settings)
 
@@ -54,10 +54,10 @@ class KubernetesResources(ResourceSet):
 
 
 def _renders(config: Mapping[str, Any]) -> bool | None:
-    """Whether the stack renders its manifests; None when the stack is not on Kubernetes."""
+    """Whether the stack renders its manifests. None if the target is another one."""
     if config.get("target") != "kubernetes":
         return None
     try:
         return json.loads(config.get("kubernetes", "{}")).get("render_to") is not None
-    except (ValueError, TypeError, AttributeError):  # the program refuses it, and says why
+    except (ValueError, TypeError, AttributeError):  # the program reports invalid settings
         return None

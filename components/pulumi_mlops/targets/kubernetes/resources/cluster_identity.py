@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:ClusterIdentity`: which cluster a stack is on, whatever leads to it."""
+"""`mlops:kubernetes:ClusterIdentity`: identifies the cluster of a stack, for any kubeconfig."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ..api.errors import RefusedError
 
 RENDER_TO_CHANGED = {
     True: "render_to cannot be set for a stack that is on a cluster: the update would delete all "
-    "that it has there. Make another stack for the manifests (`pulumi stack init`), or run "
+    "of its objects. Create another stack for the manifests (`pulumi stack init`), or run "
     "`pulumi destroy` first",
     False: "render_to cannot be removed from a stack that renders: the update would delete its "
-    "manifests, and the tool that applies them would delete their objects. Make another stack "
+    "manifests, and the tool that applies them would delete their objects. Create another stack "
     "(`pulumi stack init`), or run `pulumi destroy` first",
 }
-"""The error by whether the stack is to render from now on."""
+"""The error message, by whether the new configuration has `render_to`."""
 _NO_CLUSTER: dict[str, Any] = {"identifier": "rendered", "facts": {}}
-_UID_OF = "kube-system"
-# kubernetes.io, "RootCAConfigMap": the control plane writes it into every namespace.
-_AUTHORITY_IN = "kube-root-ca.crt"
+_UID_NAMESPACE = "kube-system"
+# kubernetes.io, "RootCAConfigMap": the control plane creates this ConfigMap in every namespace.
+_CA_CONFIG_MAP = "kube-root-ca.crt"
 
 
 class ClusterIdentityInputs(Inputs):
@@ -47,39 +47,42 @@ class ClusterIdentityInputs(Inputs):
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """What tells a cluster from every other one, as far as the user may read it."""
+    """The facts that identify a cluster. Empty where the user has no permission to read them."""
 
     uid: str = ""
-    """UID of the namespace kube-system. Nothing changes it as long as the cluster exists."""
+    """UID of the namespace kube-system. It does not change while the cluster exists."""
     authority: str = ""
     """SHA-256 of the certificate of the cluster's CA, which may be renewed."""
     server: str = ""
-    """Address of the API server. One cluster may have several: for messages only."""
+    """Address of the API server, for messages. One cluster may have several addresses."""
 
     @classmethod
     def recorded(cls, state: Any) -> ClusterFacts:
-        """The facts that a resource has in its state; empty ones where it has none."""
-        found = state if isinstance(state, dict) else {}
-        return cls(**{key: str(found.get(key) or "") for key in cls.__dataclass_fields__})
+        """The facts in the state of a resource. Empty for facts that it does not contain."""
+        values = state if isinstance(state, dict) else {}
+        return cls(**{key: str(values.get(key) or "") for key in cls.__dataclass_fields__})
 
     def differs(self, other: ClusterFacts) -> bool:
-        """Whether the two are of different clusters for certain."""
+        """Whether the facts prove that the clusters are different."""
         if self.uid and other.uid:
             return self.uid != other.uid
         return bool(self.authority and other.authority) and self.authority != other.authority
 
     def __str__(self) -> str:
-        known = [f"UID of {_UID_OF} {self.uid}"] if self.uid else []
-        if not self.uid and self.authority:
-            known = [f"CA certificate {self.authority[:16]}"]
-        return f"{self.server} ({', '.join(known) or 'unidentified'})"
+        identity = "unidentified"
+        if self.uid:
+            identity = f"UID of {_UID_NAMESPACE} {self.uid}"
+        elif self.authority:
+            identity = f"CA certificate {self.authority[:16]}"
+        return f"{self.server} ({identity})"
 
 
 class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     """Identifies the cluster once and compares it in every preview, update and refresh.
 
-    The identifier stays as it was first recorded. Without the right to read kube-system it comes
-    from the cluster's CA; without either it is random, and the clusters cannot be compared.
+    The recorded identifier never changes. It is the UID of kube-system. For users without
+    permission to read it, it is derived from the cluster's CA. Without either it is random, and
+    clusters cannot be compared.
     """
 
     token = "mlops:kubernetes:ClusterIdentity"
@@ -110,7 +113,7 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         if state.get("rendered"):
             return {}
-        # The owner of the namespace warns of it.
+        # NamespaceOwner warns about an unreachable cluster.
         with contextlib.suppress(UnreachableError, RefusedError):
             refuse_another(self._clusters, state["namespace"], state.get("facts"))
         return {}
@@ -141,62 +144,66 @@ class ClusterIdentityHandler(Handler[ClusterIdentityInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("an identity cannot be imported: an update makes it")
+            raise ResourceError("a ClusterIdentity cannot be imported: an update creates it")
         if state.get("rendered"):
             return {}
         try:
-            now = refuse_another(self._clusters, state["namespace"], state["facts"])
+            current = refuse_another(self._clusters, state["namespace"], state["facts"])
         except UnreachableError as error:
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
-        was = ClusterFacts.recorded(state["facts"])
-        if was.uid and was.uid == now.uid and now.authority:  # the CA may have been renewed
-            return {"facts": {**asdict(was), "authority": now.authority}}
+        recorded = ClusterFacts.recorded(state["facts"])
+        if recorded.uid and recorded.uid == current.uid and current.authority:
+            # The CA may have been renewed.
+            return {"facts": {**asdict(recorded), "authority": current.authority}}
         return {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """The cluster stays."""
+        """Do nothing: the cluster is not managed."""
 
 
 def refuse_another(clusters: Clusters, namespace: str, recorded: Any) -> ClusterFacts:
-    """The facts of the cluster that answers; raises ResourceError when it is another one."""
-    was, now = ClusterFacts.recorded(recorded), _facts(clusters, namespace)
-    if was.differs(now):
+    """The facts of the current cluster. Raises ResourceError if it is not the recorded cluster."""
+    expected, current = ClusterFacts.recorded(recorded), _facts(clusters, namespace)
+    if expected.differs(current):
         context = clusters.where.context
         raise ResourceError(
-            f"this stack is on the cluster {was}, but the kubeconfig"
-            f"{f' (context {context})' if context else ''} leads to another cluster, {now}. "
+            f"this stack is on the cluster {expected}, but the kubeconfig"
+            f"{f' (context {context})' if context else ''} leads to another cluster, {current}. "
             "Nothing was changed on either. For this stack, use a kubeconfig of its own cluster "
-            "(KUBECONFIG, or mlops:kubernetes.kubeconfig and context). For the other cluster, make "
-            "another stack (`pulumi stack init`), or run `pulumi destroy` on the former cluster "
-            "first. If that cluster no longer exists, `pulumi stack rm --force` forgets the stack."
-            + ("" if was.uid and now.uid else _RENEWED)
+            "(KUBECONFIG, or mlops:kubernetes.kubeconfig and context). For the other cluster, "
+            "create another stack (`pulumi stack init`), or run `pulumi destroy` on the former "
+            "cluster first. If that cluster no longer exists, run `pulumi stack rm --force`."
+            + ("" if expected.uid and current.uid else _RENEWED)
         )
-    return now
+    return current
 
 
 _RENEWED = (
-    " If the cluster is the same and only its CA was renewed, have somebody who may read namespace "
-    f"{_UID_OF} run `pulumi refresh`."
+    " If the cluster is the same and only its CA was renewed, a user who may read the namespace "
+    f"{_UID_NAMESPACE} must run `pulumi refresh` once."
 )
 
 
 def _facts(clusters: Clusters, namespace: str) -> ClusterFacts:
-    """Raises UnreachableError, and RefusedError when the login itself is refused."""
+    """The facts of the current cluster.
+
+    Raises UnreachableError, and RefusedError if the login itself is refused.
+    """
     api = clusters.at(namespace)
-    found = _readable(api, f"api/v1/namespaces/{_UID_OF}")
-    uid = str(found["metadata"]["uid"]) if found else ""
-    # A namespace that does not exist yet has no copy.
-    for place in (namespace, _UID_OF):
-        copy = _readable(api, f"api/v1/namespaces/{place}/configmaps/{_AUTHORITY_IN}")
-        if text := ((copy or {}).get("data") or {}).get("ca.crt"):
+    uid_namespace = _readable(api, f"api/v1/namespaces/{_UID_NAMESPACE}")
+    uid = str(uid_namespace["metadata"]["uid"]) if uid_namespace else ""
+    # The namespace of the stack has no ConfigMap if it does not exist yet.
+    for each in (namespace, _UID_NAMESPACE):
+        config_map = _readable(api, f"api/v1/namespaces/{each}/configmaps/{_CA_CONFIG_MAP}")
+        if text := ((config_map or {}).get("data") or {}).get("ca.crt"):
             authority = hashlib.sha256(text.strip().encode()).hexdigest()
             return ClusterFacts(uid, authority, api.server())
     return ClusterFacts(uid, "", api.server())
 
 
 def _readable(api: ClusterApi, path: str) -> Any:
-    """The object, or None when it does not exist or the user may not read it."""
+    """The object, or None if it does not exist or the user has no permission to read it."""
     try:
         return api.read(path)
     except RefusedError as error:

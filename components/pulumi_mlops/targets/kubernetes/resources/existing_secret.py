@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:ExistingSecret`: a value out of a Secret that somebody else keeps."""
+"""`mlops:kubernetes:ExistingSecret`: a value read from a Secret that the stack does not manage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class ExistingSecretInputs(Inputs):
 
 
 class ExistingSecretHandler(Handler[ExistingSecretInputs]):
-    """Reads; it makes, changes and deletes nothing. Another value is an update of what has it."""
+    """Reads a value. Creates, changes and deletes nothing.
+
+    If the value changes, the next update changes the resources that use it.
+    """
 
     token = "mlops:kubernetes:ExistingSecret"
     description = "A value read from a Secret that is managed elsewhere."
@@ -37,63 +40,64 @@ class ExistingSecretHandler(Handler[ExistingSecretInputs]):
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         try:
-            found = _found(self._clusters, _recorded(state))
+            value = _value(self._clusters, _recorded(state))
         except (UnreachableError, RefusedError) as error:
             ctx.log(f"previewed without the cluster: {error}", level="warning")
             return {}
-        except ResourceError:  # told by the update that follows
+        except ResourceError:  # the update that follows reports it
             return {"value": "gone"}
-        return {} if found == state.get("value") else {"value": "another one by now"}
+        return {} if value == state.get("value") else {"value": "changed"}
 
     def preview(
         self, ctx: Context, new: ExistingSecretInputs, old: dict[str, Any] | None
     ) -> dict[str, Any]:
         try:
-            return {"value": _found(self._clusters, new)}
-        except (UnreachableError, RefusedError) as error:  # who previews is not who updates
+            return {"value": _value(self._clusters, new)}
+        except (UnreachableError, RefusedError) as error:
+            # The user who previews may have fewer permissions than the user who updates.
             ctx.log(f"previewed without the cluster: {error}", level="warning")
             return {}
 
     def create(self, ctx: Context, new: ExistingSecretInputs) -> tuple[str, dict[str, Any]]:
-        return f"{new.namespace}/{new.name}/{new.key}", {"value": _found(self._clusters, new)}
+        return f"{new.namespace}/{new.name}/{new.key}", {"value": _value(self._clusters, new)}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: ExistingSecretInputs
     ) -> dict[str, Any]:
-        return {"value": _found(self._clusters, new)}
+        return {"value": _value(self._clusters, new)}
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("nothing is imported: an update reads the Secret")
+            raise ResourceError("an ExistingSecret cannot be imported: an update reads the Secret")
         try:
-            return {"value": _found(self._clusters, _recorded(state))}
+            return {"value": _value(self._clusters, _recorded(state))}
         except (UnreachableError, RefusedError) as error:
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
         except ResourceError:
             return None
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """It is somebody else's."""
+        """Do nothing: the Secret is not managed."""
 
 
 def _recorded(state: dict[str, Any]) -> ExistingSecretInputs:
     return ExistingSecretInputs(**{key: state[key] for key in ExistingSecretInputs.model_fields})
 
 
-def _found(clusters: Clusters, of: ExistingSecretInputs) -> str:
-    """The value. Raises ResourceError where there is none."""
-    secret = clusters.at(of.namespace).get("Secret", of.name)
-    where = f"Secret {of.name} in namespace {of.namespace}"
+def _value(clusters: Clusters, ref: ExistingSecretInputs) -> str:
+    """The value. Raises ResourceError if the Secret or its key does not exist."""
+    secret = clusters.at(ref.namespace).get("Secret", ref.name)
+    where = f"Secret {ref.name} in namespace {ref.namespace}"
     if secret is None:
-        raise ResourceError(f"there is no {where}: make it, or correct secret_key_ref.name")
+        raise ResourceError(f"there is no {where}: create it, or correct secret_key_ref.name")
     data = secret.get("data") or {}
-    if of.key not in data:
-        there = ", ".join(sorted(data)) or "none at all"
+    if ref.key not in data:
+        keys = ", ".join(sorted(data)) or "none"
         raise ResourceError(
-            f"{where} has no key {of.key}: it has {there}; correct secret_key_ref.key"
+            f"{where} has no key {ref.key}: correct secret_key_ref.key. Its keys: {keys}"
         )
     try:
-        return base64.b64decode(data[of.key]).decode()
+        return base64.b64decode(data[ref.key]).decode()
     except ValueError:
-        raise ResourceError(f"{where}: the value of {of.key} is no text") from None
+        raise ResourceError(f"{where}: the value of {ref.key} must be UTF-8 text") from None

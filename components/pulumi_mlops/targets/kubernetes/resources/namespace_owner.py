@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:NamespaceOwner`: which stack a namespace belongs to, written down in it."""
+"""`mlops:kubernetes:NamespaceOwner`: records in a namespace which stack owns it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..api.errors import RefusedError
 from ..api.pods import Manifest
 
 NAME = "mlops-owner"
-"""The ConfigMap that says it."""
-_OTHER = "choose another one: mlops:kubernetes.namespace"
+"""Name of the ConfigMap with the owner."""
+_CHOOSE_ANOTHER = "choose another namespace (mlops:kubernetes.namespace)"
 
 
 class NamespaceOwnerInputs(Inputs):
@@ -40,10 +40,10 @@ class NamespaceOwnerInputs(Inputs):
 
 
 class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
-    """Takes a namespace for one stack, so that no other one overwrites what is in it.
+    """Claims a namespace for one stack, so that no other stack overwrites its objects.
 
-    The key comes from a resource of its own: it is in the state before anything is on the
-    cluster, and an update that was killed in between finds its own key there.
+    The key is a separate resource. It is in the state before the ConfigMap is on the cluster, so
+    that the update after an interrupted one recognizes the ConfigMap as its own.
     """
 
     token = "mlops:kubernetes:NamespaceOwner"
@@ -76,7 +76,7 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
             raise ResourceError(
                 f"mlops:kubernetes.namespace cannot change from {old['namespace']} to "
                 f"{new.namespace}: the update would delete everything in {old['namespace']}. For "
-                "another namespace, make another stack (`pulumi stack init`), or run `pulumi "
+                "another namespace, create another stack (`pulumi stack init`), or run `pulumi "
                 "destroy` first"
             )
         released = old.get("createNamespace", True) and not new.create_namespace
@@ -89,14 +89,14 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         try:
-            found = self._clusters.at(resource_id).get("ConfigMap", NAME)
+            config_map = self._clusters.at(resource_id).get("ConfigMap", NAME)
         except ResourceError as error:
-            # A reviewer needs no cluster; who updates next will.
+            # A preview works without access to the cluster. An update does not.
             ctx.log(f"previewed without the cluster: {error}", level="warning")
             return {}
-        if found is None:
+        if config_map is None:
             return {"status": "gone"}
-        return {} if _key(found) == state["key"] else {"status": "of another stack"}
+        return {} if _key(config_map) == state["key"] else {"status": "of another stack"}
 
     def preview(
         self, ctx: Context, new: NamespaceOwnerInputs, old: dict[str, Any] | None
@@ -106,113 +106,125 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
             return known
         api = self._clusters.at(new.namespace)
         try:
-            found = api.get("ConfigMap", NAME)
-            if found is None:
-                _exists(api, new, made_before=old is not None)
+            config_map = api.get("ConfigMap", NAME)
+            if config_map is None:
+                _exists(api, new, created_before=old is not None)
         except UnreachableError as error:
             ctx.log(f"previewed without the cluster: {error}", level="warning")
             return known
-        except RefusedError as error:  # who previews is not always who updates
-            ctx.log(f"whose namespace {new.namespace} is, nobody knows: {error}", level="warning")
+        except RefusedError as error:
+            # The user who previews may have fewer permissions than the user who updates.
+            ctx.log(
+                f"the owner of namespace {new.namespace} could not be read: {error}",
+                level="warning",
+            )
             return known
-        if found is not None and _key(found) not in _ours(new, old):
-            raise ResourceError(_refusal(ctx, new.namespace, found))
+        if config_map is not None and _key(config_map) not in _own_keys(new, old):
+            raise ResourceError(_refusal(ctx, new.namespace, config_map))
         return known
 
     def create(self, ctx: Context, new: NamespaceOwnerInputs) -> tuple[str, dict[str, Any]]:
-        _take(self._clusters, ctx, new, None)
+        _claim(self._clusters, ctx, new, None)
         return str(new.namespace), {"status": "owned"}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: NamespaceOwnerInputs
     ) -> dict[str, Any]:
-        _take(self._clusters, ctx, new, old)
+        _claim(self._clusters, ctx, new, old)
         return {"status": "owned"}
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("an owner cannot be imported: leave it out; an update makes it")
+            raise ResourceError("a NamespaceOwner cannot be imported: an update creates it")
         try:
-            found = self._clusters.at(resource_id).get("ConfigMap", NAME)
+            config_map = self._clusters.at(resource_id).get("ConfigMap", NAME)
         except UnreachableError as error:
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
-        return {"status": "owned"} if found is not None and _key(found) == state["key"] else None
+        owned = config_map is not None and _key(config_map) == state["key"]
+        return {"status": "owned"} if owned else None
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         api = self._clusters.at(resource_id)
-        found = api.get("ConfigMap", NAME)
-        if found is not None and _key(found) == old["key"]:
+        config_map = api.get("ConfigMap", NAME)
+        if config_map is not None and _key(config_map) == old["key"]:
             api.delete("ConfigMap", NAME)
 
 
-def _take(
+def _claim(
     clusters: Clusters, ctx: Context, new: NamespaceOwnerInputs, old: dict[str, Any] | None
 ) -> None:
+    """Create the ConfigMap, and the namespace if it does not exist.
+
+    Raises ResourceError if another stack owns the namespace.
+    """
     namespace = str(new.namespace)
     api = clusters.at(namespace)
-    found = api.get("ConfigMap", NAME)
+    config_map = api.get("ConfigMap", NAME)
     manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NAME, "labels": {"app.kubernetes.io/managed-by": "pulumi-mlops"}},
-        "data": {"key": new.key, "owner": _called(ctx)},
+        "data": {"key": new.key, "owner": _stack_name(ctx)},
     }
-    if found is None:
-        if not _exists(api, new, made_before=old is not None):
-            _make_namespace(api, namespace)
+    if config_map is None:
+        if not _exists(api, new, created_before=old is not None):
+            _create_namespace(api, namespace)
         try:
             api.create("ConfigMap", manifest)
             return
         except RefusedError as error:
             if "is being terminated" in str(error):
-                raise ResourceError(_ending(namespace, None)) from None
+                raise ResourceError(_being_deleted(namespace, None)) from None
             if error.status == httpx.codes.NOT_FOUND:
                 raise ResourceError(_missing(namespace)) from None
             if error.status != httpx.codes.CONFLICT:
                 raise
-        # Another update was faster by a moment.
-        found = api.get("ConfigMap", NAME)
-    if found is None or _key(found) not in _ours(new, old):
-        raise ResourceError(_refusal(ctx, namespace, found))
-    if _key(found) != new.key:
+        # Another update has created it in the meantime.
+        config_map = api.get("ConfigMap", NAME)
+    if config_map is None or _key(config_map) not in _own_keys(new, old):
+        raise ResourceError(_refusal(ctx, namespace, config_map))
+    if _key(config_map) != new.key:
         api.apply("ConfigMap", manifest, "pulumi-mlops")
 
 
-def _exists(api: ClusterApi, new: NamespaceOwnerInputs, *, made_before: bool) -> bool:
-    """Whether the namespace is there. Raises ResourceError when it is about to end, or is not there
-    and not to be made."""
+def _exists(api: ClusterApi, new: NamespaceOwnerInputs, *, created_before: bool) -> bool:
+    """Whether the namespace exists.
+
+    Raises ResourceError if it is being deleted, or if it does not exist and may not be created.
+    """
     namespace = str(new.namespace)
     try:
         found = api.get("Namespace", namespace)
     except RefusedError as error:
         if error.status != httpx.codes.FORBIDDEN:
             raise
-        return True  # who has a role within it need not see it
+        return True  # a user with a role in the namespace may have no permission to read it
     if found is None:
-        if made_before:
+        if created_before:
             raise ResourceError(
-                f"namespace {namespace} is gone, with all that was in it: if somebody deleted it, "
-                "`pulumi refresh`, then update again; to move to another cluster, destroy the "
-                "stack on the former one first"
+                f"namespace {namespace} is gone, with all that was in it. If it was deleted, run "
+                "`pulumi refresh`, then update again. To move to another cluster, run `pulumi "
+                "destroy` on the former cluster first"
             )
         if not new.create_namespace:
             raise ResourceError(_missing(namespace))
         return False
     if found.get("status", {}).get("phase") == "Terminating":
-        raise ResourceError(_ending(namespace, found))
+        raise ResourceError(_being_deleted(namespace, found))
     return True
 
 
-def _make_namespace(api: ClusterApi, namespace: str) -> None:
+def _create_namespace(api: ClusterApi, namespace: str) -> None:
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     try:
         api.create("Namespace", manifest)
     except RefusedError as error:
         if error.status == httpx.codes.FORBIDDEN:
             raise ResourceError(
-                f"there is no namespace {namespace}, and you may not make one: have it made, with "
-                "the role `admin` in it for you, and set mlops:kubernetes.create_namespace to false"
+                f"there is no namespace {namespace}, and you have no permission to create it: ask "
+                "an administrator to create it with the role `admin` for you, and set "
+                "mlops:kubernetes.create_namespace to false"
             ) from None
         if error.status != httpx.codes.CONFLICT:
             raise
@@ -220,44 +232,46 @@ def _make_namespace(api: ClusterApi, namespace: str) -> None:
 
 def _missing(namespace: str) -> str:
     return (
-        f"there is no namespace {namespace}: have it made, or set "
+        f"there is no namespace {namespace}: create it, or set "
         "mlops:kubernetes.create_namespace to true"
     )
 
 
-def _ending(namespace: str, found: Manifest | None) -> str:
-    """That the namespace is being deleted, and what holds it as far as the cluster says."""
-    conditions = (found or {}).get("status", {}).get("conditions") or []
-    held = [
+def _being_deleted(namespace: str, manifest: Manifest | None) -> str:
+    """The error for a namespace that is being deleted, with the reasons of the cluster."""
+    conditions = (manifest or {}).get("status", {}).get("conditions") or []
+    reasons = [
         f"; {each['message']}"
         for each in conditions
         if each["type"].endswith("Remaining") and each["status"] == "True"
     ]
     return (
-        f"namespace {namespace} is being deleted{''.join(held)}. Wait until it is gone "
-        f"(`kubectl get namespace {namespace}`), then update again, or {_OTHER}"
+        f"namespace {namespace} is being deleted{''.join(reasons)}. Wait until it is gone "
+        f"(`kubectl get namespace {namespace}`), then update again, or {_CHOOSE_ANOTHER}"
     )
 
 
-def _refusal(ctx: Context, namespace: str, found: Manifest | None) -> str:
-    owner = str(((found or {}).get("data") or {}).get("owner") or "nobody knows whom")
-    who = f"another stack, {owner}"
-    if owner == _called(ctx):
-        who = f"another stack of the same name, {owner}, whose state is not this one"
+def _refusal(ctx: Context, namespace: str, config_map: Manifest | None) -> str:
+    """The error for a namespace that another stack owns."""
+    owner = str(((config_map or {}).get("data") or {}).get("owner") or "of unknown name")
+    description = f"another stack, {owner}"
+    if owner == _stack_name(ctx):
+        description = f"another stack of the same name, {owner}, whose state is not this one"
     return (
-        f"namespace {namespace} belongs to {who}: two stacks in one namespace would overwrite each "
-        f"other's objects. Nothing was changed in it. For this stack, {_OTHER}. When the other one "
-        f"is gone for good, free it: kubectl --namespace {namespace} delete configmap {NAME}"
+        f"namespace {namespace} belongs to {description}: two stacks in one namespace would "
+        "overwrite each other's objects. Nothing was changed in it. For this stack, "
+        f"{_CHOOSE_ANOTHER}. If the other stack no longer exists, release the namespace: "
+        f"`kubectl --namespace {namespace} delete configmap {NAME}`"
     )
 
 
-def _called(ctx: Context) -> str:
+def _stack_name(ctx: Context) -> str:
     return f"{ctx.project}/{ctx.stack}"
 
 
-def _key(found: Manifest) -> Any:
-    return (found.get("data") or {}).get("key")
+def _key(config_map: Manifest) -> Any:
+    return (config_map.get("data") or {}).get("key")
 
 
-def _ours(new: NamespaceOwnerInputs, old: dict[str, Any] | None) -> set[Any]:
+def _own_keys(new: NamespaceOwnerInputs, old: dict[str, Any] | None) -> set[Any]:
     return {new.key, None if old is None else old.get("key")} - {None}

@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:Ready`: a workload that was changed, waited for and explained."""
+"""`mlops:kubernetes:Ready`: waits until a changed object is ready, and explains failures."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class ReadyInputs(Inputs):
 
 
 class ReadyHandler(Handler[ReadyInputs]):
-    """Waits; creates and deletes nothing of its own.
+    """Waits for an object. Creates and deletes nothing on the cluster.
 
-    Its deletion fails on another cluster than the recorded one. `pulumi destroy` runs no program,
-    so that nothing else compares the two.
+    Its deletion fails on another cluster than the recorded one. This protects `pulumi destroy`,
+    which runs no program and therefore no other comparison.
     """
 
     token = "mlops:kubernetes:Ready"
@@ -122,12 +122,12 @@ class ReadyHandler(Handler[ReadyInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("a wait cannot be imported: leave it out, the next update makes it")
+            raise ResourceError("a Ready resource cannot be imported: an update creates it")
         namespace, kind, name = resource_id.split("/")
         try:
             found = self._clusters.at(namespace).get(kind, name)
         except UnreachableError as error:
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
         if found is None:
             return None
@@ -140,18 +140,19 @@ class ReadyHandler(Handler[ReadyInputs]):
         return {"status": "ready" if complete else "not ready"}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        # It is deleted before the workload and all that the workload depends on.
+        # The engine deletes this resource before the workload and everything it depends on.
         with contextlib.suppress(UnreachableError, RefusedError):
             refuse_another(self._clusters, old["namespace"], old.get("cluster"))
 
 
 def _warn_without_metrics(clusters: Clusters, ctx: Context, new: ReadyInputs) -> None:
-    """Nothing fails where nobody measures pods, but there are never more than the least."""
+    """Warn if the cluster has no metrics server: the autoscaler then never adds pods."""
     try:
         clusters.at(new.namespace).request("GET", _METRICS)
     except RefusedError as error:
         ctx.log(
-            f"nobody tells the cluster how busy the pods of {new.name} are, so there will be "
-            f"{new.replicas:g} of them (max_replicas): install metrics-server ({error})",
+            f"the cluster does not measure the CPU use of pods, so {new.name} keeps "
+            f"{new.replicas:g} replicas (max_replicas has no effect): install metrics-server "
+            f"({error})",
             level="warning",
         )

@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:StoredSecret`: a Secret that somebody else applies, kept in the state alone."""
+"""`mlops:kubernetes:StoredSecret`: a Secret that the state stores and another tool applies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StoredSecretInputs(Inputs):
 
 
 class StoredSecretHandler(Handler[StoredSecretInputs]):
-    """The state has it, encrypted; `mlops secrets` hands it over."""
+    """Stores a Secret in the state, encrypted. `mlops secrets` prints its manifest."""
 
     token = "mlops:kubernetes:StoredSecret"
     description = (
@@ -43,8 +43,8 @@ class StoredSecretHandler(Handler[StoredSecretInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("a stored secret is in the state alone: there is none to import")
+            raise ResourceError("a StoredSecret cannot be imported: it is stored only in the state")
         return {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """It goes with the state; the Secret of the cluster is that of whoever applied it."""
+        """Do nothing: the Secret on the cluster is not managed."""

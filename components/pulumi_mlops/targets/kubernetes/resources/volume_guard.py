@@ -1,4 +1,4 @@
-"""`mlops:kubernetes:VolumeGuard`: an update that would replace a volume is refused."""
+"""`mlops:kubernetes:VolumeGuard`: refuses an update that would replace a volume."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class VolumeGuardInputs(Inputs):
 
 
 class VolumeGuardHandler(Handler[VolumeGuardInputs]):
-    """Compares; it creates, changes and deletes nothing.
+    """Compares the inputs of a claim with the existing one. Creates, changes and deletes nothing.
 
-    The claim depends on it. The fields of a claim cannot change, so the engine would replace it:
-    delete it with its data, and create an empty one.
+    The claim depends on this resource. The fields of a claim are immutable, so the engine would
+    replace it: delete it with its data, and create an empty claim.
     """
 
     token = "mlops:kubernetes:VolumeGuard"
@@ -50,13 +50,13 @@ class VolumeGuardHandler(Handler[VolumeGuardInputs]):
     def preview(
         self, ctx: Context, new: VolumeGuardInputs, old: dict[str, Any] | None
     ) -> dict[str, Any]:
-        # The owner of the namespace warns of it.
+        # NamespaceOwner warns about an unreachable cluster.
         with contextlib.suppress(UnreachableError, RefusedError):
-            self._look(new)
+            self._compare(new)
         return {}
 
     def create(self, ctx: Context, new: VolumeGuardInputs) -> tuple[str, dict[str, Any]]:
-        self._look(new)
+        self._compare(new)
         return f"{new.namespace}/{new.name}", {}
 
     def update(
@@ -66,27 +66,28 @@ class VolumeGuardHandler(Handler[VolumeGuardInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         if not state:
-            raise ResourceError("a guard cannot be imported: an update makes it")
+            raise ResourceError("a VolumeGuard cannot be imported: an update creates it")
         try:
             found = self._clusters.at(state["namespace"]).get(
                 "PersistentVolumeClaim", state["name"]
             )
         except (UnreachableError, RefusedError) as error:
-            ctx.log(f"left as recorded: {error}", level="warning")
+            ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
         return None if found is None else {}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        """The claim is a resource of its own."""
+        """Do nothing: the claim is a separate resource."""
 
-    def _look(self, new: VolumeGuardInputs) -> None:
+    def _compare(self, new: VolumeGuardInputs) -> None:
+        """Raise ResourceError if the claim is being deleted or has another storage class."""
         found = self._clusters.at(new.namespace).get("PersistentVolumeClaim", new.name)
         if found is None:
             return
         if "deletionTimestamp" in found["metadata"]:
             raise ResourceError(
-                f"PersistentVolumeClaim {new.name} in namespace {new.namespace} is being deleted "
-                "and goes as soon as no pod uses it: wait until it is gone (`kubectl --namespace "
+                f"PersistentVolumeClaim {new.name} in namespace {new.namespace} is being deleted. "
+                "It exists until no pod uses it. Wait until it is gone (`kubectl --namespace "
                 f"{new.namespace} get pvc {new.name}`), then update again"
             )
         existing = found.get("spec", {}).get("storageClassName")
@@ -95,11 +96,11 @@ class VolumeGuardHandler(Handler[VolumeGuardInputs]):
 
 
 def _replaced(new: VolumeGuardInputs, existing: Any) -> ResourceError:
-    was = f"storage class {existing}" if existing else "the cluster's default storage class"
-    wanted = new.storage_class or "null"
+    current = f"storage class {existing}" if existing else "the cluster's default storage class"
+    requested = new.storage_class or "null"
     return ResourceError(
-        f"mlops:kubernetes.storage_class cannot become {wanted} for PersistentVolumeClaim "
-        f"{new.name}, which has {was}: the update would replace the volume with an empty one. "
+        f"mlops:kubernetes.storage_class cannot become {requested} for PersistentVolumeClaim "
+        f"{new.name}, which has {current}: the update would replace the volume with an empty one. "
         f"Nothing was changed. Restore storage_class ({existing or 'null'}), or copy the data, "
-        "delete the claim, `pulumi refresh`, then `pulumi up`"
+        "delete the claim, run `pulumi refresh`, then `pulumi up`"
     )

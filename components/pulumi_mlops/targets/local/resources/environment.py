@@ -1,4 +1,4 @@
-"""`mlops:local:Environment`: a virtual environment made by uv, and the code that runs in it."""
+"""`mlops:local:Environment`: a virtual environment created by uv, and the code that runs in it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ....stackdir import instances
 from ..host import launch
 from ..host.uv import uv_bin
 
-_ENOUGH = 200 * 1024 * 1024
-_KEPT_SNAPSHOTS = 2
+_MIN_FREE_BYTES = 200 * 1024 * 1024
+_RETAINED_SNAPSHOTS = 2
 
 
 class Source(Inputs):
@@ -50,11 +50,11 @@ class EnvironmentInputs(Inputs):
 
 
 class EnvironmentHandler(Handler[EnvironmentInputs]):
-    """`envs/<id>/venv` and snapshots of the code beside it.
+    """Manages `envs/<id>/venv` and the snapshots of the code in `envs/<id>/code`.
 
-    Changed requirements make a new environment beside the old one, as a new image would; changed
-    code makes a new snapshot in the same environment. The two newest snapshots are kept, since
-    programs move from one to the next one by one.
+    Changed requirements create a new environment, as with an image. Changed code creates a new
+    snapshot in the same environment. The two newest snapshots are retained, since programs change
+    from one to the next one after the other.
     """
 
     token = "mlops:local:Environment"
@@ -69,7 +69,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
 
     def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:
         problems = [
-            (f"code.{name}", "must stay inside the environment: no `..`, not absolute")
+            (f"code.{name}", "must be a relative path without `..`")
             for name in new.code
             if Path(name).is_absolute() or ".." in Path(name).parts
         ]
@@ -81,17 +81,19 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         return changed & self.replace_on
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        whole = Path(state["path"], "bin", "python").exists() and Path(state["codePath"]).is_dir()
-        return {} if whole else {"status": "missing"}
+        complete = (
+            Path(state["path"], "bin", "python").exists() and Path(state["codePath"]).is_dir()
+        )
+        return {} if complete else {"status": "missing"}
 
     def preview(
         self, ctx: Context, new: EnvironmentInputs, old: dict[str, Any] | None
     ) -> dict[str, Any]:
         if old is not None:
-            where = Path(old["path"]).parent
+            folder = Path(old["path"]).parent
             return {
                 "path": old["path"],
-                "codePath": str(where / "code" / _code_digest(new)),
+                "codePath": str(folder / "code" / _code_digest(new)),
                 "status": "ready",
             }
         if not has_unknown(new.requirements):
@@ -105,7 +107,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
                 remove_tree(envs / leftover)
         resource_id = ctx.root.generation("environment", ctx.name)
         try:
-            return resource_id, self._make(ctx, envs / resource_id, new)
+            return resource_id, self._create(ctx, envs / resource_id, new)
         except BaseException:
             remove_tree(envs / resource_id)
             ctx.root.prune(keep_logs=True)
@@ -119,19 +121,20 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: EnvironmentInputs
     ) -> dict[str, Any]:
-        return self._make(ctx, ctx.root.folder("envs") / resource_id, new)
+        return self._create(ctx, ctx.root.folder("envs") / resource_id, new)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         remove_tree(ctx.root.path / "envs" / resource_id)
         ctx.root.prune()
 
-    def _make(self, ctx: Context, folder: Path, new: EnvironmentInputs) -> dict[str, Any]:
+    def _create(self, ctx: Context, folder: Path, new: EnvironmentInputs) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
-        if free < _ENOUGH:
+        if free < _MIN_FREE_BYTES:
             raise ResourceError(
                 f"{free // 2**20} MiB are free in {folder.parent}: an environment needs at least "
-                f"{_ENOUGH // 2**20} MiB; make room, or set mlops:dataDir to another disk"
+                f"{_MIN_FREE_BYTES // 2**20} MiB: free disk space, or set mlops:dataDir to "
+                "another disk"
             )
         try:
             if not (folder / "venv" / "bin" / "python").exists():
@@ -139,7 +142,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
             snapshot = self._snapshot(folder / "code", new)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise ResourceError(f"no space left in {folder.parent}: make room") from None
+                raise ResourceError(f"no space left in {folder.parent}: free disk space") from None
             raise
         return {"path": str(folder / "venv"), "codePath": str(snapshot), "status": "ready"}
 
@@ -158,28 +161,27 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
             )  # fmt: skip
 
     def _snapshot(self, snapshots: Path, new: EnvironmentInputs) -> Path:
-        wanted = snapshots / _code_digest(new)
-        if not wanted.exists():
-            partial = snapshots / f".{wanted.name}.new"
+        snapshot = snapshots / _code_digest(new)
+        if not snapshot.exists():
+            partial = snapshots / f".{snapshot.name}.new"
             remove_tree(partial)
             partial.mkdir(parents=True)
-            for place, source in new.code.items():
-                found = digest(Path(source.path))
-                if found != source.digest:
-                    raise ResourceError(f"{source.path} changed since the preview: run it again")
-                copy(Path(source.path), partial / place)
-            partial.rename(wanted)
-        os.utime(wanted)
-        kept = sorted(snapshots.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
-        for old in kept[_KEPT_SNAPSHOTS:]:
+            for import_path, source in new.code.items():
+                if digest(Path(source.path)) != source.digest:
+                    raise ResourceError(f"{source.path} changed since the preview: update again")
+                copy(Path(source.path), partial / import_path)
+            partial.rename(snapshot)
+        os.utime(snapshot)
+        newest = sorted(snapshots.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+        for old in newest[_RETAINED_SNAPSHOTS:]:
             remove_tree(old)
-        return wanted
+        return snapshot
 
 
 def resolve(ctx: Context, new: EnvironmentInputs) -> None:
-    """Raise ResourceError when no set of packages meets the requirements.
+    """Raise ResourceError if no set of packages meets the requirements.
 
-    When the package index cannot be reached nothing is known, which is only told.
+    If the package index cannot be reached, logs a warning instead.
     """
     ended = subprocess.run(
         [uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "-",
@@ -193,14 +195,14 @@ def resolve(ctx: Context, new: EnvironmentInputs) -> None:
         return
     if _is_contradiction(ended.stderr):
         raise ResourceError(_unresolved(ended.stderr))
-    ctx.log(f"requirements are not checked: {_last_line(ended.stderr)}", level="warning")
+    ctx.log(f"the requirements could not be checked: {_last_line(ended.stderr)}", level="warning")
 
 
 def _is_contradiction(errors: str) -> bool:
     flat = " ".join(errors.split())
     return any(
-        sign in flat
-        for sign in ("No solution found", "was not found in the package registry", "Couldn't parse",
+        text in flat
+        for text in ("No solution found", "was not found in the package registry", "Couldn't parse",
                      "there are no versions of", "Expected ")
     ) and "Failed to fetch" not in flat  # fmt: skip
 
@@ -218,7 +220,7 @@ def _code_digest(new: EnvironmentInputs) -> str:
     if len(new.code) == 1:
         (source,) = new.code.values()
         return source.digest
-    parts = "\0".join(f"{place}\0{source.digest}" for place, source in sorted(new.code.items()))
+    parts = "\0".join(f"{path}\0{source.digest}" for path, source in sorted(new.code.items()))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -241,7 +243,7 @@ def _python_problem(version: str) -> str | None:
 
 
 def _uv(ctx: Context, arguments: list[str]) -> None:
-    """Run uv, its progress shown, and end it when the user interrupts."""
+    """Run uv and show its progress. Ends it if the user interrupts."""
     cookie = f"{ctx.root.path}:uv:{ctx.name}"
     environment = {**os.environ, launch.COOKIE: cookie}
     process = subprocess.Popen(
@@ -254,7 +256,8 @@ def _uv(ctx: Context, arguments: list[str]) -> None:
     def follow() -> None:
         for line in process.stderr or ():
             lines.append(line.rstrip())
-            # Not each package: without a terminal every status is a line of the update's output.
+            # Lines of single packages are omitted: without a terminal, each status line remains in
+            # the output of the update.
             if not lines[-1].startswith((" + ", " - ", " ~ ")):
                 ctx.log(lines[-1].strip(), status=True)
 
@@ -264,10 +267,10 @@ def _uv(ctx: Context, arguments: list[str]) -> None:
         if ctx.cancelled.wait(0.05):
             launch.end(cookie, 2)
             process.wait()
-            raise ResourceError(f"interrupted while making environment {ctx.name}")
+            raise ResourceError(f"interrupted while the environment {ctx.name} was created")
     reader.join()
     if process.returncode != 0:
         errors = "\n".join(lines)
         if "No space left" in errors:
-            raise ResourceError(f"no space left in {ctx.root.path}: make room")
+            raise ResourceError(f"no space left in {ctx.root.path}: free disk space")
         raise ResourceError(_unresolved(errors))

@@ -35,7 +35,7 @@ class HealthInputs(Inputs):
 
     @field_validator("path")
     @classmethod
-    def _absolute(cls, path: str | None) -> str | None:
+    def _valid_path(cls, path: str | None) -> str | None:
         if path is not None and not path.startswith("/"):
             raise ValueError("must begin with /")
         return path
@@ -95,15 +95,15 @@ class ProcessInputs(Inputs):
 
     @field_validator("ports")
     @classmethod
-    def _in_range(cls, value: dict[str, int]) -> dict[str, int]:
+    def _valid_ports(cls, value: dict[str, int]) -> dict[str, int]:
         for name, port in value.items():
             if not 0 <= port <= 65535:
-                raise ValueError(f"{name} is {port}: 1 to 65535, or 0 for a free one")
+                raise ValueError(f"{name} is {port}: must be 1 to 65535, or 0 for an unused port")
         return value
 
 
 class ProcessHandler(Handler[ProcessInputs]):
-    """Programs under the supervisor of the stack, one per replica."""
+    """Manages programs under the supervisor of the stack, one per replica."""
 
     token = "mlops:local:Process"
     description = "A supervised program of this machine, ready when its health check passes."
@@ -125,18 +125,25 @@ class ProcessHandler(Handler[ProcessInputs]):
                 (
                     "ports",
                     f"{new.replicas} replicas cannot share port {min(pinned.values())}: "
-                    "leave the port out, or ask for one replica",
+                    "remove the port, or set replicas to 1",
                 )
             )
         if pinned and new.routed:
-            problems.append(("ports", "a routed process takes free ports: pin the route's"))
+            problems.append(
+                ("ports", "a routed process has unused ports: set the port of the route instead")
+            )
         if new.health.port not in new.ports:
             problems.append(
-                ("health.port", f"{new.health.port!r} is none of the ports {sorted(new.ports)}")
+                ("health.port", f"{new.health.port!r} must be one of the ports {sorted(new.ports)}")
             )
         for name in new.files:
             if "/" in name or name.startswith("."):
-                problems.append((f"files.{name}", "must be a plain file name"))
+                problems.append(
+                    (
+                        f"files.{name}",
+                        "must be a file name without a folder and without a dot at the beginning",
+                    )
+                )
         for name, port in pinned.items():
             try:
                 ports.check(ctx.root, port_owner(ctx.name, 0, name), port)
@@ -197,13 +204,13 @@ class ProcessHandler(Handler[ProcessInputs]):
         checks: dict[str, health.Check] = {}
         addresses: dict[str, list[str]] = {name: [] for name in new.ports}
         for index in range(new.replicas):
-            taken = {
+            port_numbers = {
                 name: ports.claim(ctx.root, port_owner(resource_id, index, name), port or None)
                 for name, port in new.ports.items()
             }
-            program = definition(ctx.root, resource_id, index, new, taken)
+            program = definition(ctx.root, resource_id, index, new, port_numbers)
             supervisor.start(program)
-            for name, port in taken.items():
+            for name, port in port_numbers.items():
                 addresses[name].append(f"127.0.0.1:{port}")
             checks[program.name] = health.Check(**(program.health or {}))
         crashed = process_status.crash_watch(supervisor, list(checks))
@@ -224,20 +231,21 @@ class ProcessHandler(Handler[ProcessInputs]):
     def _roll_back(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         """Start the previous version again after a failed change, with its files and ports."""
         names = [info.alias or name for name, info in self.inputs.model_fields.items()]
-        before = self.inputs.model_validate(
+        previous = self.inputs.model_validate(
             {name: old[name] for name in names if old.get(name) is not None}
         )
         try:
-            for index in range(before.replicas):
-                taken = {
+            for index in range(previous.replicas):
+                port_numbers = {
                     name: ports.claim(
                         ctx.root,
                         port_owner(resource_id, index, name),
                         int(old["addresses"][name][index].rpartition(":")[2]),
                     )
-                    for name in before.ports
+                    for name in previous.ports
                 }
-                Supervisor(ctx.root).start(definition(ctx.root, resource_id, index, before, taken))
-            remove_surplus(ctx.root, resource_id, before.replicas)
+                program = definition(ctx.root, resource_id, index, previous, port_numbers)
+                Supervisor(ctx.root).start(program)
+            remove_surplus(ctx.root, resource_id, previous.replicas)
         except ResourceError as error:
             ctx.log(f"the previous version could not be started: {error}", level="warning")

@@ -1,4 +1,4 @@
-"""The status of a process: its replicas as the supervisor and their health checks report them."""
+"""The status of a process, from the supervisor and the health checks of its replicas."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def _is_starting(supervisor: Supervisor, info: dict[str, Any], seconds: float) -
 
 def crash_watch(supervisor: Supervisor, names: list[str]) -> Callable[[], str | None]:
     """A function that returns an error once one of `names` has ended three times, else None."""
-    seen: dict[str, set[int]] = {name: set() for name in names}
+    pids: dict[str, set[int]] = {name: set() for name in names}
 
     def crashed() -> str | None:
         for name, info in supervisor.infos().items():
-            if name not in seen:
+            if name not in pids:
                 continue
             if info["pid"]:
-                seen[name].add(int(info["pid"]))
-            if len(seen[name]) > 2 or info["statename"] == "FATAL":
-                return f"it ended {len(seen[name])} times"
+                pids[name].add(int(info["pid"]))
+            if len(pids[name]) > 2 or info["statename"] == "FATAL":
+                return f"it ended {len(pids[name])} times"
         return None
 
     return crashed

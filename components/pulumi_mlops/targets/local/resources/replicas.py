@@ -84,7 +84,7 @@ def log_file(root: StackDir, program: str) -> Path:
 
 
 def _split(program: str) -> tuple[str, int] | None:
-    """The resource id and the index in the name of a program, or None if it is no replica."""
+    """The resource id and the index in the name of a program, or None if it is not a replica."""
     resource_id, _, index = program.rpartition("-")
     return (resource_id, int(index)) if resource_id and index.isdigit() else None
 
@@ -94,13 +94,13 @@ def _replicas_on_machine(root: StackDir) -> set[tuple[str, int]]:
     folder = root.path / "programs"
     names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     names |= {owner.split("/", 1)[0] for owner in ports.owners(root)}
-    return {found for name in names if (found := _split(name)) is not None}
+    return {replica for name in names if (replica := _split(name)) is not None}
 
 
 def instances_on_machine(root: StackDir, name: str) -> set[str]:
     """The resource ids of the process `name` and of its generations."""
     ids = {resource_id for resource_id, _ in _replicas_on_machine(root)}
-    return {found for found in ids if found == name or is_generation(found, name)}
+    return {each for each in ids if each == name or is_generation(each, name)}
 
 
 def _remove_replica(root: StackDir, resource_id: str, index: int, keep_logs: bool = False) -> None:
@@ -117,13 +117,13 @@ def _remove_replica(root: StackDir, resource_id: str, index: int, keep_logs: boo
 
 def remove_surplus(root: StackDir, resource_id: str, replicas: int) -> None:
     """Stop and remove the replicas with an index of `replicas` or more."""
-    for found, index in sorted(_replicas_on_machine(root)):
-        if found == resource_id and index >= replicas:
+    for replica_of, index in sorted(_replicas_on_machine(root)):
+        if replica_of == resource_id and index >= replicas:
             _remove_replica(root, resource_id, index)
 
 
 def remove(root: StackDir, resource_id: str, keep_logs: bool = False) -> None:
     """Stop and remove every replica."""
-    for found, index in sorted(_replicas_on_machine(root)):
-        if found == resource_id:
+    for replica_of, index in sorted(_replicas_on_machine(root)):
+        if replica_of == resource_id:
             _remove_replica(root, resource_id, index, keep_logs)

@@ -1,4 +1,4 @@
-"""`mlops:local:Route`: one stable URL over weighted services, by HAProxy."""
+"""`mlops:local:Route`: one stable URL in front of weighted services, by HAProxy."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..host import ports
 from ..host.router import RouteDefinition, Router
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LARGEST_ERROR = 0.5
-"""How far a service's share may be off, in percent."""
+_MAX_WEIGHT_ERROR = 0.5
+"""Maximum difference between the requested and the effective weight of a service, in percent."""
 
 
 class ServiceInputs(Inputs):
-    """The replicas of one version."""
+    """A service behind the route: its replicas, weight and health check."""
 
     addresses: Known[list[Known[str]]] = Field(
         description="Addresses of the replicas, `host:port` or `http://host:port`."
@@ -38,16 +38,18 @@ class ServiceInputs(Inputs):
         if isinstance(value, Unknown):
             return value
         if not value:
-            raise _wrong("is empty: give the address of at least one replica")
-        found = [each if isinstance(each, Unknown) else _address(each) for each in value]
-        _refuse_twice(found)
-        return found
+            raise _wrong("is empty: set the address of at least one replica")
+        addresses = [each if isinstance(each, Unknown) else _address(each) for each in value]
+        _refuse_duplicates(addresses)
+        return addresses
 
     @field_validator("check_path")
     @classmethod
     def _path(cls, value: str) -> str:
         if not re.fullmatch(r"/[!-~]*", value):
-            raise _wrong(f"is {value!r}: begin with / and leave out spaces and control characters")
+            raise _wrong(
+                f"is {value!r}: must begin with / and have no spaces or control characters"
+            )
         return value
 
 
@@ -82,9 +84,11 @@ class RouteInputs(Inputs):
             _plain_name(name)
         total = sum(service.weight for service in value.values())
         if total != 100:
-            told = ", ".join(f"{name} {service.weight}" for name, service in value.items())
-            raise _wrong(f"have weights that sum to {total}, not 100 ({told or 'there are none'})")
-        _refuse_twice(
+            weights = ", ".join(f"{name} {service.weight}" for name, service in value.items())
+            raise _wrong(
+                f"have weights that sum to {total}, not 100 ({weights or 'there are no services'})"
+            )
+        _refuse_duplicates(
             [
                 address
                 for service in value.values()
@@ -96,7 +100,7 @@ class RouteInputs(Inputs):
 
 
 class RouteHandler(Handler[RouteInputs]):
-    """One HAProxy a route, whose weights and servers change while it runs."""
+    """Manages one HAProxy per route. Weights and servers change without a restart."""
 
     token = "mlops:local:Route"
     description = "One stable URL in front of weighted services, by HAProxy."
@@ -113,7 +117,11 @@ class RouteHandler(Handler[RouteInputs]):
         problems = []
         if not _NAME.fullmatch(ctx.name):
             problems.append(
-                ("", f"the resource's name {ctx.name!r} names files: use letters, digits, . _ -")
+                (
+                    "",
+                    f"the resource's name {ctx.name!r} is used for files: "
+                    "use only letters, digits, . _ -",
+                )
             )
         elif new.port is not None:
             try:
@@ -126,13 +134,14 @@ class RouteHandler(Handler[RouteInputs]):
             if not isinstance(service.addresses, Unknown)
         }
         if len(counts) == len(new.services):
-            _, off = haproxy.server_weights(counts)
-            if off > _LARGEST_ERROR:
+            _, weight_error = haproxy.server_weights(counts)
+            if weight_error > _MAX_WEIGHT_ERROR:
                 problems.append(
                     (
                         "services",
-                        f"these weights over so many replicas would be off by {off:.1f} %"
-                        ": give a service of a small weight fewer replicas, or more weight",
+                        "with these numbers of replicas the weights would be off by "
+                        f"{weight_error:.1f} %: give a service with a small weight fewer replicas, or "
+                        "more weight",
                     )
                 )
         return problems
@@ -144,14 +153,16 @@ class RouteHandler(Handler[RouteInputs]):
     def preview(self, ctx: Context, new: RouteInputs, old: dict[str, Any] | None) -> dict[str, Any]:
         known: dict[str, Any] = {"status": "running"}
         if old is not None:
-            kept = ("url", "metricsUrl", "statsUrl", "logs")
-            known |= {key: old[key] for key in kept if key in old}
-            before = _recorded(old)
-            if before and (before.endpoint, before.request_seconds) != (
+            unchanged = ("url", "metricsUrl", "statsUrl", "logs")
+            known |= {key: old[key] for key in unchanged if key in old}
+            previous = _recorded(old)
+            if previous and (previous.endpoint, previous.request_seconds) != (
                 new.endpoint,
                 new.request_timeout_seconds,
             ):
-                ctx.log("the proxy will restart: new connections are refused for a moment")
+                ctx.log(
+                    "the proxy restarts during the update and refuses new connections for a moment"
+                )
         if new.port is not None:
             known["url"] = f"http://127.0.0.1:{new.port}"
         return known
@@ -202,7 +213,7 @@ def _definition(new: RouteInputs) -> RouteDefinition:
 
 
 def _recorded(state: dict[str, Any]) -> RouteDefinition | None:
-    """What the recorded inputs say; None when there are none, as for an import."""
+    """The definition in the recorded inputs. None without inputs, as for an import."""
     fields = RouteInputs.model_fields.items()
     names = [info.alias or name for name, info in fields]
     try:
@@ -213,13 +224,13 @@ def _recorded(state: dict[str, Any]) -> RouteDefinition | None:
 
 def _known(addresses: Any) -> tuple[str, ...]:
     if isinstance(addresses, Unknown) or any(isinstance(each, Unknown) for each in addresses):
-        raise ResourceError("services: an address that is needed now is not known yet")
+        raise ResourceError("services: an address is not known yet")
     return tuple(addresses)
 
 
 def _address(text: str) -> str:
-    """`host:port` of `text`, for HAProxy; it resolves no names, so localhost becomes 127.0.0.1."""
-    allowed = "give host:port or http://host:port, the host as an IP address or localhost"
+    """The address `host:port` in `text`. HAProxy resolves no names: localhost becomes 127.0.0.1."""
+    allowed = "use host:port or http://host:port, the host as an IP address or localhost"
     try:
         parts = urlsplit(text if "//" in text else f"//{text}")
         host, port = parts.hostname, parts.port
@@ -233,19 +244,21 @@ def _address(text: str) -> str:
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
-def _refuse_twice(addresses: Sequence[Any]) -> None:
+def _refuse_duplicates(addresses: Sequence[Any]) -> None:
     known = [address for address in addresses if not isinstance(address, Unknown)]
     for address in known:
         if known.count(address) > 1:
-            raise _wrong(f"name {address} twice: an address belongs to one service, once")
+            raise _wrong(f"contain {address} twice: list each address once, in one service")
 
 
 def _plain_name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise _wrong(f"{value!r} is no name: use letters, digits, . _ - and begin with the former")
+        raise _wrong(
+            f"{value!r} is not valid: use letters, digits, . _ - and begin with a letter or digit"
+        )
     return value
 
 
 def _wrong(message: str) -> PydanticCustomError:
-    """A problem whose text stands as it is, without pydantic's prefix."""
+    """A validation error whose message has no prefix of pydantic."""
     return PydanticCustomError("route", "{message}", {"message": message})

@@ -1,4 +1,4 @@
-"""`mlops:local:Run`: a program that runs to completion, again whenever it changes."""
+"""`mlops:local:Run`: a program that runs to completion, and again after each change."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..host.programs import command_of, environment_of, working_directory
 class RunInputs(Inputs):
     """Inputs of `mlops:local:Run`.
 
-    A change of `command` or `version` starts another run. A change of another input applies to the
-    next run: addresses and credentials are no reason to train again.
+    A change of `command` or `version` starts another run. A change of another input, such as an
+    address or a credential, applies to the next run.
     """
 
     command: list[Known[str]] = Field(
@@ -43,7 +43,7 @@ class RunInputs(Inputs):
 
 
 class RunHandler(Handler[RunInputs]):
-    """A job of `jobs.py`; creating or changing it runs it."""
+    """Manages a job of `host/jobs.py`. Creating or changing the resource runs the job."""
 
     token = "mlops:local:Run"
     description = "A program that runs to completion, again after each change."
@@ -68,7 +68,7 @@ class RunHandler(Handler[RunInputs]):
         try:
             return ctx.name, self._run(ctx)
         except BaseException:
-            # The log stays: it says why.
+            # The log is kept, since it contains the reason.
             jobs.remove(ctx.root, ctx.name, keep_logs=True)
             ctx.root.prune(keep_logs=True)
             raise
@@ -79,15 +79,15 @@ class RunHandler(Handler[RunInputs]):
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: RunInputs
     ) -> dict[str, Any]:
-        before = jobs.definition(ctx.root, resource_id)
+        previous = jobs.definition(ctx.root, resource_id)
         self._define(ctx, new)
         if not self._runs_again(old, new):
             return {"outputs": old.get("outputs") or {}, "log": old["log"]}
         try:
             return self._run(ctx)
         except BaseException:
-            if before is not None:
-                jobs.define(ctx.root, before)
+            if previous is not None:
+                jobs.define(ctx.root, previous)
             raise
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
@@ -95,8 +95,8 @@ class RunHandler(Handler[RunInputs]):
         ctx.root.prune()
 
     def _runs_again(self, old: dict[str, Any], new: RunInputs) -> bool:
-        now = new.model_dump(by_alias=True)
-        return new.run_on_change and any(old.get(key) != now[key] for key in self._RERUN)
+        inputs = new.model_dump(by_alias=True)
+        return new.run_on_change and any(old.get(key) != inputs[key] for key in self._RERUN)
 
     def _define(self, ctx: Context, new: RunInputs) -> None:
         env = environment_of(ctx.root, new.environment, new.code, new.env, {})

@@ -1,4 +1,4 @@
-"""`mlops:local:Secret`: a generated secret, kept in a file that only its owner can read."""
+"""`mlops:local:Secret`: a generated secret in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SecretInputs(Inputs):
 
 
 class SecretHandler(Handler[SecretInputs]):
-    """`secrets/<name>`. The state has the value too, encrypted, and restores a lost file."""
+    """Manages `secrets/<name>`. A missing file is restored from the value in the state."""
 
     token = "mlops:local:Secret"
     description = "A generated secret in a file that only its owner can read."
@@ -65,14 +65,16 @@ class SecretHandler(Handler[SecretInputs]):
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: SecretInputs
     ) -> dict[str, Any]:
         if not old.get("value"):
-            raise ResourceError(f"the value of secret {resource_id} is lost: replace it")
+            raise ResourceError(
+                f"the state has no value of secret {resource_id}: run `pulumi up --replace`"
+            )
         write_private(ctx.root.folder("secrets") / resource_id, str(old["value"]))
         return {"value": old["value"], "status": "present"}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         file = ctx.root.path / "secrets" / resource_id
         if old.get("retain"):
-            ctx.log(f"the secret is kept in {file}")
+            ctx.log(f"the secret is retained in {file}")
         else:
             file.unlink(missing_ok=True)
         ctx.root.prune()

@@ -22,7 +22,7 @@ class VolumeInputs(Inputs):
 
 
 class VolumeHandler(Handler[VolumeInputs]):
-    """`volumes/<name>`; what is there already is taken over as it is."""
+    """Manages `volumes/<name>`. An existing folder is used with its data."""
 
     token = "mlops:local:Volume"
     description = "A folder of this machine for data."
@@ -48,7 +48,7 @@ class VolumeHandler(Handler[VolumeInputs]):
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         if old.get("retain", True):
-            ctx.log(f"data is kept in {Path(old['path'])}")
+            ctx.log(f"data is retained in {Path(old['path'])}")
         else:
             remove_tree(ctx.root.path / "volumes" / resource_id)
         ctx.root.prune()
