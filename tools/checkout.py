@@ -1,4 +1,4 @@
-"""What belongs to this checkout alone: state, passphrase, and the settings that name them."""
+"""The state, passphrase and environment variables of this checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SALT = re.compile(r"^encryptionsalt:.*\n?", re.MULTILINE)
 
 
 class StackError(Exception):
-    """A command cannot go on; the message names the input and the fix."""
+    """A command failed. The message names the input and the fix."""
 
 
 def say(message: str) -> None:
@@ -32,12 +32,12 @@ def say(message: str) -> None:
 
 
 def own_backend(project: Path) -> str:
-    """The URL of this checkout's file backend."""
+    """The URL of the file backend of this checkout."""
     return "file://" + quote(str(project / ".mlops" / "state"))
 
 
 def uses_own_backend(project: Path, base: Mapping[str, str]) -> bool:
-    """Whether the state is this checkout's: no other backend is set, and nobody is logged in."""
+    """Whether the state is in this checkout: no variable and no login selects another backend."""
     chosen = base.get("PULUMI_BACKEND_URL") or logged_in_to(base)
     if chosen:
         return chosen == own_backend(project)
@@ -45,7 +45,7 @@ def uses_own_backend(project: Path, base: Mapping[str, str]) -> bool:
 
 
 def logged_in_to(base: Mapping[str, str]) -> str:
-    """The backend of the last `pulumi login`, or nothing."""
+    """The backend of the last `pulumi login`; empty without one."""
     home = Path(base.get("PULUMI_HOME") or Path(base.get("HOME", "~")).expanduser() / ".pulumi")
     try:
         stored = json.loads((home / "credentials.json").read_text())
@@ -55,26 +55,26 @@ def logged_in_to(base: Mapping[str, str]) -> str:
 
 
 def settings(project: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a pulumi command of this checkout needs beyond `base`."""
+    """The environment variables that `base` lacks for pulumi commands of this checkout."""
     first = [str(project / ".venv" / "bin"), str(project / ".venv" / "engine")]
     rest = [part for part in base.get("PATH", "").split(os.pathsep) if part not in first]
-    found = {
+    stored = {
         "PATH": os.pathsep.join(first + rest),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
     if uses_own_backend(project, base):
-        found["PULUMI_BACKEND_URL"] = own_backend(project)
+        stored["PULUMI_BACKEND_URL"] = own_backend(project)
         # The salt of the passphrase is read from the state, so the committed files need none.
-        found["PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER"] = "true"
+        stored["PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER"] = "true"
         if not base.get("PULUMI_CONFIG_PASSPHRASE_FILE") and "PULUMI_CONFIG_PASSPHRASE" not in base:
-            found["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(project / ".mlops" / "passphrase")
-    return found
+            stored["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(project / ".mlops" / "passphrase")
+    return stored
 
 
-def refuse_two_states(project: Path, stack: str, env: Mapping[str, str]) -> None:
-    """Stop when another backend is chosen while the stack is up by this checkout's own state.
+def refuse_second_state(project: Path, stack: str, env: Mapping[str, str]) -> None:
+    """Raise StackError if another backend is selected and this checkout's state has the stack.
 
-    Both would take the same files, ports and processes for theirs.
+    Both states would manage the same files, ports and processes.
     """
     if uses_own_backend(project, env):
         return
@@ -84,34 +84,35 @@ def refuse_two_states(project: Path, stack: str, env: Mapping[str, str]) -> None
         return
     if env.get("PULUMI_BACKEND_URL"):
         url = without_credentials(env["PULUMI_BACKEND_URL"])
-        chosen, other = f"PULUMI_BACKEND_URL={url}", "unset it"
+        selection, fix = f"PULUMI_BACKEND_URL={url}", "unset it"
     elif url := logged_in_to(env):
-        chosen, other = f"`pulumi login` at {without_credentials(url)}", "`pulumi logout`"
+        selection, fix = f"`pulumi login` at {without_credentials(url)}", "run `pulumi logout`"
     else:
-        chosen, other = "PULUMI_ACCESS_TOKEN", "unset it"
+        selection, fix = "PULUMI_ACCESS_TOKEN", "unset it"
     raise StackError(
-        f"STACK={stack} is up with the state in .mlops/state, but {chosen} chooses another backend:"
-        " two states would share one set of files, ports and processes. To go on with the first,"
-        f" {other}; to change over, do that and `make down STACK={stack}` first"
+        f"STACK={stack} is up with the state in .mlops/state, but {selection} selects another"
+        " backend: two states would manage the same files, ports and processes. To keep the state"
+        f" in .mlops/state, {fix}. To change the backend, {fix}, run `make down STACK={stack}`, and"
+        " select the backend again"
     )
 
 
-def prepare(project: Path, found: Mapping[str, str]) -> None:
-    """Make the folders and the passphrase that `settings` names, readable by their owner only."""
-    if found.get("PULUMI_BACKEND_URL") != own_backend(project):
+def prepare(project: Path, stored: Mapping[str, str]) -> None:
+    """Create the folders and the passphrase of `settings`, readable only by their owner."""
+    if stored.get("PULUMI_BACKEND_URL") != own_backend(project):
         return
     state, passphrase = project / ".mlops" / "state", project / ".mlops" / "passphrase"
     for folder in (state.parent, state):
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
-    if found.get("PULUMI_CONFIG_PASSPHRASE_FILE") != str(passphrase) or passphrase.exists():
+    if stored.get("PULUMI_CONFIG_PASSPHRASE_FILE") != str(passphrase) or passphrase.exists():
         return
     if stacks := sorted(path.stem for path in state.glob(".pulumi/stacks/*/*.json")):
         raise StackError(
             f"{passphrase} is missing, and the state of {', '.join(stacks)} is encrypted with it."
-            " Restore the file, or set PULUMI_CONFIG_PASSPHRASE to the passphrase it held"
+            " Restore the file, or set PULUMI_CONFIG_PASSPHRASE to its content"
         )
-    # Written under another name first: a passphrase is whole or not there, and is never replaced.
+    # Write a temporary file and link it: the passphrase is never incomplete and never replaced.
     descriptor, draft = tempfile.mkstemp(dir=passphrase.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -143,9 +144,9 @@ def config_file(project: Path, stack: str) -> Path:
 
 
 def target_of(file: Path) -> registry.TargetPackage:
-    """The target of an environment; the default one when its file cannot be read."""
+    """The target of an environment; the default target if its file cannot be read."""
     name = registry.DEFAULT
-    # The engine and the program say what is wrong with the file.
+    # The engine and the Pulumi program report errors in the file.
     with contextlib.suppress(yaml.YAMLError, AttributeError, OSError):
         config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
         name = str(config.get("mlops:target", name))
@@ -155,64 +156,63 @@ def target_of(file: Path) -> registry.TargetPackage:
         return registry.load(registry.DEFAULT)
 
 
-def fetching(project: Path, file: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """Whether the engine may fetch plugins, as the environment's target needs it.
+def plugin_download(project: Path, file: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """The variable that forbids or allows the engine to download plugins.
 
-    Where a target needs no further plugin, looking for the plugin of an SDK that is only
-    installed takes seconds in a closed network.
+    If the target needs no plugins, the download is disabled: in a closed network, the search for
+    the plugin of an installed SDK takes seconds.
     """
     key = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
     if not target_of(file).plugins:
         return {} if key in base else {key: "true"}
-    # A shell of `make env` has it from an environment of this machine: the user did not set it.
+    # Did a shell of `make env` for an environment on this machine set it, not the user?
     shell = project / "stacks" / f"Pulumi.{base.get('PULUMI_STACK', '')}.yaml"
     inherited = base.get(key) == "true" and shell.exists() and not target_of(shell).plugins
     return {key: "false"} if inherited else {}
 
 
 def without_salt(text: str) -> str:
-    """The configuration without the passphrase's salt, unless values in it were encrypted by it."""
+    """The stack file without the salt of the passphrase. With encrypted values it is unchanged."""
     return text if re.search(r"\bsecure:", text) else SALT.sub("", text)
 
 
 @contextlib.contextmanager
-def untouched(file: Path) -> Iterator[None]:
-    """Keep the engine from leaving this checkout's salt, and its own layout, in a committed file.
+def without_engine_changes(file: Path) -> Iterator[None]:
+    """Remove the salt and the layout that the engine writes into a committed stack file.
 
-    The engine writes `encryptionsalt:` into the file whenever it is not there, although the state
-    has it too; committed, it would lock out every other checkout. A line that a plain `pulumi`
-    command left is taken out here too, and first: it may be of another passphrase. Other changes
-    made meanwhile are kept.
+    The engine writes `encryptionsalt:` if it is missing, although the state has it. A committed
+    salt would make the file unusable for other checkouts. A line of an earlier `pulumi` command is
+    removed first, because it may belong to another passphrase. Other changes are kept.
     """
-    found = file.read_text()
-    before = without_salt(found)
-    if before != found:
+    stored = file.read_text()
+    before = without_salt(stored)
+    if before != stored:
         file.write_text(before)
     try:
         yield
     finally:
-        now = file.read_text()
-        after = without_salt(now)
-        if (text := before if says_the_same(before, after) else after) != now:
+        current = file.read_text()
+        after = without_salt(current)
+        if (text := before if is_equivalent(before, after) else after) != current:
             file.write_text(text)
 
 
-def says_the_same(one: str, other: str) -> bool:
-    """Whether two YAML texts have the same comments, and values that are the same to the engine."""
-    comments = [re.findall(r"#.*\S", text) for text in (one, other)]
+def is_equivalent(first: str, second: str) -> bool:
+    """Whether two YAML texts have equal comments, and values that are equal for the engine."""
+    comments = [re.findall(r"#.*\S", text) for text in (first, second)]
     try:
-        values = [as_the_engine_writes(yaml.safe_load(text)) for text in (one, other)]
+        values = [normalized(yaml.safe_load(text)) for text in (first, second)]
     except yaml.YAMLError:
-        return False  # somebody is in the middle of an edit
+        return False  # a user is editing the file
     return comments[0] == comments[1] and values[0] == values[1]
 
 
-def as_the_engine_writes(value: Any) -> Any:
-    """A value of the configuration without what the engine changes: `1.50` becomes `"1.5"`."""
+def normalized(value: Any) -> Any:
+    """A configuration value in the form that the engine writes: `1.50` becomes `"1.5"`."""
     if isinstance(value, dict):
-        return {str(key): as_the_engine_writes(item) for key, item in value.items()}
+        return {str(key): normalized(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [as_the_engine_writes(item) for item in value]
+        return [normalized(item) for item in value]
     if isinstance(value, bool):
         return str(value).lower()
     try:

@@ -1,9 +1,9 @@
-"""Drive one environment's stack with the engine, state and passphrase of this checkout.
+"""Manage one environment with the engine, state and passphrase of this checkout.
 
-What is set where the user has not set it already: a file backend in `.mlops/state`, a passphrase of
-this checkout in `.mlops/passphrase`, and the engine first on PATH. `env` prints the same settings
-for a shell, so that plain `pulumi` commands work on the same stacks. What follows `--` goes to
-pulumi: `stack.py up -- --refresh`.
+Defaults for settings of the user: a file backend in `.mlops/state`, a passphrase in
+`.mlops/passphrase`, and the engine first on PATH. `env` prints the same variables for a shell, so
+that plain `pulumi` commands work on the same stacks. Arguments after `--` are passed to pulumi:
+`stack.py up -- --refresh`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ import yaml
 from checkout import (
     StackError,
     config_file,
-    fetching,
+    plugin_download,
     prepare,
-    refuse_two_states,
+    refuse_second_state,
     say,
     settings,
     target_of,
-    untouched,
     uses_own_backend,
+    without_engine_changes,
 )
-from kept import kept, told
+from kept import message, retained_resources
 from summary import summary
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def release_dead_lock(stack: str, env: Mapping[str, str]) -> None:
-    """Take away the lock of an update that was killed; stop when the one that holds it lives."""
+    """Remove the lock of a killed update. Raises StackError if the update is still running."""
     url = urlsplit(env.get("PULUMI_BACKEND_URL", ""))
     if url.scheme != "file":
         return
@@ -57,26 +57,26 @@ def release_dead_lock(stack: str, env: Mapping[str, str]) -> None:
         try:
             holder = json.loads(lock.read_text())
         except FileNotFoundError:
-            continue  # released meanwhile
+            continue  # released in the meantime
         except ValueError:
-            holder = {}  # its writer was killed while it wrote
+            holder = {}  # incomplete: its process was killed
         if alive(holder):
-            who = f"{holder.get('username')}@{holder.get('hostname')} (pid {holder.get('pid')})"
+            owner = f"{holder.get('username')}@{holder.get('hostname')} (pid {holder.get('pid')})"
             raise StackError(
-                f"STACK={stack} is being updated by {who} since {holder.get('timestamp')}."
-                f" Wait for it to end; if it no longer runs: pulumi cancel --yes -s {stack}"
+                f"STACK={stack} is being updated by {owner} since {holder.get('timestamp')}."
+                f" Wait for it to end. If it is not running: pulumi cancel --yes -s {stack}"
             )
     if locks:
-        say(f"an update of {stack} was killed; its lock is released")
+        say(f"an update of {stack} was killed; its lock is removed")
         checked(["cancel", "--yes", "-s", stack], env)
     end_orphans(env)
 
 
 def end_orphans(env: Mapping[str, str]) -> None:
-    """End the language hosts and plugins that a killed engine of this backend has left behind.
+    """End language hosts and plugins of this backend whose engine was killed.
 
-    They would hold on to files, and a plugin might still be at work. What plugins have started,
-    the platform itself, is not theirs to take along and goes on.
+    They hold files open, and a plugin may still be working. Processes that plugins started, those
+    of the platform, keep running.
     """
     orphans = []
     for process in psutil.process_iter():
@@ -93,21 +93,21 @@ def end_orphans(env: Mapping[str, str]) -> None:
                 orphans.append(process)
                 process.terminate()
         except psutil.Error:
-            continue  # ended meanwhile, or another user's
+            continue  # ended in the meantime, or of another user
     for process in psutil.wait_procs(orphans, timeout=10)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def alive(holder: Mapping[str, Any]) -> bool:
-    """Whether a lock's process still runs. On another host it cannot be seen, so it counts."""
+    """Whether the process of a lock is running. True for a process of another host."""
     if not holder:
         return False
     if holder.get("hostname") != socket.gethostname():
         return True
     try:
         process = psutil.Process(int(holder["pid"]))
-        # A process that began after the lock was written has only inherited the number.
+        # A process that started after the lock was written is another one with the same id.
         written = datetime.fromisoformat(str(holder["timestamp"])).timestamp()
         return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
     except psutil.NoSuchProcess:
@@ -115,27 +115,27 @@ def alive(holder: Mapping[str, Any]) -> bool:
 
 
 def run(command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> int:
-    """Run a command to its end, passing on what would stop it, once."""
-    # On a terminal, Ctrl-C reaches the whole foreground group by itself. Elsewhere the child gets a
-    # group of its own, so that a signal sent to the group of this script is passed on once.
+    """Run a command and forward signals to it once. Returns its exit code."""
+    # On a terminal, Ctrl-C reaches the whole foreground group. Otherwise the child gets its own
+    # group, so that a signal to the group of this script is forwarded only once.
     terminal = sys.stdin.isatty()
     child: subprocess.Popen[bytes] | None = None
 
-    def pass_on(signum: int, _frame: FrameType | None) -> None:
-        # Pulumi ends an update in order at SIGINT; at a second one it stops at once.
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        # Pulumi ends an update cleanly at the first SIGINT and stops immediately at the second.
         if child is not None and not (terminal and signum == signal.SIGINT):
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(signal.SIGINT)
 
     handled = (signal.SIGINT, signal.SIGTERM)
-    before = {signum: signal.signal(signum, pass_on) for signum in handled}
+    previous_handlers = {signum: signal.signal(signum, forward) for signum in handled}
     try:
         child = subprocess.Popen(
             command, env=dict(env), cwd=cwd, process_group=None if terminal else 0
         )
         code = child.wait()
     finally:
-        for signum, handler in before.items():
+        for signum, handler in previous_handlers.items():
             signal.signal(signum, handler)
     return code if code >= 0 else 128 - code
 
@@ -143,7 +143,7 @@ def run(command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None)
 def checked(arguments: Sequence[str], env: Mapping[str, str]) -> str:
     """The output of a short pulumi command."""
     done = subprocess.run(
-        ["pulumi", "--non-interactive", *arguments],  # noqa: S607 - the engine found for PATH
+        ["pulumi", "--non-interactive", *arguments],  # noqa: S607 - the engine on PATH
         env=dict(env),
         cwd=PROJECT,
         capture_output=True,
@@ -156,7 +156,7 @@ def checked(arguments: Sequence[str], env: Mapping[str, str]) -> str:
 
 
 def up(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Provision the environment, then show where everything is."""
+    """Provision the environment and print its URLs and files."""
     checked(["stack", "select", "--create", stack], env)
     release_dead_lock(stack, env)
     command = ["pulumi", "up", "--yes", "-s", stack, *arguments]
@@ -171,8 +171,7 @@ def preview(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int
 
 
 def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Delete everything that the environment provisioned but protected data, and its stack when
-    nothing is left."""
+    """Delete all resources of the environment except protected data, and then the empty stack."""
     if not exists(stack, env):
         say(f"{stack} is not up: there is nothing to delete")
         return 0
@@ -182,25 +181,25 @@ def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     code = run(destroy, env, PROJECT)
     if code != 0:
         return code
-    left = resources(stack, env)
-    if data := kept(left):
-        say(f"{stack} is down. {told(stack, data)}")
+    remaining = resources(stack, env)
+    if data := retained_resources(remaining):
+        say(f"{stack} is down. {message(stack, data)}")
         return 0
-    if left:
-        say(f"{stack}: the stack is kept, {len(left)} of its resources are left")
+    if remaining:
+        say(f"{stack}: the stack is kept because it still has {len(remaining)} resources")
         return 0
     checked(["stack", "rm", "--yes", "--preserve-config", stack], env)
-    stays = [f"stacks/Pulumi.{stack}.yaml"]
+    kept = [f"stacks/Pulumi.{stack}.yaml"]
     if not target_of(config_file(PROJECT, stack)).on_this_machine:
-        stays.append("the namespace, unless it is to be deleted")
-    # The data that was to be kept; a stack without any leaves no folder.
+        kept.append("the namespace, unless `delete_namespace` is true")
+    # Folders exist only if data was retained.
     for what, folder in (("data", "volumes"), ("secrets", "secrets")):
-        place = Path(str(logs)).parent / folder if logs else None
-        stays += [f"the {what} in {place}"] if place and place.exists() else []
-    stays += (
+        path = Path(str(logs)).parent / folder if logs else None
+        kept += [f"the {what} in {path}"] if path and path.exists() else []
+    kept += (
         [".mlops/passphrase and .mlops/state"] if (PROJECT / ".mlops" / "state").exists() else []
     )
-    say(f"{stack} is down. Kept: {'; '.join(stays)}")
+    say(f"{stack} is down. Kept: {'; '.join(kept)}")
     return 0
 
 
@@ -211,26 +210,26 @@ def exists(stack: str, env: Mapping[str, str]) -> bool:
 
 
 def resources(stack: str, env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What the stack's state has."""
+    """The resources in the state of the stack."""
     exported = json.loads(checked(["stack", "export", "-s", stack], env))
     found: list[dict[str, Any]] = exported["deployment"].get("resources") or []
     return found
 
 
 def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
-    """The stack's outputs; secret ones are masked."""
+    """The outputs of the stack. Secrets are masked."""
     found = json.loads(checked(["stack", "output", "--json", "-s", stack], env))
     return found if isinstance(found, dict) else {}
 
 
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Show where everything of the environment is."""
+    """Print the URLs and files of the environment."""
     here = target_of(config_file(PROJECT, stack)).on_this_machine
-    there = exists(stack, env)
-    data = kept(resources(stack, env)) if there and not here else []
-    print(summary(stack, outputs(stack, env) if there and not data else {}, here=here))
+    is_up = exists(stack, env)
+    data = retained_resources(resources(stack, env)) if is_up and not here else []
+    print(summary(stack, outputs(stack, env) if is_up and not data else {}, here=here))
     if data:
-        print(told(stack, data))
+        print(message(stack, data))
     return 0
 
 
@@ -238,16 +237,16 @@ def refuse_clean() -> int:
     """Refuse to remove `.venv` while it runs programs of an environment on this machine."""
     states = (PROJECT / ".mlops" / "state" / ".pulumi" / "stacks").glob("*/*.json")
     for name in sorted(file.stem for file in states):
-        # A state without its stack file may be of any target: the safe answer is this machine.
+        # Without its stack file the target is unknown, and this machine is the safe assumption.
         if target_of(PROJECT / "stacks" / f"Pulumi.{name}.yaml").on_this_machine:
-            say(f"error: {name} is still up and runs from .venv; first: make down STACK={name}")
+            say(f"error: {name} is up and uses .venv; run `make down STACK={name}` first")
             return 1
     return 0
 
 
-def print_env(stack: str, found: Mapping[str, str]) -> int:
-    """Print the settings as lines for a shell to evaluate."""
-    for key, value in {**found, "PULUMI_STACK": stack}.items():
+def print_env(stack: str, variables: Mapping[str, str]) -> int:
+    """Print the environment variables as shell commands."""
+    for key, value in {**variables, "PULUMI_STACK": stack}.items():
         print(f"export {key}={shlex.quote(value)}")
     return 0
 
@@ -256,9 +255,9 @@ COMMANDS = {"up": up, "preview": preview, "down": down, "status": status}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    cut = given.index("--") if "--" in given else len(given)
-    rest = given[cut + 1 :]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    rest = words[cut + 1 :]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--stack", default="dev", help="the environment (default: dev)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -266,23 +265,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=command.__doc__)
     commands.add_parser("env", help=print_env.__doc__)
     commands.add_parser("clean", help=refuse_clean.__doc__)
-    commands.add_parser("run", help="Run the command after -- with the settings.")
-    options = parser.parse_args(given[:cut])
+    commands.add_parser("run", help="Run the command after -- with these environment variables.")
+    options = parser.parse_args(words[:cut])
     if options.command == "clean":
         return refuse_clean()
     try:
-        found = settings(PROJECT, os.environ)
-        env = {**os.environ, **found}
+        variables = settings(PROJECT, os.environ)
+        env = {**os.environ, **variables}
         prepare(PROJECT, env)
         if options.command == "run":
             return run(rest, env)
         file = config_file(PROJECT, options.stack)
-        found |= fetching(PROJECT, file, os.environ)
-        env |= found
+        variables |= plugin_download(PROJECT, file, os.environ)
+        env |= variables
         if options.command == "env":
-            return print_env(options.stack, found)
-        refuse_two_states(PROJECT, options.stack, env)
-        guard = untouched(file) if uses_own_backend(PROJECT, env) else contextlib.nullcontext()
+            return print_env(options.stack, variables)
+        refuse_second_state(PROJECT, options.stack, env)
+        guard = (
+            without_engine_changes(file)
+            if uses_own_backend(PROJECT, env)
+            else contextlib.nullcontext()
+        )
         with guard:
             return COMMANDS[options.command](options.stack, rest, env)
     except StackError as error:

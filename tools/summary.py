@@ -1,4 +1,4 @@
-"""Where everything of an environment is, as far as its outputs say."""
+"""A summary of an environment: its URLs and files, from the outputs of its stack."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ SINGLE = {
     "logs_dir": "logs",
     "client_env_file": "client settings",
 }
-# Of a cluster: its addresses lead nowhere from here, and these settings name them.
+# Not shown for a cluster: these files contain addresses that are valid only inside it.
 _NOT_OUTSIDE = {"client_env_file", "logs_dir"}
 
 
-def summary(stack: str, found: Mapping[str, Any], *, here: bool = True) -> str:
-    """The outputs that people look for, as a table, and a command to try."""
+def summary(stack: str, outputs: Mapping[str, Any], *, here: bool = True) -> str:
+    """A table of the outputs that users need, and an example command.
+
+    `here` is True if the environment runs on this machine.
+    """
     rows = [
-        (label, str(found[key]))
+        (label, str(outputs[key]))
         for key, label in SINGLE.items()
-        if found.get(key) and (here or key not in _NOT_OUTSIDE)
+        if outputs.get(key) and (here or key not in _NOT_OUTSIDE)
     ]
-    for name, endpoint in sorted((found.get("endpoints") or {}).items()):
+    for name, endpoint in sorted((outputs.get("endpoints") or {}).items()):
         if not isinstance(endpoint, Mapping):
             continue
         shares = [
@@ -38,8 +41,8 @@ def summary(stack: str, found: Mapping[str, Any], *, here: bool = True) -> str:
     lines = ["", f"{stack}:", *(f"  {label:<{width}}  {value}" for label, value in rows)]
     connect = "" if here else f"mlops connect --stack {stack}"
     if connect:
-        lines += ["", f"The addresses are the cluster's own; `{connect}` opens tunnels to them."]
-    if found.get("try_it"):
-        before = f"{connect} -- " if connect else ""
-        lines += ["", "Try it:", f"  {before}{found['try_it']}"]
+        lines += ["", f"The URLs are valid inside the cluster; `{connect}` opens tunnels to them."]
+    if outputs.get("try_it"):
+        prefix = f"{connect} -- " if connect else ""
+        lines += ["", "Try it:", f"  {prefix}{outputs['try_it']}"]
     return "\n".join(lines)

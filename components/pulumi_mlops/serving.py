@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import typing
 
 import pulumi
@@ -245,8 +246,8 @@ def _curl(values: typing.Sequence[str]) -> str:
     url, example = values
     if not example:
         return ""
-    quoted = example.replace("'", "'\\''")
-    return f"curl -s {url}/invocations -H 'content-type: application/json' -d '{quoted}'"
+    data = shlex.quote(example)
+    return f"curl -s {url}/invocations -H 'content-type: application/json' -d {data}"
 
 
 def _replicas_to_scrape(

@@ -51,7 +51,7 @@ import json, os, sys, urllib.request
 with urllib.request.urlopen(sys.argv[1] + "/count") as answer:
     answer.read()
 with open(os.environ["MLOPS_OUTPUTS"], "w") as file:
-    json.dump({"greeting": os.environ["GREETING"], "key": len(os.environ["KEY"])}, file)
+    json.dump({"greeting": sys.argv[2], "key": len(os.environ["KEY"])}, file)
 """
 PROGRAM = """
 import pulumi
@@ -86,9 +86,9 @@ service = target.service(
 job = target.job(
     "tool-job",
     JobSpec(
-        command=["python", "-m", "tool.run", service.url],
+        command=["python", "-m", "tool.run", service.url, greeting],
         environment=environment,
-        env={"GREETING": greeting},
+        env={"NOTE": pulumi.Config("app").get("note") or ""},
         secrets={"KEY": secret},
         calls=[service],
         timeout=60,
@@ -171,7 +171,12 @@ class EngineContract:
         assert self.mlops(dev, "status").returncode == 0
 
         urns = {each["urn"] for each in dev.resources().values()}
-        dev.configure({"mlops:target": self.target, **self.config, "app:greeting": "bye"})
+        config = {"mlops:target": self.target, **self.config}
+        dev.configure({**config, "app:greeting": "hello", "app:note": "changed"})
+        dev.up()
+        assert _answer(dev.outputs()["url"])["count"] == 1, "a variable has started a run"
+
+        dev.configure({**config, "app:greeting": "bye"})
         dev.up()
         outputs = dev.outputs()
         assert _answer(outputs["url"])["variables"]["GREETING"] == "bye"

@@ -33,7 +33,7 @@ HERE = {
     "git add clusters/ml": "",
     'git commit -m "Endpoint penguins: send 10 % to version 2"': "files changed",
     "git push": "main -> main",
-    "mlops status": "All is healthy.",
+    "mlops status": "Everything is healthy.",
     "mlops status --json | jq .healthy": "true",
     "mlops logs": "platform-tracking-server-0",
     "mlops logs penguins-endpoint": "platform-penguins-endpoint-v1",

@@ -34,7 +34,7 @@ def configure(project: Any, config: dict[str, Any], render_to: str | None) -> No
     ("before", "now", "why"),
     [
         (None, "manifests", "render_to cannot be set for a stack that is on a cluster"),
-        ("manifests", None, "render_to cannot be taken out of a stack that renders"),
+        ("manifests", None, "render_to cannot be removed from a stack that renders"),
     ],
 )
 def test_what_a_stack_has_is_not_deleted_by_a_setting(

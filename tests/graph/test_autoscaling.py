@@ -140,5 +140,5 @@ def test_data_is_for_one_pod(provision: Any, project: Path) -> None:
         spec = ServiceSpec(command=["serve"], environment=made, data=data, max_replicas=2)
         target.service("tool", spec, opts)
 
-    with pytest.raises(pulumi.RunError, match="tool: only one pod can have its data, not 2"):
+    with pytest.raises(pulumi.RunError, match="tool: data of 2 replicas is not supported"):
         provision(program, CONFIG)

@@ -122,7 +122,7 @@ def test_a_port_of_ones_own_is_refused(provision: Any, project: Path) -> None:
         provision(lambda: platform({**LIVE, "port": 8080}), config())
     told = str(refused.value)
     assert told.startswith(f"{ROUTE}: port 8080 is not possible")
-    assert told.endswith("leave `port` out, or mlops:kubernetes.gateway")
+    assert told.endswith("remove `port`, or remove mlops:kubernetes.gateway")
 
 
 def test_two_endpoints_of_one_name_are_refused(provision: Any, project: Path) -> None:

@@ -153,7 +153,7 @@ def test_the_exit_code_and_the_end_of_a_run(shop: Shop) -> None:
     ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "begun\n"
-        assert "running already" in shop.mlops("run", "x").stderr
+        assert "already running" in shop.mlops("run", "x").stderr
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == 130
     assert len(shop.kubectl("get", "jobs", "-o", "name").split()) == 1

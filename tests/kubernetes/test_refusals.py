@@ -199,7 +199,7 @@ def test_a_kubeconfig_and_a_context_that_are_not_there(light: Light) -> None:
     del stack.settings["kubeconfig"]
     stack.settings["context"] = "elsewhere"
     told = stack.up(fails=True)
-    assert "context elsewhere (mlops:kubernetes), with `kubectl cluster-info`" in told
+    assert "context elsewhere (mlops:kubernetes) with `kubectl cluster-info`" in told
     del stack.settings["context"]
     stack.up()
     assert stack.get("deployment", "tool")["status"]["readyReplicas"] == 1

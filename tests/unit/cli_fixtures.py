@@ -45,7 +45,7 @@ def made_stack(project: Path, name: str = "dev") -> Iterator[StackDir]:
         for program in supervisor.names():
             supervisor.stop(program)
         for job in jobs.names(root):
-            jobs.forget(root, job)
+            jobs.remove(root, job)
         for owner in ports.owners(root):
             ports.release(root, owner)
         remove_tree(root.runtime)

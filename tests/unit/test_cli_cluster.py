@@ -67,7 +67,7 @@ def test_what_is_healthy(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> No
     assert found["volumes"][0]["state"] == "bound"
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert "All is healthy" in shown
+    assert "Everything is healthy" in shown
     assert "mlops connect" in shown
     assert "other" not in shown
 
@@ -95,10 +95,10 @@ def _conditions(**status: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("told", "state", "why"),
     [
-        (_conditions(Accepted="True", ResolvedRefs="True"), "taken", "All is healthy."),
+        (_conditions(Accepted="True", ResolvedRefs="True"), "taken", "Everything is healthy."),
         (_conditions(Accepted="False", ResolvedRefs="True"), "refused",
          "shop-x-route is refused: not Accepted: NoMatchingListenerHostname: no host - no"),
-        ([], "waiting", "shop-x-route is waiting: no controller has looked at it: `mlops doctor`"),
+        ([], "waiting", "shop-x-route is waiting: no controller has processed it: `mlops doctor`"),
     ],
 )  # fmt: skip
 def test_the_routes_of_a_gateway(
@@ -219,15 +219,15 @@ def test_following_goes_on_with_a_restarted_container(api: FakeApi) -> None:
     follower = follow.Follower(api, 10, lambda name, line: shown.append(f"{name} {line}"))  # type: ignore[arg-type]
     api.logs = {("p", False): "one\ntwo"}
     first = pod("p", {})
-    follower.look([first])
-    follower.rest()
+    follower.update([first])
+    follower.flush()
     # The connection breaks, and what was read comes again.
-    follower.look([first])
-    follower.rest()
+    follower.update([first])
+    follower.flush()
     assert shown == ["p one", "p two"]
     api.logs = {("p", False): "anew"}
-    follower.look([pod("p", {}, containerID="containerd://second")])
-    follower.rest()
+    follower.update([pod("p", {}, containerID="containerd://second")])
+    follower.flush()
     assert shown[2:] == ["p anew"]
 
 
@@ -297,7 +297,7 @@ def test_one_at_a_time_and_only_what_there_is(
     assert main(["run", "x"]) == 2
     job(api, "shop-x-job", "shop-x-job-1", condition="")
     assert main(["run", "x"]) == 1
-    assert "running already" in capsys.readouterr().err
+    assert "already running" in capsys.readouterr().err
     assert main(["run", "y"]) == 2
     assert "there are shop-x-job" in capsys.readouterr().err
 

@@ -73,9 +73,12 @@ def test_a_namespace_of_another_stack(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({}, "no storage class is the default"),
-                              ({"storage_class": "gone"}, "no storage class gone: there is slow")],
-)  # fmt: skip
+    ("settings", "message"),
+    [
+        ({}, "no default among the storage classes"),
+        ({"storage_class": "gone"}, "no storage class gone: the cluster has slow"),
+    ],
+)
 def test_storage_that_is_missing(api: FakeApi, settings: dict[str, str], message: str) -> None:
     _storage(api, "slow", False)
     found = _found(api, **settings)["storage"]
@@ -91,15 +94,15 @@ def test_a_gateway_that_is_asked_for(api: FakeApi) -> None:
     assert "gateway" not in _found(api)
     api.gateways = []
     assert "gateway" not in _found(api)
-    assert "there is none" in _found(api, gateway=asked)["gateway"].message
+    assert "the cluster has none" in _found(api, gateway=asked)["gateway"].message
     api.gateways = [{"metadata": {"namespace": "gateways", "name": "public"}}]
     assert _found(api, gateway=asked)["gateway"].verdict == "ok"
     found = _found(api)["gateway"]
     assert found.verdict == "ok"
-    assert "there is gateways/public: mlops:kubernetes.gateway" in found.message
+    assert "the cluster has gateways/public: set mlops:kubernetes.gateway" in found.message
     other = _found(api, gateway={**asked, "name": "internal"})["gateway"]
     assert (other.verdict, other.fix) == ("wrong", "correct mlops:kubernetes.gateway")
-    assert "there is no Gateway gateways/internal: there is gateways/public" in other.message
+    assert "there is no Gateway gateways/internal: the cluster has gateways/public" in other.message
 
 
 def test_routes_of_a_gateway_are_a_right_of_their_own(api: FakeApi) -> None:
@@ -133,7 +136,7 @@ def test_who_renders_needs_no_cluster_and_no_rights(
     (found,) = checks.cluster(_stack(render_to="manifests"))
     assert found.verdict == "warn"
     assert found.message == (
-        "no cluster answers; an update needs none, since it renders: mlops:kubernetes.render_to"
+        "no cluster answers; updates do not need it because mlops:kubernetes.render_to is set"
     )
     assert found.fix.startswith("for status, logs and connect, correct KUBECONFIG")
 
@@ -167,7 +170,10 @@ def test_images_that_the_registry_has_not(
     monkeypatch.setattr(registry, "answers", lambda host: "")
     monkeypatch.setattr(registry, "has", lambda reference: "here" in reference)
     (found,) = checks.images(_stack())
-    assert (found.verdict, found.message) == ("wrong", "registry.test answers, but has not: gone")
+    assert (found.verdict, found.message) == (
+        "wrong",
+        "registry.test answers, but does not have gone",
+    )
     assert found.fix == "mlops images build --push --stack prod"
     (found,) = checks.images(_stack(registry="registry.example.com/team"))
     assert "placeholder" in found.message

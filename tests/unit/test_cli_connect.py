@@ -84,7 +84,7 @@ def test_credentials_are_shown_or_kept_for_their_owner_only_when_asked(
 ) -> None:  # fmt: skip
     assert _interrupted(["connect", "--env"]) == 0
     told = capsys.readouterr().out
-    assert client.sourced(told)["AWS_SECRET_ACCESS_KEY"] == PASSWORD
+    assert client.parse_exports(told)["AWS_SECRET_ACCESS_KEY"] == PASSWORD
     file = tmp_path / "platform.env"
     modes: list[int] = []
     monkeypatch.setattr(
@@ -130,7 +130,9 @@ def test_where_pulumi_ran_elsewhere_the_cluster_knows_the_variables(api: FakeApi
     stack = find_stack(Path.cwd(), "prod")
     found = client.variables(api, stack)  # type: ignore[arg-type]
     assert found == {"MLFLOW_TRACKING_URI": uri, "AWS_SECRET_ACCESS_KEY": "secret"}
-    local = client.all_local(found, {"shop-tracking-server.team.svc:8080": "127.0.0.1:1"})
+    local = client.replace_in_variables(
+        found, {"shop-tracking-server.team.svc:8080": "127.0.0.1:1"}
+    )
     assert local["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
 
 
@@ -146,11 +148,11 @@ def test_what_has_no_pod_opens_later(
         return opened(service, port, local)
 
     monkeypatch.setattr(api, "tunnel", tunnel)
-    monkeypatch.setattr(connect, "_TRY_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(connect, "_RETRY_SECONDS", 0.05)
     assert _interrupted(["connect"]) == 0
     shown = capsys.readouterr()
-    assert "opens once a pod is ready" in shown.out
-    assert "x-endpoint is there: http://127.0.0.1:" in shown.err
+    assert "opens when a pod is ready" in shown.out
+    assert "x-endpoint is open: http://127.0.0.1:" in shown.err
 
 
 def test_a_port_that_is_taken_is_left_alone() -> None:

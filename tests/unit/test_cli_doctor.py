@@ -156,6 +156,23 @@ def test_this_machine_runs_what_the_tests_run_on() -> None:
     assert _verdicts(local_machine.system())["system"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [
+        ((3, 10, 18), "wrong"),
+        ((3, 11, 0), "ok"),
+        ((3, 13, 9), "ok"),
+        ((3, 14, 0), "wrong"),
+    ],
+)
+def test_python_versions(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], verdict: str
+) -> None:
+    monkeypatch.setattr(checks_machine.sys, "version_info", (*version, "final", 0))
+    (found,) = checks_machine.python()
+    assert found.verdict == verdict
+
+
 def test_an_index_that_does_not_answer_is_told_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -30,7 +30,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _lines(followed: Followed) -> list[str]:
-    return [*followed.new(), *filter(None, [followed.rest()])]
+    return [*followed.new_lines(), *filter(None, [followed.rest()])]
 
 
 @given(
@@ -62,26 +62,26 @@ def test_following_goes_on_through_rotation_and_emptying(tmp_path: Path) -> None
     file = tmp_path / "x.log"
     file.write_text("one\ntwo\nthr")
     followed = Followed(file, 1)
-    assert list(followed.new()) == []  # the last line is not whole yet
+    assert list(followed.new_lines()) == []  # the last line is not whole yet
     with file.open("a") as log:
         log.write("ee\n")
-    assert list(followed.new()) == ["three"]
+    assert list(followed.new_lines()) == ["three"]
     with file.open("a") as log:
         log.write("four\nend of the old")
     file.rename(tmp_path / "x.log.1")
-    assert list(followed.new()) == ["four"]
+    assert list(followed.new_lines()) == ["four"]
     file.write_text("first of the new\n")
-    assert list(followed.new()) == ["end of the old", "first of the new"]
+    assert list(followed.new_lines()) == ["end of the old", "first of the new"]
     file.write_text("again\n")
-    assert list(followed.new()) == ["again"]
+    assert list(followed.new_lines()) == ["again"]
 
 
 def test_a_log_that_comes_later(tmp_path: Path) -> None:
     file = tmp_path / "x.log"
     followed = Followed(file, 10)
-    assert list(followed.new()) == []
+    assert list(followed.new_lines()) == []
     file.write_text("here\n")
-    assert list(followed.new()) == ["here"]
+    assert list(followed.new_lines()) == ["here"]
 
 
 def test_one_log_is_shown_as_it_is(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +129,7 @@ def test_without_a_name_the_logs_are_listed(logs: Path, capsys: pytest.CaptureFi
 def test_the_run_before(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (logs / "p-pipeline-job.log").write_text("now\n")
     assert main(["logs", "pipeline", "--previous"]) == 2
-    assert "no log before" in capsys.readouterr().err
+    assert "no previous log" in capsys.readouterr().err
     (logs / "p-pipeline-job.log.1").write_text("before\n")
     assert main(["logs", "pipeline", "--previous"]) == 0
     assert capsys.readouterr().out == "before\n"

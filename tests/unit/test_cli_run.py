@@ -72,7 +72,7 @@ def test_a_run_that_takes_too_long(root: StackDir, capsys: pytest.CaptureFixture
     told = capsys.readouterr().err
     assert "not done after 0.2 s" in told
     assert "Traceback" not in told
-    last = jobs.last(root, "p-job")
+    last = jobs.last_run(root, "p-job")
     assert last is not None
     assert "not done after" in last["reason"]
 

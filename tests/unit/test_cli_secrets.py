@@ -106,7 +106,10 @@ def test_a_stack_that_applies_its_own_has_none(
 ) -> None:
     pulumi(project, {"deployment": {}})
     assert main(["secrets", "--stack", "prod"]) == 1
-    assert "unless mlops:kubernetes.render_to is set" in capsys.readouterr().err
+    assert (
+        "without mlops:kubernetes.render_to, `pulumi up` applies them itself"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_state_that_does_not_open_is_told_without_it(
@@ -116,14 +119,14 @@ def test_a_state_that_does_not_open_is_told_without_it(
     assert main(["secrets", "--stack", "prod"]) == 1
     told = capsys.readouterr()
     assert told.err == (
-        "error: pulumi does not open the state of prod: incorrect passphrase (see `mlops doctor`)\n"
+        "error: pulumi cannot read the state of prod: incorrect passphrase (see `mlops doctor`)\n"
     )
     assert VALUE not in told.out
 
 
 def test_no_engine_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["secrets", "--stack", "prod"]) == 1
-    assert "there is no pulumi on PATH" in capsys.readouterr().err
+    assert "pulumi is not on PATH" in capsys.readouterr().err
 
 
 def test_a_stack_of_this_machine_is_refused(

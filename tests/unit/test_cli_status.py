@@ -63,7 +63,7 @@ def test_what_is_healthy(root: StackDir, capsys: pytest.CaptureFixture[str]) -> 
     assert volume["bytes"] >= 50_000
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
-    assert "All is healthy" in shown
+    assert "Everything is healthy" in shown
     assert one["urls"]["http"] in shown
     assert SECRET not in shown + json.dumps(found)
     assert "\033" not in shown

@@ -124,7 +124,8 @@ class BoxHandler(Handler[BoxInputs]):
     description = "A box."
     inputs = BoxInputs
     outputs: ClassVar[dict[str, OutputField]] = {
-        "runIds": OutputField(dict[str, list[str]], "Ids of runs.", secret=True)
+        "runIds": OutputField(dict[str, list[str]], "Ids of runs.", secret=True),
+        "claim": OutputField(str, "Marker.", state_only=True),
     }
     replace_on = frozenset({"oldSize"})
 
@@ -138,13 +139,14 @@ class BoxHandler(Handler[BoxInputs]):
 def test_a_resource_class_has_its_typed_outputs() -> None:
     source = resources_module("of a test", [BoxHandler()], "Base", "from base import Base")
     source = generate.formatted(source, "components/pulumi_mlops/sdk.py")
-    assert '_outputs: ClassVar[Sequence[str]] = ("runIds",)' in source
+    assert '_outputs = ("runIds",)' in source
     assert (
         "    @property\n"
         "    def run_ids(self) -> pulumi.Output[dict[str, list[str]]]:\n"
         '        """Ids of runs. Encrypted in the state."""\n'
         '        return self.output("runIds")\n'
     ) in source
+    assert "claim" not in source
     assert '"""Size. A change replaces the resource. Default: `1`."""' in source
 
 

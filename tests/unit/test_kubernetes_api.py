@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pulumi_mlops.plugin.errors import ResourceError, UnreachableError
@@ -211,7 +212,9 @@ def test_a_login_that_does_not_count(server: Server, api: ClusterApi) -> None:
     assert TOKEN not in str(refusal.value)
     assert "log in" in str(refusal.value)
     server.answers["GET /version/"] = (401, {"message": "Unauthorized"})
-    with pytest.raises(RefusedError, match="does not know you: Unauthorized: log in anew"):
+    with pytest.raises(
+        RefusedError, match="does not accept this login: Unauthorized: log in again"
+    ):
         ClusterApi(api.where).get("Job", "a")
 
 
@@ -353,7 +356,9 @@ def test_the_files_that_a_kubeconfig_names_are_kept(
 @pytest.mark.parametrize("text", ["<html>", "[]", "null"])
 def test_what_is_no_kubernetes(server: Server, api: ClusterApi, text: str) -> None:
     server.answers[f"GET /apis/batch/v1{BASE}/jobs/a"] = (200, text)
-    with pytest.raises(UnreachableError, match="what answers is no Kubernetes: look at the kubec"):
+    with pytest.raises(
+        UnreachableError, match="the server is not a Kubernetes API: check the kubec"
+    ):
         api.get("Job", "a")
 
 
@@ -362,6 +367,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(
 ) -> None:
     api.get("Job", "b")
     monkeypatch.setattr(api_module, "_SECONDS", 0.05)
+    monkeypatch.setattr(api_module, "_PATIENCE", httpx.Timeout(0.05, connect=10))
     server.silent.set()
     with pytest.raises(UnreachableError, match=r"no cluster answers \(no answer within 0.05 s\)"):
         api.get("Job", "a")
@@ -372,7 +378,7 @@ def unreachable(where: Where) -> str:
         ClusterApi(where).get("Job", "a")
     told = str(refusal.value)
     assert told.startswith(("no cluster answers (", "the kubeconfig cannot be used ("))
-    assert "(mlops:kubernetes), with `kubectl cluster-info`" in told
+    assert "(mlops:kubernetes) with `kubectl cluster-info`" in told
     assert TOKEN not in told
     return told
 

@@ -43,8 +43,11 @@ def test_ready_pods_need_no_explanation(cluster: FakeCluster) -> None:
             "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
             "add a node with such a device",
         ),
-        ("0/3 nodes are available: 3 Insufficient memory.", "add a node, or free some"),
-        ("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.", "add a node that"),
+        ("0/3 nodes are available: 3 Insufficient memory.", "add a node, or reduce"),
+        (
+            "0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.",
+            "add a node without taints",
+        ),
         ("pod has unbound immediate PersistentVolumeClaims.", "mlops:kubernetes.storage_class"),
     ],
 )
@@ -85,7 +88,7 @@ def test_the_message_of_a_missing_image_names_it(cluster: FakeCluster) -> None:
 def test_too_little_memory(cluster: FakeCluster) -> None:
     last = {"exitCode": 137, "reason": "OOMKilled"}
     killed = pod(containerStatuses=container(2, last, waiting={"reason": "CrashLoopBackOff"}))
-    assert told(cluster, killed) == "pod tool-1-a: OOMKilled - give it more memory"
+    assert told(cluster, killed) == "pod tool-1-a: OOMKilled - increase the memory limit"
 
 
 def test_a_program_that_is_not_in_the_image(cluster: FakeCluster) -> None:
@@ -93,7 +96,7 @@ def test_a_program_that_is_not_in_the_image(cluster: FakeCluster) -> None:
     last = {"exitCode": 128, "reason": "StartError", "message": message}
     broken = pod(containerStatuses=container(2, last, waiting={"reason": "CrashLoopBackOff"}))
     line = told(cluster, broken)
-    assert line.startswith(f"pod tool-1-a: StartError: {message} - the image is not the one of")
+    assert line.startswith(f"pod tool-1-a: StartError: {message} - the image does not belong to")
 
 
 def test_the_log_before_the_restart_when_there_is_none_since(cluster: FakeCluster) -> None:
@@ -156,18 +159,18 @@ def test_a_volume_that_no_class_makes(cluster: FakeCluster) -> None:
     claim["status"] = {"phase": "Bound"}
     assert "volume data" not in told(cluster, pending)
     cluster.objects.clear()
-    assert "volume data is gone: `pulumi refresh`" in told(cluster, pending)
+    assert "volume data was deleted: run `pulumi refresh`" in told(cluster, pending)
 
 
 @pytest.mark.parametrize(
     ("message", "fix"),
     [
         ('pods "tool-x" is forbidden: exceeded quota: all, requested: pods=1, used: pods=9, limited'
-         ": pods=9", "raise the namespace's quota"),
+         ": pods=9", "raise the quota of the namespace"),
         ('pods "tool-x" is forbidden: violates PodSecurity "restricted:latest"', "must allow"),
         ('pods "tool-x" is forbidden: unable to create new content in namespace team because it is '
-         "being terminated", "wait until the namespace is gone"),
-        ('pods "tool-x" is forbidden: no', "ask who runs it"),
+         "being terminated", "wait until the namespace is deleted"),
+        ('pods "tool-x" is forbidden: no', "ask its administrator"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "Job"])

@@ -75,7 +75,7 @@ def test_when_a_deployment_is_rolled_out_whose_pods_come_and_go(status: Any, don
     found = rolled_out(generation=2)
     found["spec"]["replicas"] = status.get("replicas", 2)
     found["status"] |= status
-    assert is_complete(found, least=2) is done
+    assert is_complete(found, min_replicas=2) is done
 
 
 def test_the_least_of_an_autoscaler_is_waited_for(ready: Any) -> None:

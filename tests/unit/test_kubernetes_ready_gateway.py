@@ -118,7 +118,7 @@ def test_a_reason_that_is_not_known_is_told_as_it_is(ready: Any) -> None:
     it.cluster.put(route(status(told)))
     assert refused(it) == [
         "not Accepted: Pending",
-        "not ResolvedRefs: BackendNotFound - somebody deleted a Service: `pulumi refresh`, then "
+        "not ResolvedRefs: BackendNotFound - a Service was deleted: run `pulumi refresh`, then "
         "update again",
     ]
 
@@ -150,7 +150,7 @@ def test_a_gateway_that_comes_later_is_not_missed(ready: Any) -> None:
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (gateway(), "nothing wrong is told of it"),
+        (gateway(), "its status reports no error"),
         (gateway(Accepted="", Programmed="AddressNotUsable"),
          "not Programmed: AddressNotUsable: no such class"),
     ],
@@ -160,7 +160,7 @@ def test_what_nobody_looks_at_is_told_in_the_end(ready: Any, found: Manifest, to
     it = ready()
     it.cluster.put(route(), found)
     (line,) = refused(it, timeoutSeconds=90)
-    assert line == (f"no controller has looked at it; Gateway public in namespace team: {told}")
+    assert line == (f"no controller has processed it; Gateway public in namespace team: {told}")
 
 
 def test_a_gateway_that_may_not_be_seen_is_asked_for(ready: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_gateway_that_may_not_be_seen_is_asked_for(ready: Any) -> None:
     it.cluster.put(route())
     it.cluster.forbidden.add("Gateway")
     (line,) = refused(it)
-    assert line.endswith("ask who runs Gateway public in namespace team")
+    assert line.endswith("ask the owner of Gateway public in namespace team")
 
 
 def test_an_api_that_is_away_for_a_while_is_waited_for(ready: Any) -> None:

@@ -46,7 +46,7 @@ def test_outputs_that_cannot_be_are_told(ready: Any, text: str) -> None:
     it = ready()
     it.cluster.put(job("Complete"), pod(containerStatuses=ended(text)))
     told = refused(it, "Job")
-    assert "job tool left outputs that are no JSON object, or more than 4096 bytes" in told
+    assert "job tool wrote outputs that are not a JSON object of at most 4096 bytes" in told
     assert "MLOPS_OUTPUTS" in told
 
 

@@ -100,7 +100,7 @@ def test_what_can_be(given: dict[str, Any]) -> None:
         ({"context": ""}, "context", "must not be empty"),
         ({"kubeconfig": ""}, "kubeconfig", "must not be empty"),
         ({"create_namespace": "perhaps"}, "create_namespace", "must be true or false"),
-        ({"build": {"system_packages": ["; rm"]}}, "build", "no name of a Debian package"),
+        ({"build": {"system_packages": ["; rm"]}}, "build", "not a name of a Debian package"),
         ({"build": {"bse": "x"}}, "build.bse", "did you mean `base`?"),
         ({"build": {"system_packages": "libgomp1"}}, "build.system_packages", "must be a list"),
     ],

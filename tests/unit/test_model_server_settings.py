@@ -37,7 +37,10 @@ def test_the_model_is_that_of_the_registry_and_the_server_listens_on_loopback():
         ({"MLOPS_INFERENCE_THREADS": "0"}, "MLOPS_INFERENCE_THREADS is '0'; it must be a whole"),
         ({"MLOPS_DRAIN_SECONDS": "-1"}, "MLOPS_DRAIN_SECONDS is '-1'; it must be a number of sec"),
         ({"MLOPS_DRAIN_SECONDS": "nan"}, "MLOPS_DRAIN_SECONDS is 'nan'; it must be a number of s"),
-        ({"MLOPS_PREDICTION_LOG": "gs://b"}, "MLOPS_PREDICTION_LOG: 'gs://b' is neither s3://"),
+        (
+            {"MLOPS_PREDICTION_LOG": "gs://b"},
+            "MLOPS_PREDICTION_LOG: 'gs://b' is not a location: use s3://",
+        ),
     ],
 )
 def test_a_bad_variable_is_named(changes, message):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pulumi_mlops.runtime.monitor.config import Target
-from pulumi_mlops.runtime.monitor.discovery import addresses_of, each_server
+from pulumi_mlops.runtime.monitor.discovery import resolve_host, resolve_targets
 
 ADDRESSES = {
     "model.team.svc": ["10.0.0.1", "10.0.0.2"],
@@ -21,7 +21,7 @@ async def _lookup(host: str) -> list[str]:
 
 
 def _servers(*targets: Target) -> list[Target]:
-    return asyncio.run(each_server(targets, _lookup))
+    return asyncio.run(resolve_targets(targets, _lookup))
 
 
 def test_each_server_behind_a_name_is_watched() -> None:
@@ -50,5 +50,5 @@ def test_one_server_stays_what_it_is(host: str) -> None:
 
 
 def test_a_real_name_and_one_that_is_none() -> None:
-    assert "127.0.0.1" in asyncio.run(addresses_of("localhost"))
-    assert asyncio.run(addresses_of("no-such-host.invalid")) == []
+    assert "127.0.0.1" in asyncio.run(resolve_host("localhost"))
+    assert asyncio.run(resolve_host("no-such-host.invalid")) == []

@@ -11,7 +11,7 @@ import pytest
 
 from pulumi_mlops.runtime.monitor import scrape
 from pulumi_mlops.runtime.monitor.config import Config, Target
-from pulumi_mlops.runtime.monitor.scrape import Result, look, new_client
+from pulumi_mlops.runtime.monitor.scrape import Result, new_client, scrape_target
 from pulumi_mlops.runtime.monitor.watcher import Watcher
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -86,7 +86,7 @@ def service() -> Iterator[Service]:
 def look_at(url: str | None, health_url: str | None = None, timeout: float = 30.0) -> Result:
     async def run() -> Result:
         async with new_client() as client:
-            return await look(client, Target("job", "one", url, health_url), timeout)
+            return await scrape_target(client, Target("job", "one", url, health_url), timeout)
 
     return asyncio.run(run())
 
@@ -127,7 +127,7 @@ def test_a_server_that_closes_idle_connections_is_not_down(service: Service) -> 
 
     async def run() -> list[str]:
         async with new_client() as client:
-            return [(await look(client, target, 30.0)).state for _ in range(3)]
+            return [(await scrape_target(client, target, 30.0)).state for _ in range(3)]
 
     assert asyncio.run(run()) == ["up", "up", "up"]
 
@@ -147,17 +147,17 @@ def test_redirects_are_not_followed(service: Service) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (text(b"\xff 1\n"), "not Prometheus text format: it is not UTF-8"),
+        (text(b"\xff 1\n"), "not Prometheus text format: not UTF-8"),
         (
             text(b"a 1\n# EOF\n", Content_Type="application/openmetrics-text; version=1.0.0"),
-            "answered OpenMetrics",
+            "answered in the OpenMetrics format",
         ),
         (
             text(gzip.compress(b"a 1\n"), Content_Encoding="gzip"),
-            "answered compressed although that was not asked for",
+            "answered with a compressed body; `Accept-Encoding: identity` was requested",
         ),
         (text(b"a 1\n" * (scrape.MAX_SAMPLES + 1)), "more than 20,000 samples"),
-        (text(b"#" * (scrape.MAX_BODY_BYTES + 1)), "answered more than 8 MiB"),
+        (text(b"#" * (scrape.MAX_BODY_BYTES + 1)), "the response has more than 8 MiB"),
     ],
 )
 def test_what_is_refused(service: Service, answer: Answer, error: str) -> None:

@@ -29,7 +29,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"job": "x"}')
     with pytest.raises(ConfigError, match=r"a\.json\[0\]\.instance"):
         read_targets(tmp_path)
-    with pytest.raises(ConfigError, match=r"MLOPS_TARGETS_DIR.*is no folder"):
+    with pytest.raises(ConfigError, match=r"MLOPS_TARGETS_DIR.*is not a folder"):
         read_targets(tmp_path / "nowhere")
 
 
@@ -39,7 +39,7 @@ def test_a_new_file_keeps_the_history_of_the_others(tmp_path: Path) -> None:
     kept = watch.watched[0]
     watch.record(kept, Result(state="up", duration_seconds=0.1))
     (tmp_path / "b.json").write_text(json.dumps(target("b")))
-    watch._reread()
+    watch._reload_targets()
     assert [each.target.instance for each in watch.watched] == ["a", "b"]
     assert watch.watched[0] is kept
 
@@ -52,7 +52,7 @@ def test_a_target_that_goes_leaves_no_series(tmp_path: Path) -> None:
         watch.record(each, Result(state="down", duration_seconds=0.1, error="refused"))
     assert b'instance="b"' in watch.own_metrics()
     (tmp_path / "b.json").unlink()
-    watch._reread()
+    watch._reload_targets()
     assert b'instance="b"' not in watch.own_metrics()
     assert b'instance="a"' in watch.own_metrics()
 
@@ -61,8 +61,8 @@ def test_half_a_change_leaves_everything_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(target("a")))
     watch = watcher(tmp_path)
     (tmp_path / "b.json").write_text('{"job":')
-    watch._reread()
+    watch._reload_targets()
     assert [each.target.instance for each in watch.watched] == ["a"]
     (tmp_path / "b.json").write_text(json.dumps(target("b")))
-    watch._reread()
+    watch._reload_targets()
     assert [each.target.instance for each in watch.watched] == ["a", "b"]

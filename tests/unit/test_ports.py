@@ -62,7 +62,7 @@ def test_a_claim_that_is_killed_leaves_nothing_over(
         with contextlib.suppress(Killed):
             ports.claim(root, "owner", port)
     now = ports.claim(root, "owner", port)
-    assert _held(root) == sorted([("neighbour", ports.taken(root)["neighbour"]), ("owner", now)])
+    assert _held(root) == sorted([("neighbour", ports.assigned(root)["neighbour"]), ("owner", now)])
     ports.release(root, "owner")
     ports.release(root, "neighbour")
     assert _held(root) == []

@@ -193,5 +193,5 @@ def test_locations():
     assert isinstance(store, S3Store)
     assert (store.bucket, store.prefix) == ("bucket", "")
     for bad in ("s3://", "http://host/x", "gs://bucket"):
-        with pytest.raises(ValueError, match="neither s3://bucket/prefix nor a folder"):
+        with pytest.raises(ValueError, match="use s3://bucket/prefix or a folder"):
             store_for(bad)

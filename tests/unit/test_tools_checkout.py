@@ -95,9 +95,9 @@ def test_another_backend_of_the_user_is_left_to_the_user(project, base, chosen, 
         ({"PULUMI_BACKEND_URL": "s3://team"}, r"PULUMI_BACKEND_URL=s3://team .* unset it"),
         (
             {"PULUMI_BACKEND_URL": "postgres://user:pul-secret@db/state?password=pul-secret"},
-            r"PULUMI_BACKEND_URL=postgres://db chooses",
+            r"PULUMI_BACKEND_URL=postgres://db selects",
         ),
-        ({"PULUMI_ACCESS_TOKEN": "pul-secret"}, r"PULUMI_ACCESS_TOKEN chooses .* unset it"),
+        ({"PULUMI_ACCESS_TOKEN": "pul-secret"}, r"PULUMI_ACCESS_TOKEN selects .* unset it"),
         ({"PULUMI_HOME": "home"}, r"login` at https://api.pulumi.com .* `pulumi logout`"),
     ],
 )
@@ -109,14 +109,14 @@ def test_one_stack_never_has_two_states(project, base, chosen, told, tmp_path, m
     other = {**base, **chosen}
     prepared(project, base)
     stored = project / ".mlops/state/.pulumi/stacks/platform/dev.json"
-    checkout.refuse_two_states(project, "dev", other)
+    checkout.refuse_second_state(project, "dev", other)
     stored.parent.mkdir(parents=True)
     stored.write_text("{}")
 
-    checkout.refuse_two_states(project, "prod", other)
-    checkout.refuse_two_states(project, "dev", prepared(project, base))
+    checkout.refuse_second_state(project, "prod", other)
+    checkout.refuse_second_state(project, "dev", prepared(project, base))
     with pytest.raises(checkout.StackError, match=f"STACK=dev is up .*{told}") as error:
-        checkout.refuse_two_states(project, "dev", other)
+        checkout.refuse_second_state(project, "dev", other)
     assert "pul-secret" not in str(error.value)
 
 
@@ -210,7 +210,7 @@ def test_what_a_run_leaves_in_the_configuration(tmp_path, before, written, after
     file = tmp_path / "Pulumi.dev.yaml"
     file.write_text(before)
 
-    with pytest.raises(KeyboardInterrupt), checkout.untouched(file):
+    with pytest.raises(KeyboardInterrupt), checkout.without_engine_changes(file):
         file.write_text(written)
         raise KeyboardInterrupt
 
@@ -221,7 +221,7 @@ def test_the_engine_does_not_see_the_salt_of_another_passphrase(tmp_path):
     file = tmp_path / "Pulumi.dev.yaml"
     file.write_text(COMMITTED + "encryptionsalt: v1:of:another\n")
 
-    with checkout.untouched(file):
+    with checkout.without_engine_changes(file):
         assert file.read_text() == COMMITTED
 
 
@@ -245,7 +245,10 @@ def test_only_stacks_of_a_cluster_look_for_plugins(tmp_path, stack, base, wanted
         file = tmp_path / "stacks" / f"Pulumi.{name}.yaml"
         file.write_text(f"config:\n  mlops:target: {target}\n")
 
-    assert checkout.fetching(tmp_path, tmp_path / "stacks" / f"Pulumi.{stack}.yaml", base) == wanted
+    assert (
+        checkout.plugin_download(tmp_path, tmp_path / "stacks" / f"Pulumi.{stack}.yaml", base)
+        == wanted
+    )
 
 
 @pytest.mark.parametrize("text", ["", "config:\n", "- a\n", "a: [\n", "config: {a: 1}\n"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,14 +114,23 @@ def test_where_none_answers_root_is_needed(
         pass
 
 
-def test_an_engine_takes_over_no_folder(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets; pytest's are long in a worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_an_engine_refuses_a_folder_that_exists_or_has_a_long_path(
+    machine: Machine, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(ClusterError, match="exists"), docker_engine.engine(machine.folder):
+    with pytest.raises(ClusterError, match="exists"), docker_engine.engine(short_folder):
         pass
-    deep = machine.folder / ("x" * 100)
+    deep = short_folder / ("x" * 100)
     with pytest.raises(ClusterError, match="too long a path"), docker_engine.engine(deep):
         pass
-    assert machine.folder.exists()
+    assert short_folder.exists()
 
 
 def _docker(machine: Machine) -> docker_engine.Docker:

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import stack as tool
-from kept import kept, told
+from kept import message, retained_resources
 
 ROOT = Path(tool.__file__).parents[1]
 HEAD = "urn:pulumi:prod::shop::"
@@ -37,9 +37,9 @@ LEFT = [STACK, PROVIDER, OWNER, COMPONENT, CLAIM]
 
 
 def test_data_and_what_it_needs_is_all_that_is_left() -> None:
-    assert kept(LEFT) == ["PersistentVolumeClaim store-data in namespace team"]
+    assert retained_resources(LEFT) == ["PersistentVolumeClaim store-data in namespace team"]
     plain = {**CLAIM, "outputs": {}}
-    assert kept([*LEFT[:-1], plain]) == ["PersistentVolumeClaim store-data"]
+    assert retained_resources([*LEFT[:-1], plain]) == ["PersistentVolumeClaim store-data"]
 
 
 @pytest.mark.parametrize("left", [
@@ -48,11 +48,11 @@ def test_data_and_what_it_needs_is_all_that_is_left() -> None:
     [],
 ], ids=["something else is up", "nothing is protected", "nothing is there"])  # fmt: skip
 def test_a_stack_that_is_up_or_gone_keeps_nothing(left: Any) -> None:
-    assert kept(left) == []
+    assert retained_resources(left) == []
 
 
 def test_it_is_said_how_to_go_on_and_how_to_delete_it() -> None:
-    text = told("prod", kept(LEFT))
+    text = message("prod", retained_resources(LEFT))
     assert "PersistentVolumeClaim store-data in namespace team" in text
     for part in ("`make up STACK=prod`", "`retain: false`", "stacks/Pulumi.prod.yaml"):
         assert part in text
@@ -93,7 +93,8 @@ def test_down_spares_what_is_protected_and_says_so(backend: Any, capsys: Any) ->
     assert "--exclude-protected" in destroy
     assert not [command for command in ran if "rm" in command]
     told_ = capsys.readouterr().err
-    assert "prod is down. Kept, for `make up STACK=prod`" in told_
+    assert "prod is down. Retained: " in told_
+    assert "`make up STACK=prod` uses them again" in told_
     assert "store-data in namespace team" in told_
 
 

@@ -185,7 +185,7 @@ def test_the_summary_of_a_cluster_says_how_to_reach_it():
         "cluster:",
         "  tracking server  http://platform-tracking-server.mlops.svc:8080",
         "",
-        "The addresses are the cluster's own; "
+        "The URLs are valid inside the cluster; "
         "`mlops connect --stack cluster` opens tunnels to them.",
         "",
         "Try it:",
@@ -289,7 +289,7 @@ def test_one_life_of_a_stack(clone):
     (project / "stacks" / "wait").unlink()
     again = command(clone, "up")
     assert again.returncode == 0, again.stderr
-    assert "its lock is released" in again.stderr
+    assert "its lock is removed" in again.stderr
     assert config.read_text() == CONFIG
 
     down = command(clone, "down")

@@ -83,10 +83,10 @@ def server_takes(database: Path) -> bool:
 def test_an_empty_one_gets_its_tables_and_another_run_changes_nothing(
     database: Path, run: Any
 ) -> None:
-    assert run() == f"runs and models: from nothing to revision {HEAD}\n"
+    assert run() == f"runs and models: from an empty database to revision {HEAD}\n"
     assert server_takes(database)
     before = database.read_bytes()
-    assert run() == f"runs and models: at revision {HEAD}, as they should be\n"
+    assert run() == f"runs and models: already at revision {HEAD}\n"
     assert database.read_bytes() == before
 
 
@@ -101,7 +101,7 @@ def test_a_newer_one_is_left_alone_and_both_revisions_are_named(older: Path, run
     execute(older, "update alembic_version set version_num = 'fedcba987654'")
     before = older.read_bytes()
     told = run(fails=True)
-    for named in ("revision fedcba987654", HEAD, "a newer MLflow has changed it", "backup"):
+    for named in ("revision fedcba987654", HEAD, "a newer MLflow has migrated it", "backup"):
         assert named in told
     assert older.read_bytes() == before
 
@@ -130,11 +130,11 @@ def test_the_tables_of_users_have_revisions_of_their_own(
     monkeypatch.setitem(sys.modules, "mlflow.server.auth", ModuleType("mlflow.server.auth"))
     monkeypatch.setitem(sys.modules, package.__name__, package)
     newest = ScriptDirectory.from_config(config).get_current_head()
-    assert run("--users").endswith(f"users: from nothing to revision {newest}\n")
+    assert run("--users").endswith(f"users: from an empty database to revision {newest}\n")
     assert changed == ["head"]
     execute(database, "create table alembic_version_auth (version_num text)")
     execute(database, "insert into alembic_version_auth values ('fedcba987654')")
     assert "users: the database is at revision fedcba987654" in run("--users", fails=True)
     execute(database, f"update alembic_version_auth set version_num = '{newest}'")
-    assert run("--users").endswith(f"users: at revision {newest}, as they should be\n")
+    assert run("--users").endswith(f"users: already at revision {newest}\n")
     assert changed == ["head"]

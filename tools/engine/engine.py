@@ -1,9 +1,9 @@
-"""Find the Pulumi engine, or make it, and link its folder where the Makefile expects it.
+"""Find or build the Pulumi engine, and link its folder to the path that the Makefile expects.
 
 In this order: `pulumi` on PATH (3.200 or newer, with its Python language host), the user's cache,
-the official installer, and, where the vendor's site cannot be reached, a build of the pinned
-modules in `cli/` and `language-python/` through the Go module proxy. Whatever is installed or built
-is complete before it appears in the cache, under a lock, so it can be interrupted at any time.
+the official installer, and, if the vendor's site cannot be reached, a build of the pinned modules
+in `cli/` and `language-python/` through the Go module proxy. An engine appears in the cache when it
+is complete, under a lock, so this program can be interrupted at any time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shared"))
 from cache import Way, cache_folder, fill
 from engine_build import HERE, HOST, build
-from progress import Speaker, ToolError, numbers, run, say, version_of
+from packaging.version import Version
+from progress import Speaker, ToolError, release, run, say, version_of
 
-MINIMUM = (3, 200)
+MINIMUM = Version("3.200")
 INSTALLER = "https://get.pulumi.com/install.sh"
 INSTALLER_ANSWER_SECONDS = 10
 INSTALLER_SECONDS = 900
@@ -41,32 +42,31 @@ def pinned_version() -> str:
 
 
 def on_path(path: str) -> Path | None:
-    """The folder of a `pulumi` on PATH that is new enough and has its Python language host."""
+    """The folder of a supported `pulumi` on PATH with its Python language host, or None."""
     found = shutil.which("pulumi", path=path)
     if found is None:
         return None
-    # Resolved, because the link that this script makes may itself be on PATH.
+    # Resolved, because the link that this script creates may be on PATH.
     folder = Path(found).resolve().parent
     version = version_of([found, "version"])
-    if version is None or numbers(version) < MINIMUM:
-        wanted = ".".join(map(str, MINIMUM))
-        say(f"{found} is passed over: version {version or 'unknown'}, {wanted} or newer is needed")
+    if version is None or release(version) < MINIMUM:
+        say(f"{found} is not used: version {version or 'unknown'}, {MINIMUM} or newer is required")
         return None
     if not (os.access(folder / HOST, os.X_OK) or shutil.which(HOST, path=path)):
-        say(f"{found} is passed over: {HOST} is neither beside it nor on PATH")
+        say(f"{found} is not used: {HOST} is neither in its folder nor on PATH")
         return None
     return folder
 
 
 def usable(folder: Path, version: str) -> bool:
-    """Whether a cached folder holds this engine and its language host, and the engine runs."""
+    """Whether a cached folder contains this engine and its language host, and the engine runs."""
     if not all(os.access(folder / name, os.X_OK) for name in ("pulumi", HOST, f"{HOST}-exec")):
         return False
     return version_of([str(folder / "pulumi"), "version"]) == f"v{version}"
 
 
 def install(folder: Path, version: str) -> None:
-    """Let the official installer fill `folder`/bin; give up soon where it cannot be reached."""
+    """Run the official installer into `folder`/bin. Fails soon if it cannot be reached."""
     try:
         with urllib.request.urlopen(INSTALLER, timeout=INSTALLER_ANSWER_SECONDS):
             pass
@@ -86,24 +86,23 @@ def install(folder: Path, version: str) -> None:
 
 
 def make(cache: Path, version: str, ways: Sequence[Way]) -> Path:
-    """Fill `cache`/`version` by the first way that works, and return its bin folder."""
-    minimum = ".".join(map(str, MINIMUM))
+    """Fill `cache`/`version` with the first way that works. Returns its bin folder."""
     return fill(
-        cache, version, ways, usable, f"pulumi {version}", f"put pulumi {minimum} or newer on PATH"
+        cache, version, ways, usable, f"pulumi {version}", f"put pulumi {MINIMUM} or newer on PATH"
     )
 
 
-def link(place: Path, folder: Path) -> None:
-    """Point `place` at `folder`, in one step."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_name(f"{place.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder)
-    fresh.replace(place)
+def link(path: Path, folder: Path) -> None:
+    """Create or replace the symbolic link `path` to `folder` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder)
+    temporary.replace(path)
 
 
 def find(source: str) -> Path:
-    """The engine's folder, by one way (`path`, `installer`, `build`) or the first that works."""
+    """The folder of the engine, from one source or the first that works (`any`)."""
     ways: Sequence[Way] = {
         "installer": [install],
         "build": [build],
@@ -112,7 +111,7 @@ def find(source: str) -> Path:
     }[source]
     cache, version = cache_folder(os.environ, "engine").resolve(), pinned_version()
     found = on_path(os.environ.get("PATH", "")) if source in {"any", "path"} else None
-    # In the shell of `make env` the one on PATH is the cache's own, perhaps of an older pin.
+    # In a shell of `make env`, the engine on PATH is from the cache, perhaps of an older version.
     if found is not None and cache not in found.parents:
         return found
     if not ways:
@@ -122,12 +121,12 @@ def find(source: str) -> Path:
 
 
 def stop(signum: int, _frame: Any) -> None:
-    sys.exit(128 + signum)  # unwinds, so that the half-made folder and the child are gone
+    sys.exit(128 + signum)  # cleanup code removes the incomplete folder and the child
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--link", type=Path, help="a symbolic link to make to the engine's folder")
+    parser.add_argument("--link", type=Path, help="the link to the engine's folder to create")
     parser.add_argument("--source", choices=["any", "path", "installer", "build"], default="any")
     options = parser.parse_args()
     Speaker.name = "engine"
@@ -139,7 +138,7 @@ def main() -> int:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("interrupted; nothing half-made is left")
+        say("interrupted; incomplete files are removed")
         return 130
     if options.link:
         link(options.link, folder)

@@ -1,4 +1,4 @@
-"""Build the engine from the committed module files."""
+"""Builds the engine from the committed module files."""
 
 from __future__ import annotations
 

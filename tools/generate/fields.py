@@ -60,6 +60,7 @@ class Field:
     """As text of Markdown. Empty for a required input and for an output."""
     secret: bool = False
     replaces: bool = False
+    state_only: bool = False
 
     @property
     def bounds(self) -> str:

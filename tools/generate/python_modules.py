@@ -98,7 +98,13 @@ def resource_fields(handler: Handler[Inputs]) -> tuple[list[Field], list[Field]]
         for field in fields_of(handler.inputs)
     ]
     outputs = [
-        Field(name=name, type=type_of(each.type), text=each.description, secret=each.secret)
+        Field(
+            name=name,
+            type=type_of(each.type),
+            text=each.description,
+            secret=each.secret,
+            state_only=each.state_only,
+        )
         for name, each in handler.outputs.items()
     ]
     return inputs, outputs
@@ -162,11 +168,11 @@ def _typed_dict(
 
 
 def _resource(name: str, handler: Handler[Inputs], base: str) -> Iterator[str]:
-    _, outputs = resource_fields(handler)
+    outputs = [each for each in resource_fields(handler)[1] if not each.state_only]
     yield f"class {name}({base}):"
     yield from _docstring(handler.description)
     yield ""
-    # Without annotations: the SDK evaluates those of a class at each registration.
+    # Without annotations, which the SDK evaluates at each registration.
     yield f'    _token = "{handler.token}"'
     yield f"    _outputs = {tuple(each.name for each in outputs)!r}"
     yield ""

@@ -134,7 +134,8 @@ def _table(fields: Iterable[Field]) -> Iterator[str]:
 def _text(field: Field) -> str:
     secret = " Encrypted in the state." if field.secret else ""
     replaces = " A change replaces the resource." if field.replaces else ""
-    return f"{field.text.strip()}{secret}{replaces}"
+    state = " Only in the state." if field.state_only else ""
+    return f"{field.text.strip()}{secret}{replaces}{state}"
 
 
 def _name(of: Type) -> str:

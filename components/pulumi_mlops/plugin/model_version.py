@@ -58,10 +58,10 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     inputs = ModelVersionInputs
     secret_inputs = frozenset({"password"})
     outputs: ClassVar[dict[str, OutputField]] = {
-        "uri": OutputField(str, "`models:/<model>/<version>`."),
+        "uri": OutputField(str, "`models:/<model>/<version>`.", state_only=True),
         "source": OutputField(str, "URI of the model's files."),
         "runId": OutputField(str, "Id of the run that registered the version."),
-        "modelId": OutputField(str, "Id of the logged model."),
+        "modelId": OutputField(str, "Id of the logged model.", state_only=True),
         "example": OutputField(
             str, "Request that the model was logged with, as JSON. Empty without an example."
         ),

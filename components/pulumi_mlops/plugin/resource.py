@@ -1,7 +1,5 @@
 """The base class of the plugin's resources in Python."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +9,7 @@ import pulumi
 class MlopsResource(pulumi.CustomResource):
     """A resource of the `mlops` plugin. Inputs and outputs have the engine's names."""
 
+    # Types, not texts: the SDK evaluates the annotations of a class at each registration.
     _token: ClassVar[str]
     _outputs: ClassVar[Sequence[str]] = ()
 

@@ -30,8 +30,12 @@ class BucketHandler(Handler[BucketInputs]):
     outputs: ClassVar[dict[str, OutputField]] = {
         "uri": OutputField(str, "`s3://<bucket>`."),
         "arn": OutputField(str, "Amazon Resource Name of the bucket."),
-        "claim": OutputField(str, "Marker in the bucket's tags that identifies this resource."),
-        "unsupported": OutputField(list[str], "Settings that the store does not support."),
+        "claim": OutputField(
+            str, "Marker in the bucket's tags that identifies this resource.", state_only=True
+        ),
+        "unsupported": OutputField(
+            list[str], "Settings that the store does not support.", state_only=True
+        ),
     }
     # A store that moved to another port is the same store: its address must not replace a bucket.
     replace_on = frozenset({"bucket"})

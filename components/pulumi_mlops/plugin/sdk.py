@@ -120,7 +120,7 @@ class ModelVersion(MlopsResource):
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
     _token = "mlops:mlflow:ModelVersion"
-    _outputs = ("uri", "source", "runId", "modelId", "example")
+    _outputs = ("source", "runId", "example")
 
     def __init__(
         self,
@@ -131,11 +131,6 @@ class ModelVersion(MlopsResource):
         super().__init__(name, args, opts)
 
     @property
-    def uri(self) -> pulumi.Output[str]:
-        """`models:/<model>/<version>`."""
-        return self.output("uri")
-
-    @property
     def source(self) -> pulumi.Output[str]:
         """URI of the model's files."""
         return self.output("source")
@@ -144,11 +139,6 @@ class ModelVersion(MlopsResource):
     def run_id(self) -> pulumi.Output[str]:
         """Id of the run that registered the version."""
         return self.output("runId")
-
-    @property
-    def model_id(self) -> pulumi.Output[str]:
-        """Id of the logged model."""
-        return self.output("modelId")
 
     @property
     def example(self) -> pulumi.Output[str]:
@@ -207,7 +197,7 @@ class Bucket(MlopsResource):
     as the id. An import uses AWS_ENDPOINT_URL and boto3's credential chain."""
 
     _token = "mlops:s3:Bucket"
-    _outputs = ("uri", "arn", "claim", "unsupported")
+    _outputs = ("uri", "arn")
 
     def __init__(
         self,
@@ -226,13 +216,3 @@ class Bucket(MlopsResource):
     def arn(self) -> pulumi.Output[str]:
         """Amazon Resource Name of the bucket."""
         return self.output("arn")
-
-    @property
-    def claim(self) -> pulumi.Output[str]:
-        """Marker in the bucket's tags that identifies this resource."""
-        return self.output("claim")
-
-    @property
-    def unsupported(self) -> pulumi.Output[list[str]]:
-        """Settings that the store does not support."""
-        return self.output("unsupported")

@@ -1,13 +1,13 @@
-"""The errors that are meant for people."""
+"""Errors whose messages are written for users."""
 
 
 class ResourceError(Exception):
-    """What a user has to know and do; its text is shown as it stands, without a traceback."""
+    """An error that a user can correct. The message is shown without a traceback."""
 
 
 class UnreachableError(ResourceError):
-    """Nobody answers there, or nobody who can."""
+    """A server does not answer, or answers that it is not available."""
 
 
 class GoneError(UnreachableError):
-    """The server does not exist any more, and so nothing that was in it."""
+    """The server no longer exists, and with it everything that it contained."""

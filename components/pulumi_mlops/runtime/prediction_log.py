@@ -1,11 +1,11 @@
-"""The prediction log: one record per request, written to Parquet off the request path.
+"""The prediction log: one record per request, written as Parquet in the background.
 
-Layout (Hive style, so that Spark, DuckDB and pyarrow prune by endpoint, version and day)::
+Layout (Hive partitions, so that Spark, DuckDB and pyarrow prune by endpoint, version and day)::
 
     <location>/endpoint=<endpoint>/version=<version>/date=YYYY-MM-DD/<time>-<instance>-<seq>.parquet
 
-Each file also holds the endpoint and version as columns, so that it stands on its own. pyarrow
-refuses a column that is in both the path and the file with different types; read with
+Each file also contains the endpoint and version as columns, so that it can be read alone. pyarrow
+refuses a column whose types in the path and in the file differ; read with
 ``partitioning=None`` (pandas: ``pd.read_parquet(location, partitioning=None)``).
 """
 
@@ -27,17 +27,17 @@ from urllib.parse import quote, urlsplit
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400
-RECORD_OVERHEAD_BYTES = 400  # the Python objects of one queued record beside its JSON
+RECORD_OVERHEAD_BYTES = 400  # Python objects of one queued record, without its JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One answered request.
 
-    ``id`` is what late labels are joined on. ``time`` is when the request arrived, in seconds
-    since the epoch. ``inputs`` is JSON, by column (``{"age": [41, 37]}``) where the model's inputs
-    have names; ``outputs`` is the JSON list of predictions, one item per row. ``latency_seconds``
-    runs from the request's arrival to its answer.
+    ``id`` is the key to join labels that arrive later. ``time`` is the arrival of the request in
+    seconds since the epoch. ``inputs`` is JSON, by column (``{"age": [41, 37]}``) if the model's
+    inputs have names; ``outputs`` is the JSON list of predictions, one item per row.
+    ``latency_seconds`` is the time from the arrival of the request to its response.
     """
 
     id: str
@@ -53,20 +53,20 @@ class Record:
 
 
 class Store(Protocol):
-    """Where finished files go. Putting the same key twice leaves one file."""
+    """Storage for complete files. A second ``put`` of a key replaces the file."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a whole file, or raise."""
+        """Write a file. Raises an exception if that fails."""
 
 
 class FolderStore:
-    """A folder on this machine; a file appears whole or not at all."""
+    """A folder on this machine. A file becomes visible when it is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, key: str, data: bytes) -> None:
-        """Write beside the target and rename, since readers list the folder at any time."""
+        """Write a temporary file and rename it, because readers list the folder at any time."""
         target = self.folder / key
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
@@ -75,7 +75,7 @@ class FolderStore:
 
 
 class S3Store:
-    """A bucket and prefix; credentials, region and endpoint come from the usual AWS variables."""
+    """A bucket and prefix. Credentials, region and endpoint are read from the AWS variables."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
@@ -83,21 +83,21 @@ class S3Store:
         self._client: Any = None
 
     def put(self, key: str, data: bytes) -> None:
-        """Put one object. The retry is the log's, with the same key, so boto3's is off."""
+        """Put one object. boto3's retries are off: the prediction log retries with the same key."""
         if self._client is None:
             self._client = self._connect()
         full_key = f"{self.prefix}/{key}" if self.prefix else key
         self._client.put_object(Bucket=self.bucket, Key=full_key, Body=data)
 
     def _connect(self) -> Any:
-        # Imported here: in the writer's thread, and only when there is a log at all.
+        # Imported here to run in the background thread, and only for this store.
         import boto3  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
         config = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
         if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            # S3-compatible stores: bucket names are not host names there, and not all of them
-            # know the checksums that AWS's own SDK adds by default.
+            # S3-compatible stores do not use bucket names as host names, and some do not support
+            # the checksums that the AWS SDK adds by default.
             config = config.merge(
                 Config(
                     s3={"addressing_style": "path"},
@@ -109,21 +109,21 @@ class S3Store:
 
 
 def store_for(location: str) -> Store:
-    """The store of ``s3://bucket/prefix`` or of a local folder.
+    """The store for a location: ``s3://bucket/prefix`` or a local folder.
 
-    Raises ValueError, naming the location, for anything else.
+    Raises ValueError with the location for other locations.
     """
     parts = urlsplit(location)
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path.strip("/"))
     if parts.scheme in ("", "file") and not parts.netloc and parts.path:
         return FolderStore(Path(parts.path))
-    raise ValueError(f"{location!r} is neither s3://bucket/prefix nor a folder")
+    raise ValueError(f"{location!r} is not a location: use s3://bucket/prefix or a folder")
 
 
 @dataclass(slots=True)
 class Stats:
-    """Counts since the start, in records but for ``queued_bytes`` and ``flush_failures``."""
+    """Counts since the start, in records except for ``queued_bytes`` and ``flush_failures``."""
 
     written: int = 0
     dropped_full: int = 0
@@ -137,11 +137,11 @@ class Stats:
 class PredictionLog:
     """Queues records in bounded memory and writes them as Parquet from one background thread.
 
-    A file is written when ``flush_rows`` records wait, or the oldest has waited ``flush_seconds``.
-    While the store is down the same file is retried under the same key (so a write that had
-    arrived after all makes no duplicate), waiting 1, 2, 4 … ``max_backoff_seconds``; meanwhile at
-    most ``max_records`` records and ``max_bytes`` bytes are kept and newer ones are dropped and
-    counted (``stats().dropped_full``).
+    A file is written when ``flush_rows`` records are queued, or the oldest has waited
+    ``flush_seconds``. A failed write is retried under the same key, so that no duplicate results,
+    after 1, 2, 4 … ``max_backoff_seconds``. Meanwhile the queue holds at most ``max_records``
+    records and ``max_bytes`` bytes. Further records are dropped and counted
+    (``stats().dropped_full``).
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class PredictionLog:
         self._thread.start()
 
     def add(self, record: Record) -> bool:
-        """Queue a record without blocking on the store; False when it was dropped."""
+        """Queue a record without waiting for the store. Returns False if it was dropped."""
         size = record.size
         with self._changed:
             stats = self._stats
@@ -187,8 +187,8 @@ class PredictionLog:
             self._queue.append(record)
             stats.queued += 1
             stats.queued_bytes += size
-            # The writer sleeps until something is due: wake it for the first record (its clock
-            # starts) and for a full file, not for every request.
+            # Wake the background thread only for the first record, whose waiting time starts now,
+            # and for a full file.
             if len(self._queue) in (1, self._flush_rows):
                 self._changed.notify()
             return True
@@ -199,23 +199,23 @@ class PredictionLog:
             return replace(self._stats)
 
     def close(self, timeout_seconds: float = 10.0) -> bool:
-        """Write what is queued, and stop; what could not be written in time is counted as dropped.
+        """Write the queued records and stop. Records not written in time are counted as dropped.
 
-        Returns whether everything was written.
+        Returns whether all were written.
         """
         with self._changed:
             self._deadline = time.monotonic() + timeout_seconds
             self._changed.notify()
-        # A put that hangs is abandoned: the thread is a daemon.
+        # The thread is a daemon, so a put that hangs does not keep the process alive.
         self._thread.join(timeout_seconds + 1.0)
         with self._changed:
-            left = self._stats.queued
-            self._stats.dropped_shutdown += left
+            unwritten = self._stats.queued
+            self._stats.dropped_shutdown += unwritten
             self._stats.queued = self._stats.queued_bytes = 0
             self._queue.clear()
-        if left:
-            logger.error("prediction log: %d records were not written at shutdown", left)
-        return left == 0
+        if unwritten:
+            logger.error("prediction log: %d records were not written at shutdown", unwritten)
+        return unwritten == 0
 
     def _run(self) -> None:
         while batch := self._next_batch():
@@ -223,7 +223,7 @@ class PredictionLog:
             try:
                 data = to_parquet(batch, self._constants)
             except Exception:
-                # Not the store's fault, so a retry would fail for ever.
+                # The error is in the data, so a retry would fail again.
                 logger.exception("prediction log: a batch of %d could not be encoded", len(batch))
                 self._settle(batch, written=False)
                 continue
@@ -232,7 +232,7 @@ class PredictionLog:
             self._settle(batch, written=True)
 
     def _next_batch(self) -> list[Record]:
-        """Wait until a file is due and take its records; empty when closed and drained."""
+        """Wait until a file is due. Returns its records; empty when closed and drained."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._deadline is not None)
             if not self._queue:
@@ -259,8 +259,8 @@ class PredictionLog:
                 self._store.put(key, data)
                 return True
             except Exception as error:
-                # Whatever a store raises (network, credentials, disk) is retried alike. The
-                # first line of the message is enough, and it names no credential.
+                # Every error of a store (network, credentials, disk) is retried. Log only the
+                # first line of the message: it contains no credential.
                 reason = str(error).splitlines()[0] if str(error) else ""
                 logger.warning(
                     "prediction log: %s not written, retrying in %.0f s: %s: %s",

@@ -1,13 +1,13 @@
 """Runs MLflow's tracking server: `python -m pulumi_mlops.runtime.tracking_server server …`.
 
-The arguments are those of `mlflow`. MLflow's command stays in memory, with all that it imported,
-beside the server that it starts. Here the server replaces it: half the memory, and signals reach
-the server itself.
+The arguments are those of `mlflow`. The `mlflow` command starts the server as a child process and
+stays in memory with everything that it imported. Here the server replaces the command: half the
+memory, and signals reach the server itself.
 
-With `--app-name basic-auth` the configuration is the file that MLFLOW_AUTH_CONFIG_PATH names.
-MLflow gives the admin the password of that file when it makes that user, and never again. Here it
-is set at each start, so that it is always the one that clients have: with data of an earlier server
-too, or after somebody has changed it in the web page.
+With `--app-name basic-auth`, MLFLOW_AUTH_CONFIG_PATH names the configuration file. MLflow uses the
+admin password in that file only when it creates the user. This program sets it at each start, so
+that the password of the clients is valid, also with existing data or after a change on the web
+page.
 """
 
 from __future__ import annotations

@@ -115,8 +115,11 @@ class ServiceHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A program that runs to completion when it is created or changed. It may write its outputs as
-    JSON to the file MLOPS_OUTPUTS. `timeout` is in seconds."""
+    """A program that runs to completion when it is created, and when its command or its environment
+    changes. Changed variables start no run: another address is no reason to train again.
+
+    It may write its outputs as JSON to the file MLOPS_OUTPUTS. `timeout` is in seconds.
+    """
 
     command: Sequence[pulumi.Input[str]]
     environment: EnvironmentHandle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,7 +244,7 @@ def test_a_second_stack_beside_it_keeps_its_data(
     outputs = staging.outputs()
     tables = staging.root.path / "logs" / "platform-tracking-migration.log"
     for what in ("runs and models", "users"):
-        assert f"{what}: from nothing to revision " in tables.read_text()
+        assert f"{what}: from an empty database to revision " in tables.read_text()
     for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(key, outputs["client_env"][key])
     client(outputs).put_object(Bucket="artifacts", Key="kept.txt", Body=b"kept")
@@ -265,7 +264,7 @@ def test_a_second_stack_beside_it_keeps_its_data(
 
     staging.up()
     for what in ("runs and models", "users"):
-        assert re.search(f"{what}: at revision .*, as they should be", tables.read_text())
+        assert f"{what}: already at revision " in tables.read_text()
     outputs = staging.outputs()
     kept = client(outputs).get_object(Bucket="artifacts", Key="kept.txt")
     assert kept["Body"].read() == b"kept"

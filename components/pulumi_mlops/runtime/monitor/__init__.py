@@ -1,7 +1,6 @@
-"""The monitoring program: scrapes every service, keeps half an hour, serves a live page.
+"""The monitor: scrapes every service, keeps 30 minutes of history and serves the dashboard.
 
-Run as ``python -m pulumi_mlops.runtime.monitor``; configured by environment variables, see
-:mod:`~pulumi_mlops.runtime.monitor.config`. What it answers is listed in
-:mod:`~pulumi_mlops.runtime.monitor.app`; the document behind the page in
-:mod:`~pulumi_mlops.runtime.monitor.status`.
+Run as ``python -m pulumi_mlops.runtime.monitor`` and configured by environment variables, see
+:mod:`~pulumi_mlops.runtime.monitor.config`. :mod:`~pulumi_mlops.runtime.monitor.app` lists the
+HTTP paths, :mod:`~pulumi_mlops.runtime.monitor.status` describes the data behind the dashboard.
 """

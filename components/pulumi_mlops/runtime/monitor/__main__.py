@@ -13,16 +13,16 @@ from .watcher import Watcher
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; exits with 2 and one line when the configuration is wrong."""
+    """Serve until SIGTERM or SIGINT. Exits with code 2 if the configuration is invalid."""
     try:
         config = load(os.environ)
     except ConfigError as error:
         print(f"mlops monitor: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # httpx logs every request.
+    # At INFO, httpx logs every request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # uvicorn ends its own work on SIGTERM, then raises it again: by then the exit is clean.
+    # After a graceful shutdown uvicorn raises SIGTERM again: exit with 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app.create(Watcher(config)),

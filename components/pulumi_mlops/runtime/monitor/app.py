@@ -1,14 +1,14 @@
-"""What the monitor answers over HTTP.
+"""The HTTP interface of the monitor.
 
 =================  =============================================================================
-``/``              the live page; ``/fragment`` is its changing part
+``/``              the dashboard; ``/fragment`` is the part that refreshes
 ``/api/status``    the same as JSON, see :mod:`~pulumi_mlops.runtime.monitor.status`
 ``/metrics``       the monitor's own metrics: ``up``, ``mlops_monitor_*``
 ``/federate``      the latest samples of all targets and the monitor's own, each with ``job`` and
                    ``instance``; scrape it with ``honor_labels: true``
-``/sd``            the targets for Prometheus' ``http_sd_configs``; use this or ``/federate``, not
-                   both, since they give the same series
-``/health``        200 while the scrape loop runs, 503 when it has not for three intervals
+``/sd``            the targets for Prometheus' ``http_sd_configs``; use either this or
+                   ``/federate``, because both return the same series
+``/health``        200 while the scrape loop runs, 503 after three intervals without progress
 =================  =============================================================================
 """
 
@@ -36,7 +36,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def create(watcher: Watcher) -> Starlette:
-    """The application; its lifespan runs the scrape loop."""
+    """Create the application. Its lifespan runs the scrape loop."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -61,7 +61,7 @@ def create(watcher: Watcher) -> Starlette:
         return Response(watcher.own_metrics(), media_type=CONTENT_TYPE)
 
     async def federate(_: Request) -> Response:
-        # In a thread: tens of thousands of samples take a while to write.
+        # In a thread: rendering tens of thousands of samples would block the event loop.
         families = watcher.families()
         return Response(await asyncio.to_thread(render, families), media_type=CONTENT_TYPE)
 
@@ -69,7 +69,7 @@ def create(watcher: Watcher) -> Starlette:
         return JSONResponse([_discovered(t) for t in watcher.targets if t.url])
 
     async def health(_: Request) -> Response:
-        seconds = round(watcher.seconds_since_alive, 1)
+        seconds = round(watcher.seconds_since_progress, 1)
         return JSONResponse(
             {"status": "stale" if watcher.stale else "ok", "seconds_since_scrape": seconds},
             status_code=503 if watcher.stale else 200,
@@ -92,21 +92,21 @@ def create(watcher: Watcher) -> Starlette:
 
 
 def _cached_status(watcher: Watcher) -> Any:
-    """The status document, computed once per new result and second however many pages ask."""
-    kept: tuple[tuple[int, int, bool], dict[str, Any]] | None = None
+    """A function that returns the status document, computed at most once per result and second."""
+    cached: tuple[tuple[int, int, bool], dict[str, Any]] | None = None
 
     def current() -> dict[str, Any]:
-        nonlocal kept
+        nonlocal cached
         key = (watcher.generation, int(watcher.clock()), watcher.stale)
-        if kept is None or kept[0] != key:
-            kept = (key, status.build(watcher))
-        return kept[1]
+        if cached is None or cached[0] != key:
+            cached = (key, status.build(watcher))
+        return cached[1]
 
     return current
 
 
 def _discovered(target: Target) -> dict[str, Any]:
-    """A target in the format of https://prometheus.io/docs/prometheus/latest/http_sd/ ."""
+    """The target in the format of https://prometheus.io/docs/prometheus/latest/http_sd/ ."""
     parts = urlsplit(target.url or "")
     query = parse_qs(parts.query, keep_blank_values=True)
     return {
@@ -121,7 +121,7 @@ def _discovered(target: Target) -> dict[str, Any]:
 
 
 class _Headers:
-    """Nothing is cached, and the page loads nothing from anywhere else."""
+    """Middleware that adds response headers: no caching, and no content from other origins."""
 
     HEADERS = (
         (b"cache-control", b"no-store"),

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, without styles of their own so that the page's policy allows them."""
+"""Small charts as inline SVG. They have no inline styles, which the dashboard's policy forbids."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,9 +7,9 @@ WIDTH, HEIGHT, PAD = 120, 28, 2
 
 
 def sparkline(values: Sequence[float | None], label: str, kind: str) -> str:
-    """A line over time from zero to the largest value, with gaps where nothing is known.
+    """A line chart from zero to the largest value, with a gap for each None.
 
-    ``label`` is what a screen reader says; ``kind`` is a CSS class. Empty without any value.
+    ``label`` is the text for screen readers, ``kind`` a CSS class. Empty if all values are None.
     """
     known = [value for value in values if value is not None]
     if not known:
@@ -36,7 +36,7 @@ def sparkline(values: Sequence[float | None], label: str, kind: str) -> str:
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    """The stretches without a gap, each value with its position."""
+    """The runs of values without a gap, each value with its index."""
     runs: list[list[tuple[int, float]]] = []
     previous: float | None = None
     for index, value in enumerate(values):
@@ -49,7 +49,7 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def share_bar(seen: float | None, configured: float | None) -> str:
-    """How much traffic is seen, as a bar, and how much is configured, as a mark on it."""
+    """A bar for the measured share of traffic (0 to 1), with a mark at the configured share."""
     bar = f'<rect class="seen" width="{100 * (seen or 0):.2f}" height="6"/>'
     mark = ""
     if configured is not None:
@@ -61,11 +61,13 @@ def share_bar(seen: float | None, configured: float | None) -> str:
 
 
 def stacked_bar(shares: Sequence[tuple[float, int]]) -> str:
-    """Shares side by side, each in one of the numbered colours of the legend beside it."""
-    at, parts = 0.0, []
+    """One bar of ``(share, colour)`` segments. The colour is a number of the style sheet."""
+    left, parts = 0.0, []
     for share, colour in shares:
-        parts.append(f'<rect class="c{colour}" x="{at:.2f}" width="{100 * share:.2f}" height="6"/>')
-        at += 100 * share
+        parts.append(
+            f'<rect class="c{colour}" x="{left:.2f}" width="{100 * share:.2f}" height="6"/>'
+        )
+        left += 100 * share
     return (
         '<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(parts)}</svg>"

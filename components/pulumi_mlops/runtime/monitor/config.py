@@ -3,12 +3,12 @@
 ========================  ======================================================================
 ``HOST``                  address to listen on; default ``127.0.0.1``
 ``PORT``                  port to listen on; required
-``MLOPS_STACK``           the stack's name, the title of the page; default ``mlops``
+``MLOPS_STACK``           name of the stack, the title of the dashboard; default ``mlops``
 ``MLOPS_TARGETS``         JSON list of targets, see :class:`Target`
-``MLOPS_TARGETS_DIR``     folder of JSON files, each a target or a list of them, read again when
-                          one changes: a new target costs no restart and no history (one of the
-                          two is required)
-``MLOPS_LINKS``           JSON object of link text to ``http(s)`` URL, shown on the page; optional
+``MLOPS_TARGETS_DIR``     folder of JSON files, each with a target or a list of targets. It is read
+                          again when a file changes, without a restart and loss of history. This
+                          or ``MLOPS_TARGETS`` is required
+``MLOPS_LINKS``           JSON object of link text to ``http(s)`` URL for the dashboard; optional
 ``MLOPS_SCRAPE_INTERVAL`` seconds between two scrapes of a target, 0.1 to 300; default 5
 ========================  ======================================================================
 """
@@ -27,16 +27,17 @@ _FIELDS = ("job", "instance", "url", "health_url", "labels")
 
 
 class ConfigError(ValueError):
-    """A variable is missing or wrong; the message is one line that names it and the fix."""
+    """A variable is missing or invalid. The message is one line with the variable and the fix."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A service to watch. At least one of the two URLs is given.
+    """A service to scrape. ``url``, ``health_url`` or both are required.
 
-    ``job`` says what it is and ``instance`` which one; together they are unique and become labels
-    of all its samples, as in Prometheus. ``url`` answers metrics in Prometheus' text format;
-    ``health_url`` answers 2xx while the service is healthy. ``labels`` are added to its samples.
+    As in Prometheus, ``job`` is the kind of service and ``instance`` the name of one; the pair is
+    unique and becomes labels of all its samples. ``url`` returns metrics in Prometheus' text
+    format, ``health_url`` a 2xx status while the service is healthy. ``labels`` are added to its
+    samples.
     """
 
     job: str
@@ -50,13 +51,13 @@ class Target:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The labels that every sample of this target carries."""
+        """The labels of every sample of this target."""
         return {"job": self.job, "instance": self.instance, **self.labels}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything the program is told; see the module's table."""
+    """The configuration; the table of the module describes the fields."""
 
     port: int
     targets: tuple[Target, ...]
@@ -68,7 +69,7 @@ class Config:
 
 
 def load(environ: Mapping[str, str]) -> Config:
-    """Read the configuration; raises :class:`ConfigError`."""
+    """Read the configuration. Raises :class:`ConfigError`."""
     return Config(
         host=environ.get("HOST") or "127.0.0.1",
         port=_port(environ.get("PORT", "")),
@@ -113,7 +114,7 @@ def _targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
     if folder is not None:
         return read_targets(folder)
     if text is None:
-        raise ConfigError('MLOPS_TARGETS: is not set; it is a JSON list, "[]" for no targets')
+        raise ConfigError('MLOPS_TARGETS: is not set; set it to a JSON list, "[]" for no targets')
     items = _json("MLOPS_TARGETS", text)
     if not isinstance(items, list):
         raise ConfigError("MLOPS_TARGETS: must be a JSON list of objects")
@@ -121,19 +122,19 @@ def _targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
 
 
 def read_targets(folder: Path) -> tuple[Target, ...]:
-    """The targets in the JSON files of ``folder``; raises :class:`ConfigError`."""
+    """The targets in the JSON files of ``folder``. Raises :class:`ConfigError`."""
     if not folder.is_dir():
-        raise ConfigError(f"MLOPS_TARGETS_DIR: {folder} is no folder")
-    found: list[tuple[str, object]] = []
+        raise ConfigError(f"MLOPS_TARGETS_DIR: {folder} is not a folder")
+    entries: list[tuple[str, object]] = []
     for file in sorted(folder.glob("*.json")):
         content = _json(file.name, file.read_text())
         items = content if isinstance(content, list) else [content]
-        found += [(f"{file.name}[{i}]", item) for i, item in enumerate(items)]
-    return _unique(found)
+        entries += [(f"{file.name}[{i}]", item) for i, item in enumerate(items)]
+    return _unique(entries)
 
 
-def signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Something that is another after a file of ``folder`` came, went or changed."""
+def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """A value that differs after a JSON file in ``folder`` was added, removed or changed."""
     files = sorted(folder.glob("*.json"))
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
@@ -157,21 +158,21 @@ def _target(where: str, item: object) -> Target:
         raise ConfigError(f"{where}: must be an object with {', '.join(_FIELDS)}")
     for name in item:
         if name not in _FIELDS:
-            raise ConfigError(f"{where}.{name}: is unknown; allowed are {', '.join(_FIELDS)}")
+            raise ConfigError(f"{where}.{name}: is not a field; allowed are {', '.join(_FIELDS)}")
     for name in ("job", "instance"):
         if not isinstance(item.get(name), str) or not item[name]:
             raise ConfigError(f"{where}.{name}: must be a non-empty string")
     url = _url(f"{where}.url", item.get("url"))
     health_url = _url(f"{where}.health_url", item.get("health_url"))
     if url is None and health_url is None:
-        raise ConfigError(f"{where}.url: is missing; give url, health_url or both")
+        raise ConfigError(f"{where}.url: is missing; set url, health_url or both")
     labels = item.get("labels", {})
     if not isinstance(labels, dict):
         raise ConfigError(f"{where}.labels: must be an object of strings")
     for name, value in labels.items():
         if not _LABEL.fullmatch(name) or name in _RESERVED or name.startswith("__"):
             raise ConfigError(
-                f"{where}.labels.{name}: is not a usable label name; use letters, digits and _, "
+                f"{where}.labels.{name}: is not a valid label name; use letters, digits and _, "
                 "not job, instance or a name that starts with __"
             )
         if not isinstance(value, str):
@@ -180,7 +181,7 @@ def _target(where: str, item: object) -> Target:
 
 
 def _url(where: str, value: object) -> str | None:
-    """Check an optional URL. The value is not repeated in the error: it may hold a password."""
+    """Check an optional URL. The error does not repeat it because it may contain a password."""
     if value is None:
         return None
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A host name that stands for several servers, as a cluster's headless Service: each is watched."""
+"""Targets whose host name has several addresses, as a headless Service: each address is scraped."""
 
 import asyncio
 import ipaddress
@@ -12,43 +12,43 @@ from .config import Target
 Lookup = Callable[[str], Awaitable[list[str]]]
 
 
-async def addresses_of(host: str) -> list[str]:
-    """Every address of ``host``; none when it cannot be found now."""
+async def resolve_host(host: str) -> list[str]:
+    """All addresses of ``host``; empty if it does not resolve."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        results = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return sorted({str(address[0]) for *_, address in found})
+    return sorted({str(address[0]) for *_, address in results})
 
 
-async def each_server(targets: Sequence[Target], lookup: Lookup = addresses_of) -> list[Target]:
-    """The targets; one whose host name has several addresses is a target for each of them.
+async def resolve_targets(targets: Sequence[Target], lookup: Lookup = resolve_host) -> list[Target]:
+    """The targets, with one target for each address of a host name that has several.
 
-    A name that cannot be found stays what it is: the look at it tells why it is down.
+    A target whose host name does not resolve is unchanged: its scrape reports the error.
     """
-    hosts = sorted({host for target in targets if (host := _name(target))})
-    found = dict(zip(hosts, await asyncio.gather(*map(lookup, hosts)), strict=True))
-    servers = []
+    hosts = sorted({host for target in targets if (host := _host_name(target))})
+    by_host = dict(zip(hosts, await asyncio.gather(*map(lookup, hosts)), strict=True))
+    resolved = []
     for target in targets:
-        several = found.get(_name(target), [])
-        if len(several) < 2:
-            servers.append(target)
+        addresses = by_host.get(_host_name(target), [])
+        if len(addresses) < 2:
+            resolved.append(target)
             continue
-        for address in several:
-            servers.append(
+        for address in addresses:
+            resolved.append(
                 replace(
                     target,
                     instance=f"{target.instance} {address}",
-                    url=_at(target.url, address),
-                    health_url=_at(target.health_url, address),
+                    url=_with_address(target.url, address),
+                    health_url=_with_address(target.health_url, address),
                 )
             )
-    return servers
+    return resolved
 
 
-def _name(target: Target) -> str:
-    """The host of a target where it is a name that may stand for several."""
+def _host_name(target: Target) -> str:
+    """The host name of a target; empty for an IP address or ``localhost``."""
     host = urlsplit(target.url or target.health_url or "").hostname or ""
     try:
         ipaddress.ip_address(host)
@@ -57,7 +57,7 @@ def _name(target: Target) -> str:
     return ""
 
 
-def _at(url: str | None, address: str) -> str | None:
+def _with_address(url: str | None, address: str) -> str | None:
     if url is None:
         return None
     parts = urlsplit(url)

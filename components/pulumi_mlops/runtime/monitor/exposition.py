@@ -1,8 +1,7 @@
-"""Prometheus' text format 0.0.4: read it, add labels, merge many targets, write it.
+"""Prometheus' text format 0.0.4: parsing, relabelling, merging of targets, rendering.
 
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/ . Reading is done by
-``prometheus_client``; its data model renames counters, so writing is done here from the names that
-were scraped.
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/ . ``prometheus_client`` parses
+it. Rendering is done here, because its data model renames counters and the scraped names must stay.
 """
 
 import re
@@ -20,12 +19,12 @@ _TYPES = ("counter", "gauge", "histogram", "summary", "untyped")
 
 
 class ParseError(ValueError):
-    """What a target answered is not in the text format."""
+    """The response of a target is not in the text format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line: a name, labels, a value and perhaps a time in unix seconds."""
+    """One line: a name, labels, a value and an optional time in unix seconds."""
 
     name: str
     labels: dict[str, str]
@@ -34,13 +33,13 @@ class Sample:
 
     @property
     def key(self) -> Labels:
-        """The labels as something to look up by, whatever order they came in."""
+        """The labels as a dictionary key, independent of their order."""
         return tuple(sorted(self.labels.items()))
 
 
 @dataclass(slots=True)
 class Family:
-    """The samples below one ``# TYPE`` line, under the names that they were scraped with."""
+    """The samples of one ``# TYPE`` line, with their names as scraped."""
 
     name: str
     type: str
@@ -49,7 +48,7 @@ class Family:
 
 
 def parse(text: str) -> list[Family]:
-    """Read an exposition; raises :class:`ParseError`."""
+    """Parse an exposition. Raises :class:`ParseError`."""
     declared = set(_COUNTER.findall(text))
     families = []
     try:
@@ -65,7 +64,7 @@ def parse(text: str) -> list[Family]:
                 total = name + "_total"
                 if total in declared:
                     name = total
-                else:  # prometheus_client appended _total to a counter that has none
+                else:  # prometheus_client appended _total to a counter without it
                     samples = [replace(s, name=s.name.removesuffix("_total")) for s in samples]
             kind = metric.type if metric.type in _TYPES else "untyped"
             families.append(Family(name, kind, metric.documentation, samples))
@@ -80,9 +79,9 @@ def _seconds(timestamp: object) -> float | None:
 
 
 def relabel(labels: Mapping[str, str], identity: Mapping[str, str]) -> dict[str, str]:
-    """Add a target's labels; a label of the same name is kept as ``exported_<name>``.
+    """Add the labels of a target. A sample's label of the same name becomes ``exported_<name>``.
 
-    That is what Prometheus does when ``honor_labels`` is false.
+    Prometheus does the same with ``honor_labels: false``.
     """
     renamed = {}
     for name, value in labels.items():
@@ -94,10 +93,11 @@ def relabel(labels: Mapping[str, str], identity: Mapping[str, str]) -> dict[str,
 
 
 def merge(sources: Iterable[tuple[Mapping[str, str], Iterable[Family]]]) -> list[Family]:
-    """Join the families of many targets so that each name occurs once, sorted by name.
+    """Merge the families of many targets: each name occurs once, sorted by name.
 
-    The first target that has a family gives its type and, unless empty, its help. Where another
-    says a different type, that one's samples go below their own names, untyped if those are new.
+    The type is that of the first target with the family, the help the first that is not empty.
+    Samples of a target with a different type become families of their own names, by default
+    untyped.
     """
     merged: dict[str, Family] = {}
     for identity, families in sources:
@@ -113,7 +113,7 @@ def merge(sources: Iterable[tuple[Mapping[str, str], Iterable[Family]]]) -> list
 
 
 def render(families: Iterable[Family]) -> str:
-    """Write an exposition."""
+    """The families as text."""
     lines = []
     for family in families:
         if not family.samples:

@@ -1,4 +1,4 @@
-"""What is remembered of a target: increases of counters, for a bounded time and number."""
+"""The history of a target: increases of counters, limited in time and number."""
 
 import math
 from array import array
@@ -13,7 +13,7 @@ WINDOW_SECONDS = 30 * 60.0
 MAX_POINTS = 1800
 MAX_SERIES = 4000
 
-KEPT = frozenset(
+RECORDED_COUNTERS = frozenset(
     {
         "mlops_inference_requests_total",
         "mlops_inference_duration_seconds_bucket",
@@ -24,17 +24,17 @@ KEPT = frozenset(
         "haproxy_backend_http_responses_total",
     }
 )
-"""The counters that the status document is made of; all others only pass through."""
+"""The counters that the status document needs. Only these have a history."""
 
 
 def window_for(interval: float) -> float:
-    """Seconds that are kept at a scrape interval: 30 minutes, or less at under one second."""
+    """Seconds of history at a scrape interval: 30 minutes, less for intervals under one second."""
     return min(WINDOW_SECONDS, MAX_POINTS * interval)
 
 
 @dataclass
 class Series:
-    """One counter: when it grew and by how much. Scrapes without growth take no memory."""
+    """The times and amounts of the increases of one counter. Other scrapes are not stored."""
 
     name: str
     labels: dict[str, str]
@@ -44,23 +44,23 @@ class Series:
     values: "array[float]" = field(default_factory=lambda: array("d"))
 
     def forget(self, before: float) -> None:
-        """Drop the increases up to a time."""
+        """Remove the increases up to the time `before`."""
         count = bisect_right(self.times, before)
         del self.times[:count]
         del self.values[:count]
 
 
 class Budget:
-    """The number of series that all targets may keep together."""
+    """The limit on the number of series of all targets."""
 
     def __init__(self, limit: int = MAX_SERIES) -> None:
         self.limit = limit
         self.used = 0
         self.refused = 0
-        """Series of the latest scrapes that were not kept; see :meth:`TargetHistory.record`."""
+        """Series of the latest scrapes beyond the limit; see :meth:`TargetHistory.record`."""
 
-    def take(self) -> bool:
-        """Reserve room for one series; False when there is none."""
+    def reserve(self) -> bool:
+        """Count one more series; False if the limit is reached."""
         if self.used >= self.limit:
             return False
         self.used += 1
@@ -68,7 +68,7 @@ class Budget:
 
 
 class TargetHistory:
-    """The counters of one target. Times are monotonic seconds and ascend."""
+    """The counters of one target. Times are monotonic seconds in ascending order."""
 
     def __init__(self, window: float, budget: Budget) -> None:
         self.window = window
@@ -82,19 +82,19 @@ class TargetHistory:
     def record(self, now: float, samples: Iterable[Sample]) -> None:
         """Add a successful scrape.
 
-        A series that first appears after the target had been scraped without it starts from zero:
-        the first error of a kind is counted. One that was there at the first scrape started
-        earlier, so only its growth from here on counts.
+        A series that appears after the first scrape of the target started from zero, so its whole
+        value counts: the first error of a kind is not lost. A series of the first scrape started
+        earlier, so only later increases count.
         """
         from_zero = bool(self.times) and not self._overflowed
         refused = 0
         for sample in samples:
-            if sample.name not in KEPT or not math.isfinite(sample.value):
+            if sample.name not in RECORDED_COUNTERS or not math.isfinite(sample.value):
                 continue
             key = (sample.name, sample.key)
             series = self.series.get(key)
             if series is None:
-                if not self.budget.take():
+                if not self.budget.reserve():
                     refused += 1
                     continue
                 start = 0.0 if from_zero else sample.value
@@ -112,7 +112,7 @@ class TargetHistory:
             self._prune(now)
 
     def close(self) -> None:
-        """Give its room back; the history is not used any more."""
+        """Release the series from the budget. The history must not be used afterwards."""
         self.budget.used -= len(self.series)
         self.budget.refused -= self._refused
         self.series.clear()
@@ -120,7 +120,7 @@ class TargetHistory:
     def _prune(self, now: float) -> None:
         self._pruned = now
         before = now - self.window
-        # The scrape just before the window says since when the first increase accumulated.
+        # Keep the last scrape before the window: the first increase accumulated since then.
         del self.times[: max(bisect_right(self.times, before) - 1, 0)]
         for key, series in list(self.series.items()):
             if series.seen < before:

@@ -1,7 +1,8 @@
-"""Which scraped series belong to which endpoint, version and route.
+"""Groups the scraped series by endpoint, model version and route.
 
-Metric names: ``mlops_inference_*`` and ``mlops_prediction*`` of the model server; ``haproxy_*`` of
-HAProxy's exporter, where a backend is named after its endpoint and a server ``v<version>-<n>``.
+The metrics are ``mlops_inference_*`` and ``mlops_prediction*`` of the model server and
+``haproxy_*`` of HAProxy's exporter. There the proxy is named after its endpoint, and a server is
+named ``v<version>-<n>``.
 """
 
 import math
@@ -25,14 +26,14 @@ GAUGES = (
 
 
 class Group:
-    """Series that are read as one, from any number of targets."""
+    """Series of any number of targets that are summed."""
 
     def __init__(self) -> None:
         self.sources: dict[int, TargetHistory] = {}
         self.series: dict[int, list[Series]] = defaultdict(list)
 
     def observe(self, history: TargetHistory) -> None:
-        """Note that a target would report here, so that silence means zero and not unknown."""
+        """Register a target of this group: without series its rate is 0, not unknown."""
         self.sources[id(history)] = history
 
     def add(self, history: TargetHistory, series: Series) -> None:
@@ -42,7 +43,7 @@ class Group:
 
     @classmethod
     def join(cls, groups: Iterable["Group"]) -> "Group":
-        """All series of several groups."""
+        """A group with all series of several groups."""
         joined = cls()
         for group in groups:
             joined.sources.update(group.sources)
@@ -51,7 +52,7 @@ class Group:
         return joined
 
     def where(self, keep: Callable[[Mapping[str, str]], bool]) -> "Group":
-        """The series whose labels are wanted, over the same targets."""
+        """A group of the same targets with the series whose labels satisfy `keep`."""
         group = Group()
         group.sources = self.sources
         for source, series in self.series.items():
@@ -60,18 +61,18 @@ class Group:
 
     @property
     def has_series(self) -> bool:
-        """Whether any series was ever seen."""
+        """Whether the group has any series."""
         return any(self.series.values())
 
     def _all(self) -> Iterable[Series]:
         return (one for series in self.series.values() for one in series)
 
     def increase(self, start: float, end: float) -> float:
-        """How much was added within ``(start, end]``."""
+        """The increase within ``(start, end]``."""
         return sum(window_sum(one.times, one.values, start, end) for one in self._all())
 
     def per_second(self, start: float, end: float) -> float | None:
-        """The sum of the targets' rates; None when no target was scraped twice by then."""
+        """The sum of the targets' rates; None if no target was scraped twice by ``end``."""
         total = None
         for source, history in self.sources.items():
             seconds = covered_seconds(history.times, start, end)
@@ -82,11 +83,11 @@ class Group:
         return total
 
     def last_total(self) -> float:
-        """The sum of the counters as last read."""
+        """The sum of the latest values of the counters."""
         return sum(one.last for one in self._all())
 
     def quantile(self, quantile: float, start: float, end: float) -> float | None:
-        """A quantile of what a histogram's ``_bucket`` series observed in a window."""
+        """A quantile (0 to 1) of a histogram's observations within ``(start, end]``."""
         buckets: dict[float, float] = defaultdict(float)
         for one in self._all():
             buckets[_bound(one)] += window_sum(one.times, one.values, start, end)
@@ -97,7 +98,7 @@ class Group:
         return max((b for b in map(_bound, self._all()) if math.isfinite(b)), default=None)
 
     def shares(self, label: str, start: float, end: float) -> list[dict[str, Any]]:
-        """Count and share by a label's value, largest first."""
+        """Count and share for each value of a label, largest first."""
         counts: dict[str, float] = defaultdict(float)
         for one in self._all():
             counts[one.labels.get(label, "")] += window_sum(one.times, one.values, start, end)
@@ -123,12 +124,12 @@ class Server:
 
     weight: float = 0.0
     state: str = ""
-    """HAProxy's: UP, DOWN, MAINT, DRAIN or NOLB."""
+    """HAProxy's state: UP, DOWN, MAINT, DRAIN or NOLB."""
 
 
 @dataclass
 class Version:
-    """One model version behind an endpoint, over all its replicas."""
+    """One model version of an endpoint, over all its replicas."""
 
     model: str | None = None
     requests: Group = field(default_factory=Group)
@@ -139,13 +140,13 @@ class Version:
 
     @property
     def weight(self) -> float:
-        """The sum of the servers' weights, which are as configured whether they are up or not."""
+        """The sum of the configured weights of all servers, also of those that are down."""
         return sum(server.weight for server in self.servers)
 
 
 @dataclass
 class Endpoint:
-    """An endpoint's versions and what its route counted."""
+    """The model versions of an endpoint and the counters of its route."""
 
     versions: dict[str, Version] = field(default_factory=lambda: defaultdict(Version))
     route: Group = field(default_factory=Group)
@@ -158,50 +159,50 @@ class Logs:
     written: Group = field(default_factory=Group)
     dropped: Group = field(default_factory=Group)
     failures: Group = field(default_factory=Group)
-    """Files that could not be written; they are tried again."""
+    """Failed attempts to write a file. Each is retried."""
     waiting: float | None = None
 
 
 @dataclass
 class Traffic:
-    """Everything that is known of all endpoints."""
+    """The series of all endpoints and prediction logs."""
 
     endpoints: dict[str, Endpoint] = field(default_factory=lambda: defaultdict(Endpoint))
     logs: dict[tuple[str, str], Logs] = field(default_factory=lambda: defaultdict(Logs))
 
 
 def collect(watched: Iterable[Watched]) -> Traffic:
-    """Sort the series of all targets."""
+    """Group the series of all targets."""
     traffic = Traffic()
     routes: list[tuple[TargetHistory, Series]] = []
     servers: dict[tuple[str, str], Server] = defaultdict(Server)
     for one in watched:
         for sample in one.samples:
-            _current(traffic, servers, one.history, sample)
+            _add_gauge(traffic, servers, one.history, sample)
         for series in one.history.series.values():
             if series.name == "haproxy_backend_http_responses_total":
                 routes.append((one.history, series))
             else:
-                _counter(traffic, one.history, series)
+                _add_counter(traffic, one.history, series)
     for (proxy, name), server in servers.items():
-        # MAINT is a server that was switched off, so it has no part in the configured split.
+        # A server in MAINT was disabled, so its weight is not part of the traffic table.
         if (match := _SERVER.fullmatch(name)) and server.state != "MAINT":
             traffic.endpoints[proxy].versions[match[1]].servers.append(server)
     for history, series in routes:
-        # HAProxy has proxies of its own; only those that hold versions are endpoints.
+        # HAProxy also reports internal proxies; endpoints are those with model versions.
         endpoint = traffic.endpoints.get(series.labels.get("proxy", ""))
         if endpoint is not None:
             endpoint.route.add(history, series)
     return traffic
 
 
-def _current(
+def _add_gauge(
     traffic: Traffic,
     servers: dict[tuple[str, str], Server],
     history: TargetHistory,
     sample: Sample,
 ) -> None:
-    """A gauge, which counts only as of the latest scrape."""
+    """Add a gauge of the latest scrape."""
     labels = sample.labels
     if sample.name == "haproxy_server_weight":
         servers[labels.get("proxy", ""), labels.get("server", "")].weight = sample.value
@@ -210,7 +211,7 @@ def _current(
     elif sample.name in GAUGES:
         if "endpoint" not in labels or "version" not in labels:
             return
-        row = _row(traffic, labels)
+        row = _version_of(traffic, labels)
         for group in (row.requests, row.durations, row.classes):
             group.observe(history)
         if sample.name == "mlops_prediction_log_queue_length":
@@ -220,17 +221,17 @@ def _current(
             row.in_progress = (row.in_progress or 0.0) + sample.value
 
 
-def _row(traffic: Traffic, labels: Mapping[str, str]) -> Version:
+def _version_of(traffic: Traffic, labels: Mapping[str, str]) -> Version:
     row = traffic.endpoints[labels["endpoint"]].versions[labels["version"]]
     row.model = labels.get("model") or row.model
     return row
 
 
-def _counter(traffic: Traffic, history: TargetHistory, series: Series) -> None:
+def _add_counter(traffic: Traffic, history: TargetHistory, series: Series) -> None:
     labels = series.labels
     if "endpoint" not in labels or "version" not in labels:
         return
-    row = _row(traffic, labels)
+    row = _version_of(traffic, labels)
     key = labels["endpoint"], labels["version"]
     match series.name:
         case "mlops_inference_requests_total":

@@ -1,4 +1,4 @@
-"""The page, written from the status document; the script only fetches it anew."""
+"""The HTML of the dashboard, rendered from the status document. The script only refreshes it."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -21,7 +21,7 @@ STATE_MARKS = {
 
 
 def document(status: Mapping[str, Any], links: Mapping[str, str]) -> str:
-    """The whole page."""
+    """The whole HTML document."""
     stack = escape(status["stack"])
     refresh = min(max(status["interval_seconds"], 1.0), 15.0)
     navigation = "".join(
@@ -63,7 +63,7 @@ def document(status: Mapping[str, Any], links: Mapping[str, str]) -> str:
 
 
 def fragment(status: Mapping[str, Any]) -> str:
-    """What changes: state, endpoints, prediction logs and services."""
+    """The part that refreshes: state, endpoints, prediction logs and services."""
     series = status["series"]
     parts = [
         f'<div id="state" data-time="{status["time"]:.3f}" data-state="{status["state"]}">'
@@ -75,18 +75,19 @@ def fragment(status: Mapping[str, Any]) -> str:
         last = f"were last read {_ago(status, since)}" if since else "have never been read"
         parts.append(
             f'<p class="banner bad">These figures are stale: they {last}, '
-            f"although they should be every {status['interval_seconds']:g}{text.SPACE}s. "
-            "Restart the monitor and read its log.</p>"
+            f"but the interval is {status['interval_seconds']:g}{text.SPACE}s. "
+            "Read the log of the monitor and restart it.</p>"
         )
     if series["refused"]:
         parts.append(
-            f'<p class="banner warn">{series["refused"]:,} series are not kept because the limit '
-            f"is {series['limit']:,}; figures below may be too low.</p>"
+            f'<p class="banner warn">{series["refused"]:,} series are not recorded because the '
+            f"limit is {series['limit']:,}. The figures below may be too low.</p>"
         )
     parts += [_endpoint(status, endpoint) for endpoint in status["endpoints"]]
     if not status["endpoints"]:
         parts.append(
-            '<section><h2>Endpoints</h2><p class="quiet">No endpoint reports yet.</p></section>'
+            '<section><h2>Endpoints</h2><p class="quiet">No endpoint has reported yet.</p>'
+            "</section>"
         )
     parts += [_prediction_logs(status["prediction_logs"]), _services(status)]
     return "\n".join(part for part in parts if part)
@@ -107,10 +108,10 @@ def _ago(status: Mapping[str, Any], unix: float) -> str:
 
 
 def _table(name: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that a narrow screen shows as a list of cards.
+    """A table. On a narrow screen the style sheet shows it as a list of cards.
 
-    The roles keep it a table for screen readers when the style sheet changes its display. The
-    first column heads its row.
+    The roles keep it a table for screen readers in both cases. The first column is the header of
+    its row.
     """
     head = "".join(f'<th role="columnheader" scope="col">{column}</th>' for column in columns)
     body = []
@@ -130,7 +131,7 @@ def _table(name: str, caption: str, columns: Sequence[str], rows: Sequence[Seque
 def _endpoint(status: Mapping[str, Any], endpoint: Mapping[str, Any]) -> str:
     name = endpoint["endpoint"]
     minutes = text.duration(status["history_seconds"])
-    # A class has one colour in all versions of an endpoint.
+    # A class has the same colour in all versions of an endpoint.
     names = sorted({item["class"] for v in endpoint["versions"] for item in v["classes"]})
     colours = {name: min(index, MAX_CLASSES) for index, name in enumerate(names)}
     table = _table(
@@ -162,7 +163,7 @@ def _errors(share: float) -> str:
 
 def _version(version: Mapping[str, Any], minutes: str, colours: Mapping[str, int]) -> list[str]:
     history, rate = version["history"], version["requests_per_second"]
-    silent = f'<span class="quiet">{text.rate(rate)}</span>'
+    no_data = f'<span class="quiet">{text.rate(rate)}</span>'
     head = f"v{escape(version['version'])}"
     if version["role"]:
         head += f' <span class="role">{escape(version["role"])}</span>'
@@ -172,21 +173,21 @@ def _version(version: Mapping[str, Any], minutes: str, colours: Mapping[str, int
     traffic = (
         f"{text.percent(version['share_seen'])} seen"
         if version["share_seen"] is not None
-        else silent
+        else no_data
     )
     if version["share_configured"] is not None:
         traffic += f" <small>of {text.percent(version['share_configured'])} configured</small>"
     traffic += share_bar(version["share_seen"], version["share_configured"])
 
     last = f"over the last {minutes}"
-    requests = text.rate(rate) if rate else silent
+    requests = text.rate(rate) if rate else no_data
     if version["in_progress"]:
         requests += f" <small>{version['in_progress']:.0f} in progress</small>"
     requests += sparkline(
         history["requests_per_second"], f"requests per second {last}, now {text.rate(rate)}", "rate"
     )
 
-    errors = silent
+    errors = no_data
     if version["error_ratio"] is not None:
         errors = _errors(version["error_ratio"])
         if version["client_error_ratio"]:
@@ -194,7 +195,7 @@ def _version(version: Mapping[str, Any], minutes: str, colours: Mapping[str, int
     errors += sparkline(history["error_ratio"], f"error ratio {last}", "errors")
 
     quantiles = version["latency_seconds"]
-    latency = silent
+    latency = no_data
     if quantiles["p95"] is not None:
         bound = quantiles["highest_bound"]
         latency = (
@@ -238,10 +239,12 @@ def _prediction_logs(logs: Sequence[Mapping[str, Any]]) -> str:
     for log in logs:
         dropped = f"{log['dropped_total']:,.0f}"
         if log["dropped_recently"]:
-            dropped = f'<strong class="bad">{dropped}</strong> <small>still losing rows</small>'
+            dropped = (
+                f'<strong class="bad">{dropped}</strong> <small>rows are being dropped</small>'
+            )
         waiting = f"{log['waiting']:,.0f}" if log["waiting"] is not None else text.NO_DATA
         if log["failures_recently"]:
-            waiting += f"<small>{log['failures_recently']:,.0f} failed writes, tried again</small>"
+            waiting += f"<small>{log['failures_recently']:,.0f} failed writes, retrying</small>"
         written = log["written_per_second"]
         rows.append(
             [
@@ -252,7 +255,7 @@ def _prediction_logs(logs: Sequence[Mapping[str, Any]]) -> str:
                 dropped,
             ]
         )
-    columns = ["Model", "Rows written", "Writing now", "Rows waiting", "Rows dropped"]
+    columns = ["Model", "Rows written", "Write rate", "Rows waiting", "Rows dropped"]
     table = _table("logs", "Prediction logs", columns, rows)
     return f"<section><h2>Prediction log</h2>{table}</section>"
 
@@ -279,5 +282,7 @@ def _services(status: Mapping[str, Any]) -> str:
                 text.seconds(service["latency_seconds"]),
             ]
         )
-    table = _table("services", "Services", ["Service", "State", "For", "Answers in"], rows)
+    table = _table(
+        "services", "Services", ["Service", "State", "In this state", "Response time"], rows
+    )
     return f"<section><h2>Services</h2>{table}</section>"

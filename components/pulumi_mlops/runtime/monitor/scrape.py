@@ -1,4 +1,4 @@
-"""One look at one target: is it healthy, and what do its metrics say."""
+"""One scrape of one target: its health check and its metrics."""
 
 import asyncio
 import time
@@ -18,16 +18,16 @@ State = Literal["up", "degraded", "down"]
 
 
 class ScrapeError(Exception):
-    """Why a target has no answer, for people."""
+    """A health check or a request for metrics failed. The message is shown on the dashboard."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a look at a target found.
+    """The result of a scrape.
 
-    ``state``: ``up``; ``degraded`` when it is healthy and its metrics cannot be read; ``down``.
-    ``latency_seconds`` is how long the health check took, or the metrics where there is none.
-    ``families`` is None unless the metrics were read.
+    ``state`` is ``up``, ``down``, or ``degraded`` if the target is healthy and its metrics cannot
+    be read. ``latency_seconds`` is the time of the health check, or that of the metrics request
+    for a target without one. ``families`` is None if no metrics were read.
     """
 
     state: State
@@ -38,24 +38,24 @@ class Result:
 
 
 def new_client() -> httpx.AsyncClient:
-    """A client that goes exactly where it is told: no redirects, no proxy from the environment."""
+    """A client that follows no redirects and ignores proxies of the environment variables."""
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
-        # A kept connection would be reused just when a server with an idle timeout of about one
-        # interval (5 s is usual) closes it, and the service would look down.
+        # No keep-alive: a server whose idle timeout is about one interval (5 s is common) would
+        # close a connection just when it is reused, and the service would be reported as down.
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         headers={
             "User-Agent": "pulumi-mlops-monitor",
             "Connection": "close",
             "Accept": "text/plain;version=0.0.4,*/*;q=0.1",
-            # A compressed body could grow beyond its bound in one chunk.
+            # One chunk of a compressed body could exceed the size limit.
             "Accept-Encoding": "identity",
         },
     )
 
 
-async def look(client: httpx.AsyncClient, target: Target, timeout: float) -> Result:
+async def scrape_target(client: httpx.AsyncClient, target: Target, timeout: float) -> Result:
     """Check the health and read the metrics of a target, both within ``timeout`` seconds."""
     started = time.perf_counter()
     health, metrics = await asyncio.gather(
@@ -63,7 +63,7 @@ async def look(client: httpx.AsyncClient, target: Target, timeout: float) -> Res
         _attempt(_metrics(client, target.url, timeout)),
     )
     duration = time.perf_counter() - started
-    # What an unhealthy server's metrics say still counts: while it drains it answers requests.
+    # Keep the metrics of an unhealthy server: while it drains it still answers requests.
     families = metrics[1] if isinstance(metrics, tuple) else None
     if isinstance(health, ScrapeError):
         return Result("down", duration, None, f"health: {health}", families)
@@ -92,15 +92,15 @@ async def _metrics(
         return None
     answer = await _get(client, url, timeout)
     if "openmetrics" in answer.content_type:
-        raise ScrapeError("answered OpenMetrics although text format 0.0.4 was asked for")
+        raise ScrapeError("answered in the OpenMetrics format; text format 0.0.4 was requested")
     lines = sum(not line.startswith(b"#") for line in answer.body.splitlines())
     if lines > MAX_SAMPLES:
         raise ScrapeError(f"more than {MAX_SAMPLES:,} samples; expose fewer label values")
     try:
-        # In a thread: the parser reads some 20,000 samples a second, others must not wait for it.
+        # In a thread: at about 20,000 samples a second, the parser would block other scrapes.
         families = await asyncio.to_thread(parse, answer.body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise ScrapeError("not Prometheus text format: it is not UTF-8") from None
+        raise ScrapeError("not Prometheus text format: not UTF-8") from None
     except ParseError as error:
         raise ScrapeError(str(error)) from None
     return answer.seconds, families
@@ -114,10 +114,10 @@ class _Answer:
 
 
 async def _get(client: httpx.AsyncClient, url: str, timeout: float) -> _Answer:
-    """A 2xx answer; raises :class:`ScrapeError` for anything else."""
+    """The response if its status is 2xx. Raises :class:`ScrapeError` otherwise."""
     started = time.perf_counter()
     try:
-        # httpx bounds each read; a body that drips needs a bound on the whole as well.
+        # The timeout of httpx applies to each read; a slow body also needs a limit for the whole.
         async with (
             asyncio.timeout(timeout),
             client.stream("GET", url, timeout=timeout) as response,
@@ -127,12 +127,14 @@ async def _get(client: httpx.AsyncClient, url: str, timeout: float) -> _Answer:
             if not response.is_success:
                 raise ScrapeError(f"answered {response.status_code} {response.reason_phrase}")
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise ScrapeError("answered compressed although that was not asked for")
+                raise ScrapeError(
+                    "answered with a compressed body; `Accept-Encoding: identity` was requested"
+                )
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    raise ScrapeError(f"answered more than {MAX_BODY_BYTES >> 20} MiB")
+                    raise ScrapeError(f"the response has more than {MAX_BODY_BYTES >> 20} MiB")
             content_type = response.headers.get("content-type", "")
             return _Answer(time.perf_counter() - started, bytes(body), content_type)
     except (TimeoutError, httpx.TimeoutException):

@@ -1,25 +1,25 @@
-"""The status document: what the page shows and ``GET /api/status`` answers.
+"""The status document: the data of the dashboard, returned by ``GET /api/status``.
 
 Times are unix seconds, durations seconds, shares and ratios 0 to 1, rates per second over the last
-``window_seconds``. ``null`` always means "not known": a rate without data, a ratio or latency
-without traffic (no requests is ``requests_per_second: 0`` with ``error_ratio: null``)::
+``window_seconds``. ``null`` always means "unknown": a rate without data, a ratio or latency without
+traffic (no requests means ``requests_per_second: 0`` with ``error_ratio: null``)::
 
     {"stack": "dev", "time": 1795387000.0, "interval_seconds": 5.0, "window_seconds": 60.0,
      "history_seconds": 1800.0,
      "state": "ok" | "attention" | "waiting" | "stale", "summary": "tracking-server is down",
-     "stale": false,              whether the scrape loop has not run for 3 intervals
-     "last_round": 1795386999.0,  when every target had last been looked at
+     "stale": false,              true after 3 intervals without progress
+     "last_round": 1795386999.0,  end of the last scrape of all targets
      "series": {"kept": 312, "limit": 4000, "refused": 0},
      "services": [
        {"job": "tracking", "instance": "tracking-server", "labels": {},
         "state": "up" | "degraded" | "down" | "unknown",   degraded: healthy, metrics unreadable
-        "since": 1795386000.0,    no earlier than the monitor's own start
+        "since": 1795386000.0,    not before the start of the monitor
         "last_success": 1795386999.0, "latency_seconds": 0.004, "error": null | "health: ...",
-        "metrics": true}],        whether it has metrics at all
+        "metrics": true}],        whether it has a metrics URL
      "endpoints": [
        {"endpoint": "penguins", "requests_per_second": 12.5, "error_ratio": 0.0,
-        "route": null | {"requests_per_second": 12.5, "error_ratio": 0.0},   the proxy's view,
-                                                  which has the requests that reached no server
+        "route": null | {"requests_per_second": 12.5, "error_ratio": 0.0},   counted by the proxy,
+                                                  including requests that reached no server
         "versions": [
           {"version": "4", "model": "penguins", "role": "live", "in_progress": 0.0,
            "requests_per_second": 11.2, "error_ratio": 0.0, "client_error_ratio": 0.01,
@@ -32,12 +32,12 @@ without traffic (no requests is ``requests_per_second: 0`` with ``error_ratio: n
      "prediction_logs": [
        {"endpoint": "penguins", "version": "4", "written_total": 5120.0, "dropped_total": 0.0,
         "written_per_second": 11.2, "dropped_recently": 0.0,
-        "waiting": 12.0,          rows not yet written
-        "failures_recently": 0.0}]}   files that could not be written and are tried again
+        "waiting": 12.0,          rows in the queue
+        "failures_recently": 0.0}]}   failed writes, which are retried
 
-``error_ratio`` counts answers with a code of 500 and above, ``client_error_ratio`` those from 400
-to 499. A latency equal to ``highest_bound`` means "at least that". ``*_total`` count since the
-servers started, ``*_recently`` over ``history_seconds``.
+``error_ratio`` counts responses with status 500 and above, ``client_error_ratio`` those with 400 to
+499. A latency equal to ``highest_bound`` means "at least this". ``*_total`` count from the start of
+the servers, ``*_recently`` over ``history_seconds``.
 """
 
 import math
@@ -54,7 +54,7 @@ MAX_NAMED = 2
 
 
 def build(watcher: Watcher) -> dict[str, Any]:
-    """The document as of now."""
+    """The current status document."""
     interval = watcher.config.interval
     spans = Spans(
         now=watcher.clock(),
@@ -91,12 +91,12 @@ def build(watcher: Watcher) -> dict[str, Any]:
                 "written_total": logs.written.last_total(),
                 "dropped_total": logs.dropped.last_total(),
                 "written_per_second": logs.written.per_second(*spans.recent),
-                "dropped_recently": logs.dropped.increase(*spans.kept),
+                "dropped_recently": logs.dropped.increase(*spans.full),
                 "waiting": logs.waiting,
-                "failures_recently": logs.failures.increase(*spans.kept),
+                "failures_recently": logs.failures.increase(*spans.full),
             }
             for (endpoint, version), logs in sorted(
-                traffic.logs.items(), key=lambda item: (item[0][0], _natural(item[0][1]))
+                traffic.logs.items(), key=lambda item: (item[0][0], _newest_first(item[0][1]))
             )
         ],
     }
@@ -119,10 +119,10 @@ def _service(watched: Watched) -> dict[str, Any]:
 
 def _summary(watcher: Watcher, services: list[dict[str, Any]]) -> tuple[str, str]:
     if watcher.stale:
-        return "stale", "The figures are stale: the scrape loop does not run"
+        return "stale", "The figures are stale: the scrape loop is not running"
     count = len(services)
     if not count:
-        return "ok", "No services to watch"
+        return "ok", "No services to monitor"
     parts = []
     for state in ("down", "degraded"):
         bad = [service["instance"] for service in services if service["state"] == state]
@@ -134,13 +134,13 @@ def _summary(watcher: Watcher, services: list[dict[str, Any]]) -> tuple[str, str
         return "attention", ", ".join(parts)
     waiting = sum(service["state"] == "unknown" for service in services)
     if waiting:
-        return "waiting", f"Waiting for the first answer of {waiting} of {count} services"
+        return "waiting", f"Waiting for the first scrape of {waiting} of {count} services"
     return "ok", "The service is up" if count == 1 else f"All {count} services are up"
 
 
 @dataclass(frozen=True)
 class Spans:
-    """The stretches of time that figures are given for, in monotonic seconds."""
+    """The time spans of the figures, in monotonic seconds."""
 
     now: float
     window: float
@@ -149,17 +149,17 @@ class Spans:
 
     @property
     def recent(self) -> tuple[float, float]:
-        """What the current figures are about."""
+        """The span of the current figures."""
         return self.now - self.window, self.now
 
     @property
-    def kept(self) -> tuple[float, float]:
-        """All that is remembered."""
+    def full(self) -> tuple[float, float]:
+        """The span of the whole history."""
         return self.now - self.history, self.now
 
     @property
     def steps(self) -> list[tuple[float, float]]:
-        """The steps of a sparkline, on multiples of the step so that they do not flicker."""
+        """The steps of a sparkline, aligned to multiples of the step to avoid flicker."""
         last = math.ceil(self.now / self.step)
         count = round(self.history / self.step)
         return [((i - 1) * self.step, i * self.step) for i in range(last - count + 1, last + 1)]
@@ -167,22 +167,22 @@ class Spans:
 
 def _endpoint(name: str, endpoint: Endpoint, spans: Spans) -> dict[str, Any]:
     rows = endpoint.versions
-    everything = Group.join(row.requests for row in rows.values())
+    all_requests = Group.join(row.requests for row in rows.values())
     total = sum(row.requests.increase(*spans.recent) for row in rows.values())
     weights = [row.weight for row in rows.values()]
     return {
         "endpoint": name,
-        **_rate_and_errors(everything, spans),
+        **_rate_and_errors(all_requests, spans),
         "route": _rate_and_errors(endpoint.route, spans) if endpoint.route.has_series else None,
         "versions": [
             _version(version, rows[version], total, weights, spans)
-            for version in sorted(rows, key=_natural)
+            for version in sorted(rows, key=_newest_first)
         ],
     }
 
 
 def _role(row: Version, max_weight: float) -> str | None:
-    """`live` for the largest weight of the endpoint, `canary` for a smaller one, `warm` for 0."""
+    """`live` for the endpoint's largest weight, `canary` for a smaller weight, `warm` for 0."""
     if not row.servers or not max_weight:
         return None
     return "live" if row.weight == max_weight else "canary" if row.weight else "warm"
@@ -215,7 +215,7 @@ def _version(
         }
         if row.servers
         else None,
-        "classes": row.classes.shares("class", *spans.kept),
+        "classes": row.classes.shares("class", *spans.full),
         "history": {
             "step_seconds": spans.step,
             "requests_per_second": [requests.per_second(*span) for span in spans.steps],
@@ -233,7 +233,7 @@ def _rate_and_errors(requests: Group, spans: Spans) -> dict[str, float | None]:
 
 
 def _with_code(requests: Group, digit: str) -> Group:
-    """The answers of a class: model servers say "503", HAProxy says "5xx"."""
+    """The responses of a status class. Model servers report "503", HAProxy "5xx"."""
     return requests.where(lambda labels: labels.get("code", "").startswith(digit))
 
 
@@ -241,6 +241,6 @@ def _ratio(part: Group, whole: Group, span: tuple[float, float]) -> float | None
     return ratio(part.increase(*span), whole.increase(*span))
 
 
-def _natural(version: str) -> tuple[int, int, str]:
-    """Newest first where versions are numbers, others after them by name."""
+def _newest_first(version: str) -> tuple[int, int, str]:
+    """Sort key: numeric versions first, newest first, then others by name."""
     return (0, -int(version), "") if version.isdecimal() else (1, 0, version)

@@ -1,15 +1,15 @@
-"""Figures as people read them; unknown is a word, never a zero."""
+"""Formatting of figures. Unknown values become a word, never zero."""
 
 from datetime import UTC, datetime
 
-NONE = "\u2013"  # a dash
+NONE = "\u2013"  # en dash
 NO_DATA = "no data"
 NO_TRAFFIC = "no traffic"
-SPACE = "\u202f"  # narrow and no-break, between a number and its unit
+SPACE = "\u202f"  # narrow no-break space, between a number and its unit
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated."""
+    """Three significant digits, with thousands separators."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -18,7 +18,7 @@ def number(value: float) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Requests a second."""
+    """Requests per second."""
     if per_second is None:
         return NO_DATA
     if per_second == 0:
@@ -27,7 +27,7 @@ def rate(per_second: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share; what is not quite none or all is not shown as none or all."""
+    """A share (0 to 1) in percent. Only exactly 0 and 1 are shown as 0 % and 100 %."""
     if share is None:
         return NONE
     if 0 < share < 0.001:
@@ -41,7 +41,7 @@ def percent(share: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A latency in the unit that suits it."""
+    """A time in µs, ms or s."""
     if value is None:
         return NONE
     if value < 0.001:
@@ -52,13 +52,13 @@ def seconds(value: float | None) -> str:
 
 
 def latency(value: float | None, highest_bound: float | None) -> str:
-    """A quantile; in a histogram's last bucket all that is known is its lower bound."""
+    """A quantile. In the last bucket of a histogram only its lower bound is known."""
     beyond = value is not None and highest_bound is not None and value >= highest_bound
     return f"≥{SPACE}{seconds(value)}" if beyond else seconds(value)
 
 
 def duration(value: float) -> str:
-    """A stretch of time, rounded down."""
+    """A duration in the largest fitting unit, rounded down."""
     whole = int(max(value, 0))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if whole >= size:
@@ -67,5 +67,5 @@ def duration(value: float) -> str:
 
 
 def iso(unix: float) -> str:
-    """A time in UTC to the second."""
+    """A unix time as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The scrape loop and what it has learnt so far."""
+"""The scrape loop, its results and the monitor's own metrics."""
 
 import asyncio
 import contextlib
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from .config import Config, ConfigError, Target, read_targets, signature
-from .discovery import each_server
+from .config import Config, ConfigError, Target, fingerprint, read_targets
+from .discovery import resolve_targets
 from .exposition import Family, Sample, merge, parse
 from .history import MAX_SERIES, Budget, TargetHistory, window_for
-from .scrape import Result, look, new_client
+from .scrape import Result, new_client, scrape_target
 
 log = logging.getLogger("mlops.monitor")
 CONCURRENCY = 64
@@ -29,24 +29,24 @@ class Watched:
     history: TargetHistory
     result: Result | None = None
     since: float | None = None
-    """Unix time since when the state is what it is; the monitor's first look at the earliest."""
+    """Unix time of the last change of the state, at the earliest the monitor's first scrape."""
     last_success: float | None = None
-    """Unix time of the last look that found it up."""
+    """Unix time of the last scrape with the state ``up``."""
 
     @property
     def state(self) -> str:
-        """``up``, ``degraded``, ``down``, or ``unknown`` before the first look."""
+        """``up``, ``degraded``, ``down``, or ``unknown`` before the first scrape."""
         return self.result.state if self.result else "unknown"
 
     @property
     def samples(self) -> list[Sample]:
-        """The samples of the latest look, none when it failed."""
+        """The samples of the latest scrape; empty if it failed."""
         families = self.result.families if self.result else None
         return [sample for family in families or () for sample in family.samples]
 
 
 class OwnMetrics:
-    """What the monitor says about itself."""
+    """The monitor's own metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,50 +56,48 @@ class OwnMetrics:
         )
         self.success = Gauge(
             "mlops_monitor_scrape_success",
-            "1 if everything that the target was asked for was answered.",
+            "1 if the health check and the metrics request succeeded.",
             labels,
             registry=self.registry,
         )
         self.duration = Histogram(
             "mlops_monitor_scrape_duration_seconds",
-            "How long a look at a target took.",
+            "Duration of a scrape of a target.",
             labels,
             buckets=(0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
         self.samples = Gauge(
             "mlops_monitor_scrape_samples",
-            "Samples in the latest answer.",
+            "Samples in the latest scrape.",
             labels,
             registry=self.registry,
         )
         self.last_success = Gauge(
             "mlops_monitor_last_success_timestamp_seconds",
-            "Unix time at which the monitor last finished a round over all targets.",
+            "Unix time at which the monitor last finished a scrape of all targets.",
             registry=self.registry,
         )
-        self.series = Gauge(
-            "mlops_monitor_series", "Series kept in memory.", registry=self.registry
-        )
+        self.series = Gauge("mlops_monitor_series", "Series in memory.", registry=self.registry)
         self.refused = Gauge(
             "mlops_monitor_series_refused",
-            f"Series that were not kept because {MAX_SERIES} are the limit.",
+            f"Series that were not recorded because the limit is {MAX_SERIES}.",
             registry=self.registry,
         )
         self.failures = Counter(
             "mlops_monitor_internal_errors",
-            "Looks at a target that failed in the monitor itself.",
+            "Scrapes that failed with an error in the monitor itself.",
             registry=self.registry,
         )
 
     def forget(self, target: Target) -> None:
-        """Take the series of a target that is watched no longer away."""
+        """Remove the series of a target that is no longer scraped."""
         for metric in (self.up, self.success, self.duration, self.samples):
             with contextlib.suppress(KeyError):
                 metric.remove(target.job, target.instance)
 
     def record(self, target: Target, result: Result) -> None:
-        """Note the result of a look at a target."""
+        """Record the result of a scrape."""
         labels = (target.job, target.instance)
         self.up.labels(*labels).set(result.state != "down")
         self.success.labels(*labels).set(result.state == "up")
@@ -109,7 +107,7 @@ class OwnMetrics:
 
 
 class Watcher:
-    """Looks at every target once an interval and remembers."""
+    """Scrapes every target once per interval and keeps the results."""
 
     def __init__(
         self,
@@ -124,22 +122,22 @@ class Watcher:
         self.budget = Budget()
         self.metrics = OwnMetrics()
         self.watched: list[Watched] = []
-        self._named: Sequence[Target] = config.targets
-        self.follow(config.targets)
-        self._read = signature(config.targets_dir) if config.targets_dir else ()
+        self._configured: Sequence[Target] = config.targets
+        self.set_targets(config.targets)
+        self._fingerprint = fingerprint(config.targets_dir) if config.targets_dir else ()
         self.last_round: float | None = None
-        """Unix time at which the last round over all targets ended."""
+        """Unix time at which the last scrape of all targets ended."""
         self.generation = 0
-        """Grows with every result, so that what is derived can be kept until the next."""
-        self._alive = clock()
+        """Increases with every result. Derived data is valid until it changes."""
+        self._last_progress = clock()
 
     @property
     def targets(self) -> list[Target]:
-        """What is watched now."""
+        """The current targets."""
         return [watched.target for watched in self.watched]
 
-    def follow(self, targets: Sequence[Target]) -> None:
-        """Watch these from now on; what is watched already keeps its history."""
+    def set_targets(self, targets: Sequence[Target]) -> None:
+        """Replace the targets. Those that stay keep their history."""
         known = {watched.target: watched for watched in self.watched}
         for target, watched in known.items():
             if target not in targets:
@@ -150,35 +148,35 @@ class Watcher:
             for target in targets
         ]
 
-    def _reread(self) -> None:
+    def _reload_targets(self) -> None:
         folder = self.config.targets_dir
         if folder is None:
             return
         try:
-            found = signature(folder)
-            if found != self._read:
-                self._named = read_targets(folder)
-                self.follow(self._named)
-                self._read = found
+            current = fingerprint(folder)
+            if current != self._fingerprint:
+                self._configured = read_targets(folder)
+                self.set_targets(self._configured)
+                self._fingerprint = current
         except (ConfigError, OSError) as error:
-            # Half a change: the next round sees the rest of it.
-            log.warning("the targets stay as they were: %s", error)
+            # The files may be incomplete: the next round reads them again.
+            log.warning("the targets are unchanged: %s", error)
 
     @property
-    def seconds_since_alive(self) -> float:
-        """Seconds since the loop last got something done."""
-        return max(self.clock() - self._alive, 0.0)
+    def seconds_since_progress(self) -> float:
+        """Seconds since the last scrape ended."""
+        return max(self.clock() - self._last_progress, 0.0)
 
     @property
     def stale(self) -> bool:
-        """Whether the loop has not run for three intervals."""
-        # A look may take up to `timeout`, so a short interval alone would be too strict.
+        """Whether the loop has made no progress for three intervals."""
+        # One scrape may take up to `timeout`, which is longer than three short intervals.
         allowed = max(MISSED_INTERVALS * self.config.interval, self.timeout + 1.0)
-        return self.seconds_since_alive > allowed
+        return self.seconds_since_progress > allowed
 
     @property
     def timeout(self) -> float:
-        """Seconds that a target has to answer: most of the interval, between 1 and 10."""
+        """Seconds that a target has to answer: 80 % of the interval, between 1 and 10."""
         return min(max(0.8 * self.config.interval, 1.0), 10.0)
 
     async def run(self) -> None:
@@ -187,29 +185,31 @@ class Watcher:
             slots = asyncio.Semaphore(CONCURRENCY)
             while True:
                 started = self.clock()
-                self._reread()
-                if (servers := await each_server(self._named)) != self.targets:
-                    self.follow(servers)
-                await asyncio.gather(*(self._watch(client, slots, w) for w in self.watched))
+                self._reload_targets()
+                if (servers := await resolve_targets(self._configured)) != self.targets:
+                    self.set_targets(servers)
+                await asyncio.gather(*(self._scrape(client, slots, w) for w in self.watched))
                 self.last_round = self.wall()
                 self.metrics.last_success.set(self.last_round)
-                self._alive = self.clock()
-                await asyncio.sleep(max(self.config.interval - (self._alive - started), 0.05))
+                self._last_progress = self.clock()
+                await asyncio.sleep(
+                    max(self.config.interval - (self._last_progress - started), 0.05)
+                )
 
-    async def _watch(
+    async def _scrape(
         self, client: httpx.AsyncClient, slots: asyncio.Semaphore, watched: Watched
     ) -> None:
         async with slots:
             try:
-                result = await look(client, watched.target, self.timeout)
+                result = await scrape_target(client, watched.target, self.timeout)
                 self.record(watched, result)
             except Exception:
-                # One odd target must not end the monitoring of all others.
+                # An error with one target must not end the monitoring of the others.
                 self.metrics.failures.inc()
-                log.exception("%s/%s", watched.target.job, watched.target.instance)
+                log.exception("cannot scrape %s/%s", watched.target.job, watched.target.instance)
 
     def record(self, watched: Watched, result: Result) -> None:
-        """Take in what a look at a target found."""
+        """Record the result of a scrape of a target."""
         now, wall = self.clock(), self.wall()
         if result.state != watched.state:
             watched.since = wall
@@ -224,7 +224,7 @@ class Watcher:
         self.metrics.series.set(self.budget.used)
         self.metrics.refused.set(self.budget.refused)
         self.generation += 1
-        self._alive = now
+        self._last_progress = now
 
     def own_metrics(self) -> bytes:
         """The monitor's own metrics in the text format."""
@@ -238,7 +238,7 @@ class Watcher:
         targets = {(w.target.job, w.target.instance): w.target.identity for w in self.watched}
         for family in own:
             for sample in family.samples:
-                # What is about a target carries that target's labels, the rest the monitor's.
+                # Samples about a target get the labels of the target, others those of the monitor.
                 key = (sample.labels.get("job", ""), sample.labels.get("instance", ""))
                 sample.labels.update(targets.get(key, monitor))
         return merge(

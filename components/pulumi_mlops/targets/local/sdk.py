@@ -167,7 +167,7 @@ class Route(MlopsResource):
     """One stable URL in front of weighted services, by HAProxy."""
 
     _token = "mlops:local:Route"
-    _outputs = ("url", "metricsUrl", "statsUrl", "status", "logs")
+    _outputs = ("url", "metricsUrl", "status")
 
     def __init__(
         self,
@@ -188,19 +188,9 @@ class Route(MlopsResource):
         return self.output("metricsUrl")
 
     @property
-    def stats_url(self) -> pulumi.Output[str]:
-        """URL of HAProxy's statistics page."""
-        return self.output("statsUrl")
-
-    @property
     def status(self) -> pulumi.Output[str]:
         """`running`, or what is wrong with the proxy."""
         return self.output("status")
-
-    @property
-    def logs(self) -> pulumi.Output[list[str]]:
-        """Paths of the log files."""
-        return self.output("logs")
 
 
 class RunArgs(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -190,21 +191,32 @@ class RunHandler(Handler[RunInputs]):
     }
 
     def create(self, ctx: Context, new: RunInputs) -> tuple[str, dict[str, Any]]:
-        folder = ctx.root.folder("toy", "jobs", ctx.name)
-        environment, command, env = _program(new, {"MLOPS_OUTPUTS": str(folder / "outputs.json")})
-        arguments = processes.command_line(environment, command, env)
-        definition = {"command": arguments, "env": env, "timeout": new.timeout}
-        write_private(folder / "job.json", json.dumps(definition))
+        folder = _define(ctx, new)
         return ctx.name, {"outputs": run_job(folder) if new.run_on_change else {}}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: RunInputs
     ) -> dict[str, Any]:
-        return self.create(ctx, new)[1]
+        same = (old["command"], old["version"]) == (list(map(known_text, new.command)), new.version)
+        if not same:
+            return self.create(ctx, new)[1]
+        # Changed variables start no run. The next run has them.
+        _define(ctx, new)
+        return {"outputs": old.get("outputs") or {}}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         remove_tree(ctx.root.path / "toy" / "jobs" / resource_id)
         _prune(ctx)
+
+
+def _define(ctx: Context, new: RunInputs) -> Path:
+    """Write the definition of a job, and return its folder."""
+    folder = ctx.root.folder("toy", "jobs", ctx.name)
+    environment, command, env = _program(new, {"MLOPS_OUTPUTS": str(folder / "outputs.json")})
+    arguments = processes.command_line(environment, command, env)
+    definition = {"command": arguments, "env": env, "timeout": new.timeout}
+    write_private(folder / "job.json", json.dumps(definition))
+    return folder
 
 
 def run_job(folder: Path) -> dict[str, Any]:
@@ -285,9 +297,10 @@ def _run_uv(*arguments: str) -> None:
 
 
 def _prune(ctx: Context) -> None:
-    """Remove folders that have become empty."""
+    """Remove empty folders. Other resources may be created or deleted at the same time."""
     toy = ctx.root.path / "toy"
     for folder in (toy / "environments", toy / "programs", toy / "jobs", toy / "logs", toy):
-        if folder.exists() and not any(folder.iterdir()):
+        with contextlib.suppress(OSError):
             folder.rmdir()
-    ctx.root.prune()
+    with ctx.root.lock("toy"):
+        ctx.root.prune()

@@ -1,4 +1,4 @@
-// Fetches the changing part of the page and says when that fails. All figures are the server's.
+// Refreshes the dashboard and shows when that fails. The server formats all figures.
 "use strict";
 
 const main = document.getElementById("main");
@@ -13,13 +13,13 @@ let lost = false;
 let timer = 0;
 
 function show() {
-  // Times of day in the reader's own time zone.
+  // Times in the time zone of the browser.
   for (const time of main.querySelectorAll("time")) {
     time.title = new Date(time.dateTime).toLocaleString();
   }
   const state = document.getElementById("state").dataset.state;
   const summary = document.getElementById("summary").textContent;
-  // Only a change is announced, not every refresh.
+  // Announce changes only, not every refresh.
   if (announce.textContent !== summary) announce.textContent = summary;
   document.title = `${state === "ok" ? "" : `(${state}) `}${stack} · monitor`;
   tick();
@@ -31,7 +31,7 @@ function tick() {
   if (lost) {
     const at = new Date(received).toLocaleTimeString();
     unreachable.textContent =
-      `The monitor cannot be reached. The figures below are from ${at} and may be wrong; trying again.`;
+      `The monitor cannot be reached. The figures below are from ${at} and may be wrong. Retrying.`;
   }
 }
 
@@ -51,7 +51,7 @@ async function update() {
     });
     if (!response.ok) throw new Error(`status ${response.status}`);
     const html = await response.text();
-    // A reader who is selecting text to copy it keeps the selection; the age tells.
+    // Keep a selection of text that is about to be copied. The age shows that figures are old.
     if (document.getSelection().isCollapsed) {
       main.innerHTML = html;
       received = Date.now();

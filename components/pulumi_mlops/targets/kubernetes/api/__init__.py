@@ -1,1 +1,1 @@
-"""What the plugin does on a cluster: wait, explain, and reach what has an address only there."""
+"""Access to the API of a cluster: requests, tunnels, and explanations of failures."""

@@ -1,6 +1,6 @@
-"""A cluster's API, for threads: requests by path, and tunnels to pods.
+"""A thread-safe client of the API of a cluster: requests by path, and tunnels to pods.
 
-kr8s finds the cluster and logs in, in every way that kubectl can.
+kr8s reads the kubeconfig and logs in. It supports the login methods of kubectl.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .location import Where
 from .pods import Manifest, is_ready, port_of_pod
 
 _log = logging.getLogger(__name__)
-# What a pod has to log in with.
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+# The token of a pod's service account.
+_SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 T = TypeVar("T")
 
-# A cluster that does not answer at all is not waited for without an end.
+# Time limits for a cluster that does not answer.
 _SECONDS = 60.0
-_PATIENCE = httpx.Timeout(_SECONDS, connect=10)
+_TIMEOUT = httpx.Timeout(_SECONDS, connect=10)
 _PATHS = {
     "ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
     "CronJob": "apis/batch/v1/namespaces/{namespace}/cronjobs",
@@ -52,15 +52,16 @@ _PATHS = {
 
 
 class ClusterApi:
-    """Requests to one cluster, over connections that are kept open.
+    """Requests to one cluster over persistent connections.
 
-    Every call raises UnreachableError, or RefusedError with what the API says.
+    Every call raises UnreachableError if the cluster does not answer, and RefusedError with the
+    message of the API if it refuses the request.
     """
 
     def __init__(self, where: Where) -> None:
         self.where = where
         self._loop = asyncio.new_event_loop()
-        # What breaks in a tunnel ends that one connection: its client sees it, and tries again.
+        # An error in a tunnel ends only that connection. Its client sees this and can retry.
         self._loop.set_exception_handler(lambda _loop, context: _log.debug("%s", context))
         threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True).start()
         self._api: Any = None
@@ -68,7 +69,7 @@ class ClusterApi:
         self._tunnels: list[Any] = []
 
     def get(self, kind: str, name: str) -> Manifest | None:
-        """The object, or None when there is none."""
+        """The object; None if it does not exist."""
         try:
             return self._objects("GET", f"{self._path(kind)}/{name}")
         except RefusedError as error:
@@ -79,7 +80,7 @@ class ClusterApi:
     def every(
         self, kind: str, labels: Mapping[str, str] | None = None, fields: str = ""
     ) -> list[Manifest]:
-        """The objects that have these labels and fields."""
+        """The objects with these labels that match the field selector `fields`."""
         query = {
             "labelSelector": ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         }
@@ -88,18 +89,18 @@ class ClusterApi:
         return self._objects("GET", self._path(kind), params=query).get("items") or []
 
     def create(self, kind: str, manifest: Manifest) -> Manifest:
-        """Make a new object; the cluster's answer says what became of it."""
-        made: Manifest = self.ask("POST", self._path(kind), json=manifest).json()
-        return made
+        """Create an object. Returns it as the cluster stored it."""
+        created: Manifest = self.ask("POST", self._path(kind), json=manifest).json()
+        return created
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object and what it made; what is gone already is no error."""
+        """Delete an object and its dependents. A missing object is not an error."""
         body = {"propagationPolicy": "Background"}
-        with _gone_is_fine():
+        with _ignore_not_found():
             self.ask("DELETE", f"{self._path(kind)}/{name}", json=body)
 
     def apply(self, kind: str, manifest: Manifest, manager: str) -> None:
-        """Make the object what `manifest` says, by server-side apply."""
+        """Create or change an object with server-side apply."""
         self.ask(
             "PATCH",
             f"{self._path(kind)}/{manifest['metadata']['name']}",
@@ -109,7 +110,7 @@ class ClusterApi:
         )
 
     def log(self, pod: str, container: str, lines: int, previous: bool = False) -> str:
-        """The last lines of a container's log; empty when there is none to be had."""
+        """The last lines of a container's log; empty if there is no log."""
         query = {"container": container, "tailLines": str(lines)}
         if previous:
             query["previous"] = "true"
@@ -119,11 +120,11 @@ class ClusterApi:
             return ""
 
     def follow(
-        self, pod: str, container: str, query: Mapping[str, str], say: Callable[[str], None]
+        self, pod: str, container: str, query: Mapping[str, str], on_line: Callable[[str], None]
     ) -> Future[None]:
-        """Have `say` get each line of a container's log from now on, in a thread of this object.
+        """Call `on_line` with each line of a container's log, in the thread of this client.
 
-        What is returned is done when the log has ended or was refused; cancelled, it ends.
+        The future is done when the log has ended or the request was refused. Cancel it to stop.
         """
 
         async def read() -> None:
@@ -135,21 +136,21 @@ class ClusterApi:
             ) as response:  # fmt: skip
                 if not response.is_error:
                     async for line in response.aiter_lines():
-                        say(line)
+                        on_line(line)
 
         return asyncio.run_coroutine_threadsafe(read(), self._loop)
 
     def ask_pod(self, pod: str, port: int, path: str) -> httpx.Response:
-        """What a pod answers to a GET. Through a tunnel, which network policies do not close."""
+        """The response of a pod to a GET request, through a tunnel past network policies."""
 
         async def ask() -> httpx.Response:
             from kr8s.asyncio.objects import Pod  # noqa: PLC0415 - only with a cluster
             from kr8s.asyncio.portforward import PortForward  # noqa: PLC0415
 
             api = await self._connected()
-            found = await Pod.get(pod, namespace=self.where.namespace, api=api)
+            pod_or_service = await Pod.get(pod, namespace=self.where.namespace, api=api)
             async with (
-                PortForward(found, port, local_port="auto") as local,
+                PortForward(pod_or_service, port, local_port="auto") as local,
                 httpx.AsyncClient(trust_env=False, timeout=10) as client,
             ):
                 return await client.get(f"http://127.0.0.1:{local}{path}")
@@ -157,16 +158,19 @@ class ClusterApi:
         return self._wait(ask())
 
     def tunnel(self, service: str, port: int, local: int | None = None) -> str:
-        """An address of this machine, `127.0.0.1:port`, that leads to a ready pod of a Service as
-        long as this process runs; a free port unless `local` says which."""
+        """Open a tunnel to a ready pod of a Service. It stays open while this process runs.
+
+        `local` is the TCP port on this machine. Default: an unused port. Returns the address,
+        `127.0.0.1:port`.
+        """
 
         async def open_it() -> int:
             from kr8s.asyncio.objects import Service  # noqa: PLC0415 - only with a cluster
             from kr8s.asyncio.portforward import PortForward  # noqa: PLC0415
 
             api = await self._connected()
-            found = await Service.get(service, namespace=self.where.namespace, api=api)
-            forward: Any = PortForward(found, number, local_port=local or "auto")
+            pod_or_service = await Service.get(service, namespace=self.where.namespace, api=api)
+            forward: Any = PortForward(pod_or_service, number, local_port=local or "auto")
             opened: int = await forward.__aenter__()
             self._tunnels.append(forward)
             return opened
@@ -181,15 +185,15 @@ class ClusterApi:
         return f"127.0.0.1:{self._wait(open_it())}"
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer to one request."""
-        return self._wait(self._ask(method, path, options))
+        """The response to one request."""
+        return self._wait(self._request(method, path, options))
 
     def read(self, path: str) -> Manifest:
-        """The object at a path; raises RefusedError when there is none."""
+        """The object at a path. Raises RefusedError if it does not exist."""
         return self._objects("GET", path)
 
     def server(self) -> str:
-        """The address of the API server, as the kubeconfig has it."""
+        """The address of the API server in the kubeconfig."""
 
         async def address() -> str:
             return str((await self._connected()).auth.server)
@@ -198,38 +202,38 @@ class ClusterApi:
 
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
-            found = self.ask(method, path, **options).json()
+            pod_or_service = self.ask(method, path, **options).json()
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise UnreachableError(f"what answers is no Kubernetes: {self._look_at()}")
-        return found
+            pod_or_service = None
+        if not isinstance(pod_or_service, dict):
+            raise UnreachableError(f"the server is not a Kubernetes API: {self._hint()}")
+        return pod_or_service
 
     def _path(self, kind: str) -> str:
         return _PATHS[kind].format(namespace=self.where.namespace)
 
     async def _connected(self) -> Any:
-        """kr8s, logged in. Who asks meanwhile waits for the same attempt, and shares its end."""
+        """The logged-in client of kr8s. Concurrent calls share one login attempt and its error."""
         if self._api is None:
             if self._login is None:
-                self._login = asyncio.ensure_future(self._logged_in())
-                self._login.add_done_callback(self._tried)
-            # Whoever gives up waiting does not take it from the others.
+                self._login = asyncio.ensure_future(self._log_in())
+                self._login.add_done_callback(self._clear_login)
+            # A caller that is cancelled must not cancel the login for the others.
             self._api = await asyncio.shield(self._login)
         return self._api
 
-    def _tried(self, login: asyncio.Future[Any]) -> None:
+    def _clear_login(self, login: asyncio.Future[Any]) -> None:
         self._login = None
 
-    async def _logged_in(self) -> Any:
+    async def _log_in(self) -> Any:
         file = self.where.kubeconfig
         if file is not None and not Path(file).is_file():
             raise UnreachableError(
                 f"there is no kubeconfig {file}: correct mlops:kubernetes.kubeconfig"
             )
-        if file is None and _missing(listed := os.environ.get("KUBECONFIG", "")):
+        if file is None and _missing(paths := os.environ.get("KUBECONFIG", "")):
             raise UnreachableError(
-                f"there is no kubeconfig {listed}: correct the environment variable KUBECONFIG, or "
+                f"there is no kubeconfig {paths}: correct the environment variable KUBECONFIG, or "
                 "set mlops:kubernetes.kubeconfig"
             )
         import kr8s.asyncio  # noqa: PLC0415 - 0.3 s, and only with a cluster
@@ -245,27 +249,27 @@ class ClusterApi:
         try:
             return await asyncio.wait_for(login, _SECONDS)
         except kr8s.ServerError as error:
-            raise refused(_answer_of(error)) from None
+            raise refused(_response_of(error)) from None
         except (httpx.HTTPError, OSError, ValueError):
             raise
-        # A file of whatever content raises of every kind, and YAML's errors quote it.
+        # Invalid files raise many exception types, and those of YAML quote the file.
         except Exception as error:
             raise UnreachableError(
-                f"the kubeconfig cannot be used ({type(error).__name__}): {self._look_at()}"
+                f"the kubeconfig cannot be used ({type(error).__name__}): {self._hint()}"
             ) from None
 
-    async def _ask(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
-        answer = await self._once(method, path, options, renew=False)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:  # many logins last a quarter of an hour
-            answer = await self._once(method, path, options, renew=True)
+    async def _request(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
+        answer = await self._send(method, path, options, renew=False)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:  # many logins expire after 15 minutes
+            answer = await self._send(method, path, options, renew=True)
         if answer.is_error:
             raise refused(answer)
         return answer
 
-    async def _once(
+    async def _send(
         self, method: str, path: str, options: Mapping[str, Any], renew: bool
     ) -> httpx.Response:
-        """The answer; `renew` lets kr8s log in anew."""
+        """Send one request. With `renew`, kr8s logs in again if the login has expired."""
         import kr8s  # noqa: PLC0415 - only with a cluster
 
         api = await self._connected()
@@ -277,11 +281,11 @@ class ClusterApi:
                 version="",
                 url=rest,
                 raise_for_status=renew,
-                **{"timeout": _PATIENCE, **options},
+                **{"timeout": _TIMEOUT, **options},
             ) as response:
                 answer: httpx.Response = response
         except kr8s.ServerError as error:
-            answer = _answer_of(error)
+            answer = _response_of(error)
         except kr8s.APITimeoutError:
             raise TimeoutError(f"no answer within {_SECONDS:g} s") from None
         return answer
@@ -292,27 +296,27 @@ class ClusterApi:
         except ResourceError:
             raise
         except Exception as error:
-            # kr8s wraps some of them in exceptions of its own.
+            # kr8s wraps some errors in its own exceptions.
             known = isinstance(error, httpx.HTTPError | OSError | ValueError | RuntimeError)
             if not known and not type(error).__module__.startswith("kr8s"):
                 raise
             why = str(error) or type(error).__name__
-            raise UnreachableError(f"no cluster answers ({why}): {self._look_at()}") from None
+            raise UnreachableError(f"no cluster answers ({why}): {self._hint()}") from None
 
-    def _look_at(self) -> str:
+    def _hint(self) -> str:
         named = f"context {self.where.context}" if self.where.context else "its current context"
         file = f"the kubeconfig {self.where.kubeconfig or ''}".rstrip()
-        return f"look at {file} and {named} (mlops:kubernetes), with `kubectl cluster-info`"
+        return f"check {file} and {named} (mlops:kubernetes) with `kubectl cluster-info`"
 
 
-def _missing(listed: str) -> bool:
-    """Whether KUBECONFIG lists files of which none exists, and no pod's account replaces them."""
-    files = [Path(each).expanduser() for each in listed.split(os.pathsep) if each]
-    return bool(files) and not any(map(Path.is_file, [*files, _ACCOUNT]))
+def _missing(paths: str) -> bool:
+    """Whether KUBECONFIG lists only missing files, and there is no service account token."""
+    files = [Path(each).expanduser() for each in paths.split(os.pathsep) if each]
+    return bool(files) and not any(map(Path.is_file, [*files, _SERVICE_ACCOUNT_TOKEN]))
 
 
 @contextlib.contextmanager
-def _gone_is_fine() -> Iterator[None]:
+def _ignore_not_found() -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
@@ -320,7 +324,7 @@ def _gone_is_fine() -> Iterator[None]:
             raise
 
 
-def _answer_of(error: Any) -> httpx.Response:
-    """What a ServerError of kr8s is about."""
-    found: httpx.Response = error.response
-    return found
+def _response_of(error: Any) -> httpx.Response:
+    """The response that caused a ServerError of kr8s."""
+    pod_or_service: httpx.Response = error.response
+    return pod_or_service

@@ -1,4 +1,4 @@
-"""The cluster of a stack, for the resource plugin: one API client per namespace, and tunnels."""
+"""The cluster of the resource plugin: one API client per namespace, and tunnels."""
 
 from __future__ import annotations
 
@@ -16,36 +16,39 @@ _SERVICE_HOST = re.compile(
 
 
 class Clusters:
-    """The one cluster of a plugin, by namespace."""
+    """API clients of one cluster by namespace."""
 
     def __init__(self, settings: str | None = None) -> None:
         self.configure(settings)
         self._apis: dict[str, ClusterApi] = {}
         self._tunnels: dict[tuple[str, str, int], str] = {}
-        self._making = threading.RLock()
+        self._lock = threading.RLock()
 
     def configure(self, settings: str | None) -> None:
-        """Take `mlops:kubernetes`, as JSON."""
+        """Set the connection from `mlops:kubernetes` as JSON."""
         self.where = Where.of(settings)
 
     def reach(self, url: str) -> str:
-        """`url`, or where an address within the cluster (`http://service.namespace.svc:port`) is
-        reached from here: through a tunnel that the API server keeps."""
+        """A URL that this machine can connect to.
+
+        For a Service of the cluster (`http://service.namespace.svc:port`) it is the address of a
+        tunnel, otherwise `url`.
+        """
         parts = urlsplit(url)
-        found = _SERVICE_HOST.fullmatch(parts.hostname or "")
-        if found is None:
+        match = _SERVICE_HOST.fullmatch(parts.hostname or "")
+        if match is None:
             return url
-        with self._making:
+        with self._lock:
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            place = (found["namespace"], found["service"], port)
-            if place not in self._tunnels:
-                self._tunnels[place] = self.at(found["namespace"]).tunnel(found["service"], port)
+            key = (match["namespace"], match["service"], port)
+            if key not in self._tunnels:
+                self._tunnels[key] = self.at(match["namespace"]).tunnel(match["service"], port)
             login, at, _ = parts.netloc.rpartition("@")
-            return parts._replace(netloc=f"{login}{at}{self._tunnels[place]}").geturl()
+            return parts._replace(netloc=f"{login}{at}{self._tunnels[key]}").geturl()
 
     def at(self, namespace: str) -> ClusterApi:
-        """Its API, for a namespace."""
-        with self._making:
+        """The API client for a namespace."""
+        with self._lock:
             if namespace not in self._apis:
                 self._apis[namespace] = ClusterApi(replace(self.where, namespace=namespace))
             return self._apis[namespace]

@@ -10,7 +10,7 @@ from ....plugin.errors import ResourceError
 
 
 class RefusedError(ResourceError):
-    """The API refused a request; `status` is HTTP's."""
+    """The API refused a request. `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -19,20 +19,20 @@ class RefusedError(ResourceError):
 
 def refused(answer: httpx.Response) -> RefusedError:
     """The error of a response."""
-    return RefusedError(_why(answer), answer.status_code)
+    return RefusedError(_message(answer), answer.status_code)
 
 
 def _role(message: str) -> str:
     """The missing role. Empty if a quota or a policy forbids the request."""
-    if found := re.search(r"cannot .* in the namespace \"([^\"]+)\"", message):
+    if match := re.search(r"cannot .* in the namespace \"([^\"]+)\"", message):
         return (
-            f": ask for the role `admin` in namespace {found[1]} "
+            f": ask for the role `admin` in namespace {match[1]} "
             "(`mlops doctor` lists every right that is missing)"
         )
     return ": ask for a role that allows it" if " cannot " in message else ""
 
 
-def _why(answer: httpx.Response) -> str:
+def _message(answer: httpx.Response) -> str:
     try:
         message = str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
@@ -41,6 +41,7 @@ def _why(answer: httpx.Response) -> str:
         return f"the cluster forbids it: {message}{_role(message)}"
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return (
-            f"the cluster does not know you: {message}: log in anew (`kubectl auth whoami` tells)"
+            f"the cluster does not accept this login: {message}: log in again (check with "
+            "`kubectl auth whoami`)"
         )
     return f"the cluster refused: {message}"

@@ -1,4 +1,4 @@
-"""Why pods do not start: their states, last events and last log lines, in a few lines."""
+"""Explains why pods do not become ready, by their states, last events and log lines."""
 
 from __future__ import annotations
 
@@ -15,35 +15,44 @@ _FIXES = {
     "ErrImagePull": "push the image, or correct mlops:kubernetes.registry or images",
     "ImagePullBackOff": "push the image, or correct mlops:kubernetes.registry or images",
     "InvalidImageName": "correct mlops:kubernetes.registry or images",
-    "CreateContainerConfigError": "a Secret or ConfigMap that it names is missing",
-    "OOMKilled": "give it more memory",
+    "CreateContainerConfigError": "a Secret or ConfigMap of the container is missing",
+    "OOMKilled": "increase the memory limit",
 }
 _STORAGE = (
     "set mlops:kubernetes.storage_class to one of `kubectl get storageclass`, or make one of them "
-    "the default. A claim's own class cannot change: `kubectl delete pvc` it, as it is empty, "
-    "and `pulumi refresh`, before you update again"
+    "the default. The class of an existing claim cannot change: delete the empty claim with "
+    "`kubectl delete pvc` and run `pulumi refresh` before the next update"
 )
 _FIXES_BY_MESSAGE = [
     (r"unbound immediate PersistentVolumeClaims|no storage class is set", _STORAGE),
     (r"storageclass\S* \S+ not found", _STORAGE),
-    (r"Insufficient \S+\.\S+/", "add a node with such a device and its plugin, or free one"),
-    (r"Insufficient ", "add a node, or free some of it"),
-    (r"untolerated taint", "add a node that takes any pod"),
-    (r"exceeded quota", "raise the namespace's quota (`kubectl describe quota`), or use less"),
-    (r"is being terminated", "wait until the namespace is gone, then update again"),
-    (r"violates PodSecurity", "the namespace must allow the standard `restricted`"),
-    (r"is forbidden", "a policy of the cluster is against it: ask who runs it"),
-    (r"executable file not found", "the image is not the one of this environment: build it anew"),
+    (
+        r"Insufficient \S+\.\S+/",
+        "add a node with such a device and its plugin, or stop a pod that uses one",
+    ),
+    (r"Insufficient ", "add a node, or reduce the requests of pods"),
+    (r"untolerated taint", "add a node without taints"),
+    (
+        r"exceeded quota",
+        "raise the quota of the namespace (`kubectl describe quota`), or reduce requests",
+    ),
+    (r"is being terminated", "wait until the namespace is deleted, then update again"),
+    (r"violates PodSecurity", "the namespace must allow pods of the level `restricted`"),
+    (r"is forbidden", "a policy of the cluster forbids it: ask its administrator"),
+    (
+        r"executable file not found",
+        "the image does not belong to this Python environment: rebuild it",
+    ),
 ]
 
 
 def pods(api: ClusterApi, found: list[Manifest]) -> str:
-    """What keeps these pods from being ready; empty when nothing is told yet."""
+    """Why these pods are not ready; empty if the cluster reports nothing yet."""
     return "\n".join(filter(None, (_pod(api, pod) for pod in found if not is_ready(pod))))
 
 
 def owner(api: ClusterApi, kind: str, name: str) -> str:
-    """The last warnings about an object that has made no pods, as for a quota that is used up."""
+    """The last warnings about an object without pods, such as an exceeded quota."""
     return "\n".join(_with_fix(line) for line in _events(api, kind, name))
 
 
@@ -61,15 +70,15 @@ def logs(api: ClusterApi, found: list[Manifest]) -> str:
 
 def short(found: list[Manifest]) -> str:
     """The state of the pods in a few words, for a line that shows progress."""
-    told = []
+    lines = []
     for pod in found:
         reason, _ = _reason(pod)
-        told.append(f"{pod['metadata']['name']} {'ready' if is_ready(pod) else reason}")
-    return ", ".join(told) or "no pod yet"
+        lines.append(f"{pod['metadata']['name']} {'ready' if is_ready(pod) else reason}")
+    return ", ".join(lines) or "no pod yet"
 
 
 def reason(pod: Manifest) -> str:
-    """In one line, what keeps a pod from being ready, and the fix where there is one."""
+    """One line: why a pod is not ready, and the fix if known."""
     word, message = _reason(pod)
     if word in _FIXES:
         return f"{word}: {_FIXES[word]}"
@@ -79,9 +88,9 @@ def reason(pod: Manifest) -> str:
 def _pod(api: ClusterApi, pod: Manifest) -> str:
     name = pod["metadata"]["name"]
     reason, message = _reason(pod)
-    what = f"{reason}: {message}" if message else reason
+    problem = f"{reason}: {message}" if message else reason
     fix = _FIXES.get(reason)
-    lines = [f"pod {name}: {f'{what} - {fix}' if fix else _with_fix(what)}"]
+    lines = [f"pod {name}: {f'{problem} - {fix}' if fix else _with_fix(problem)}"]
     lines += [
         f"  {line}" for line in _events(api, "Pod", name) if message not in line or not message
     ]
@@ -108,29 +117,29 @@ def _log(api: ClusterApi, pod: Manifest, container: str, previous: bool) -> list
 
 
 def _claim(api: ClusterApi, name: str) -> list[str]:
-    """Why a volume is not there yet."""
+    """Why a volume is not bound."""
     try:
         found = api.get("PersistentVolumeClaim", name)
     except RefusedError:
         return []
     if found is None:
-        return [f"  volume {name} is gone: `pulumi refresh`, then update again"]
+        return [f"  volume {name} was deleted: run `pulumi refresh`, then update again"]
     phase = found.get("status", {}).get("phase", "Pending")
     if phase == "Bound":
         return []
-    told = [
-        _with_fix(line) for line in _events(api, "PersistentVolumeClaim", name, all_of_them=True)
+    lines = [
+        _with_fix(line) for line in _events(api, "PersistentVolumeClaim", name, all_types=True)
     ]
-    return [f"  volume {name}: {phase.lower()}", *(f"    {line}" for line in told)]
+    return [f"  volume {name}: {phase.lower()}", *(f"    {line}" for line in lines)]
 
 
 def _with_fix(line: str) -> str:
-    fix = next((fix for told, fix in _FIXES_BY_MESSAGE if re.search(told, line)), None)
+    fix = next((fix for pattern, fix in _FIXES_BY_MESSAGE if re.search(pattern, line)), None)
     return f"{line} - {fix}" if fix else line
 
 
 def _reason(pod: Manifest) -> tuple[str, str]:
-    """In a word what keeps a pod from being ready, and the cluster's own text for it."""
+    """The reason why a pod is not ready as one word, and the message of the cluster."""
     status = pod.get("status", {})
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     if found := next(filter(None, map(_container_reason, containers)), None):
@@ -149,34 +158,34 @@ def _container_reason(container: Manifest) -> tuple[str, str] | None:
     if waiting := state.get("waiting"):
         last = container.get("lastState", {}).get("terminated")
         if last and waiting.get("reason") == "CrashLoopBackOff":
-            return _ended(last)
+            return _exit_reason(last)
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             return waiting["reason"], waiting.get("message", "")
     if (ended := state.get("terminated")) and ended.get("exitCode"):
-        return _ended(ended)
+        return _exit_reason(ended)
     return None
 
 
-def _ended(state: dict[str, Any]) -> tuple[str, str]:
+def _exit_reason(state: dict[str, Any]) -> tuple[str, str]:
     reason = state.get("reason") or "Error"
-    if reason in ("StartError", "ContainerCannotRun"):  # there was no program that left a log
+    if reason in ("StartError", "ContainerCannotRun"):  # no program started, so there is no log
         return reason, state.get("message", "")
     return (reason if reason == "OOMKilled" else f"exit code {state.get('exitCode')}"), ""
 
 
-def _events(api: ClusterApi, kind: str, name: str, all_of_them: bool = False) -> list[str]:
-    """The last warnings about an object, the newest first, each once."""
+def _events(api: ClusterApi, kind: str, name: str, all_types: bool = False) -> list[str]:
+    """The last distinct warnings about an object, newest first; all events with `all_types`."""
     try:
         found = api.every("Event", fields=f"involvedObject.kind={kind},involvedObject.name={name}")
-    except RefusedError:  # who may change workloads may not always read events
+    except RefusedError:  # some roles may change workloads, but not read events
         return []
-    warnings = [each for each in found if all_of_them or each.get("type") == "Warning"]
+    warnings = [each for each in found if all_types or each.get("type") == "Warning"]
     warnings.sort(
         key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "", reverse=True
     )
-    told: list[str] = []
+    lines: list[str] = []
     for each in warnings:
         line = f"{each.get('reason')}: {' '.join((each.get('message') or '').split())}"
-        if line not in told:
-            told.append(line)
-    return told[:_EVENTS]
+        if line not in lines:
+            lines.append(line)
+    return lines[:_EVENTS]

@@ -1,4 +1,4 @@
-"""Whether a Gateway has taken an HTTPRoute, and why not, by what their status says.
+"""Whether a Gateway has accepted an HTTPRoute, and why not, by the status of both.
 
 Source: Gateway API, RouteStatus and GatewayStatus (gateway-api.sigs.k8s.io).
 """
@@ -11,72 +11,82 @@ from .client import ClusterApi
 from .errors import RefusedError
 from .pods import Manifest
 
-_FORBIDDEN = 403  # of HTTP
-_TAKEN = ("Accepted", "ResolvedRefs")
+_FORBIDDEN = 403  # HTTP status
+_REQUIRED_CONDITIONS = ("Accepted", "ResolvedRefs")
 _FIXES = {
-    "NotAllowedByListeners": "no listener of it lets in routes of this namespace: its owner sets "
+    "NotAllowedByListeners": "no listener allows routes of this namespace: ask its owner to set "
     "`allowedRoutes.namespaces`",
-    "NoMatchingListenerHostname": "no listener of it takes this host name: correct "
-    "mlops:kubernetes.gateway.url, or have a listener made",
-    "NoMatchingParent": "it has no such listener: correct mlops:kubernetes.gateway.section_name",
-    "BackendNotFound": "somebody deleted a Service: `pulumi refresh`, then update again",
+    "NoMatchingListenerHostname": "no listener accepts this host name: correct "
+    "mlops:kubernetes.gateway.url, or add a listener",
+    "NoMatchingParent": "the Gateway has no such listener: correct "
+    "mlops:kubernetes.gateway.section_name",
+    "BackendNotFound": "a Service was deleted: run `pulumi refresh`, then update again",
 }
-_NAME_ANOTHER = "correct mlops:kubernetes.gateway; `kubectl get gateways -A` lists what there is"
+_FIX_NAME = "correct mlops:kubernetes.gateway; `kubectl get gateways -A` lists the existing ones"
 
 
 def refusals(route: Manifest) -> list[str] | None:
-    """Why its Gateway has not taken its newest generation, which is nothing once it has; None as
-    long as no controller has looked at it."""
-    told = []
+    """Why the Gateway has not accepted the newest generation of a route.
+
+    Empty if it has accepted it; None if no controller has processed it.
+    """
+    problems = []
     for parent in route["spec"]["parentRefs"]:
         conditions = _conditions(route, parent)
-        if not conditions.keys() >= set(_TAKEN):
+        if not conditions.keys() >= set(_REQUIRED_CONDITIONS):
             return None
-        told += [_told(conditions[kind]) for kind in _TAKEN if not _holds(conditions[kind])]
-    return told
+        problems += [
+            _describe(conditions[kind])
+            for kind in _REQUIRED_CONDITIONS
+            if not _is_true(conditions[kind])
+        ]
+    return problems
 
 
-def unserved(at: Callable[[str], ClusterApi], route: Manifest) -> tuple[bool, str]:
-    """Whether waiting is of no use for a route that no controller has looked at, and what its
-    Gateway tells. `at` gives the API of a namespace."""
-    namespace, name, _ = _place(route["spec"]["parentRefs"][0], route)
-    what = f"Gateway {name} in namespace {namespace}"
+def unprocessed(at: Callable[[str], ClusterApi], route: Manifest) -> tuple[bool, str]:
+    """Why no controller has processed a route.
+
+    Returns whether the problem is permanent, and a message about its Gateway. `at` returns the API
+    client for a namespace.
+    """
+    namespace, name, _ = _parent_key(route["spec"]["parentRefs"][0], route)
+    gateway = f"Gateway {name} in namespace {namespace}"
     try:
         found = at(namespace).get("Gateway", name)
-    except RefusedError as error:  # it is somebody else's
+    except RefusedError as error:  # the Gateway belongs to another user
         if error.status != _FORBIDDEN:
             raise
-        return False, f"no controller has looked at it: ask who runs {what}"
+        return False, f"no controller has processed it: ask the owner of {gateway}"
     if found is None:
-        return True, f"there is no {what}: {_NAME_ANOTHER}"
+        return True, f"there is no {gateway}: {_FIX_NAME}"
     conditions = found.get("status", {}).get("conditions", [])
-    wrong = [_told(each) for each in conditions if each["type"] in ("Accepted", "Programmed")
-             and not _holds(each)]  # fmt: skip
-    why = "; ".join(wrong) or "nothing wrong is told of it"
-    return False, f"no controller has looked at it; {what}: {why}"
+    problems = [_describe(each) for each in conditions if each["type"] in ("Accepted", "Programmed")
+             and not _is_true(each)]  # fmt: skip
+    why = "; ".join(problems) or "its status reports no error"
+    return False, f"no controller has processed it; {gateway}: {why}"
 
 
 def _conditions(route: Manifest, parent: Manifest) -> dict[str, Manifest]:
-    """What is told of the newest generation, by the condition's type."""
+    """The conditions of the newest generation of a route by type."""
     return {
         condition["type"]: condition
         for each in route.get("status", {}).get("parents", [])
-        if _place(each["parentRef"], route) == _place(parent, route)
+        if _parent_key(each["parentRef"], route) == _parent_key(parent, route)
         for condition in each.get("conditions", [])
         if condition.get("observedGeneration", 0) >= route["metadata"]["generation"]
     }
 
 
-def _place(parent: Manifest, route: Manifest) -> tuple[str, str, str | None]:
+def _parent_key(parent: Manifest, route: Manifest) -> tuple[str, str, str | None]:
     namespace = parent.get("namespace") or route["metadata"]["namespace"]
     return namespace, parent["name"], parent.get("sectionName")
 
 
-def _holds(condition: Manifest) -> bool:
+def _is_true(condition: Manifest) -> bool:
     return bool(condition["status"] == "True")
 
 
-def _told(condition: Manifest) -> str:
+def _describe(condition: Manifest) -> str:
     reason = condition.get("reason", "")
     message = " ".join((condition.get("message") or "").split())
     line = ": ".join(filter(None, (f"not {condition['type']}", reason, message)))

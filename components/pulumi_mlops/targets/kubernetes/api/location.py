@@ -1,4 +1,4 @@
-"""Which cluster and namespace to connect to."""
+"""The location of a stack: kubeconfig, context and namespace."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Where:
 
     @classmethod
     def of(cls, text: str | None) -> Where:
-        """From the configuration of the resource plugin, which the program has validated."""
+        """Read the configuration of the resource plugin, which the Pulumi program has validated."""
         try:
-            found = json.loads(text) if text else {}
+            settings = json.loads(text) if text else {}
         except ValueError:
-            found = {}
-        if not isinstance(found, dict):
-            found = {}
-        known = {key: found[key] for key in cls.__dataclass_fields__ if found.get(key)}
-        if "kubeconfig" in known:
-            known["kubeconfig"] = str(from_project(known["kubeconfig"]))
-        return cls(**known)
+            settings = {}
+        if not isinstance(settings, dict):
+            settings = {}
+        fields = {key: settings[key] for key in cls.__dataclass_fields__ if settings.get(key)}
+        if "kubeconfig" in fields:
+            fields["kubeconfig"] = str(from_project(fields["kubeconfig"]))
+        return cls(**fields)

@@ -1,7 +1,7 @@
 """A login of kr8s that leaves no private key on the disk.
 
-Python's ssl reads a client's key from files alone, so kr8s writes what a kubeconfig holds into
-files. It keeps them for ever, and the plugin logs in at every preview and update.
+Python's ssl reads client keys only from files, so kr8s writes the keys of a kubeconfig into files.
+It never deletes them, and the plugin logs in at every preview and update.
 """
 
 from __future__ import annotations
@@ -22,44 +22,47 @@ _FILES = {
 
 
 class Login(KubeAuth):
-    """Its files are gone as soon as ssl has read them, or could not."""
+    """A login that deletes its files after ssl has read them, also after an error."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        # Requests begin together, and each may be the one that finds the login to have run out.
-        self._one_at_a_time = asyncio.Lock()
-        self._read: Any = None
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Concurrent requests may find at the same time that the login has expired.
+        self._lock = asyncio.Lock()
+        self._ssl_context: Any = None
 
     async def reauthenticate(self) -> None:
-        """Read the kubeconfig, and run what it says for a login."""
-        async with self._one_at_a_time:
+        """Read the kubeconfig and run its login command, if any."""
+        async with self._lock:
             try:
                 await super().reauthenticate()
-                self._read = await super().ssl_context()  # type: ignore[no-untyped-call]
+                self._ssl_context = await super().ssl_context()  # type: ignore[no-untyped-call]
             finally:
-                self._forget()
+                self._delete_files()
 
     async def ssl_context(self) -> Any:
-        """For new connections, as the last login has it."""
-        if self._read is None:
+        """The SSL context of the last login, for new connections."""
+        if self._ssl_context is None:
             await self.reauthenticate()
-        return self._read
+        return self._ssl_context
 
-    def _forget(self) -> None:
-        """Delete what was written out of the kubeconfig. The files that it names are the user's."""
-        found = {**self._user, **self._cluster}
+    def _delete_files(self) -> None:
+        """Delete the files that kr8s wrote. Files that the kubeconfig names belong to the user."""
+        entries = {**self._user, **self._cluster}
         for entry, attribute in _FILES.items():
             file = getattr(self, attribute)
             setattr(self, attribute, None)
-            theirs = found.get(entry) and Path(found[entry]).name
-            if file and f"{entry}-data" in found and Path(file).name != theirs:
-                # What cannot be deleted is no reason to have no cluster.
+            user_file = entries.get(entry) and Path(entries[entry]).name
+            if file and f"{entry}-data" in entries and Path(file).name != user_file:
+                # A failed deletion must not fail the login.
                 with contextlib.suppress(OSError):
                     Path(file).unlink(missing_ok=True)
 
 
 def use() -> None:
-    """Let kr8s log in this way. It has no setting for it: that its Api still takes the class from
-    there is what test_kubernetes_api.py finds out with each new version."""
+    """Make kr8s use `Login`.
+
+    kr8s has no setting for this. test_kubernetes_api.py checks that its Api class still reads the
+    login class from this module.
+    """
     module: Any = importlib.import_module("kr8s._api")
     module.KubeAuth = Login

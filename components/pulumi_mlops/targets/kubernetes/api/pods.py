@@ -1,4 +1,4 @@
-"""What a pod's manifest says of it."""
+"""Facts in the manifest of a pod."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Manifest = dict[str, Any]
 
 
 def port_of_pod(service: Manifest, port: int, pod: Manifest) -> int:
-    """Where in its pods a port of a Service leads: kr8s takes the pods' own numbers."""
+    """The container port behind a port of a Service, which kr8s needs for a tunnel."""
     targets = [
         each.get("targetPort", port) for each in service["spec"]["ports"] if each["port"] == port
     ]
@@ -23,7 +23,7 @@ def port_of_pod(service: Manifest, port: int, pod: Manifest) -> int:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Whether a pod gets requests: it is ready and not about to end."""
+    """Whether a pod receives requests: it is ready and not terminating."""
     conditions = pod.get("status", {}).get("conditions", [])
     return "deletionTimestamp" not in pod["metadata"] and any(
         each["type"] == "Ready" and each["status"] == "True" for each in conditions
@@ -31,7 +31,7 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def readiness_address(pod: Manifest) -> tuple[int, str] | None:
-    """Port and path of the HTTP readiness probe of its first container; None without one."""
+    """Port and path of the HTTP readiness probe of the first container; None without one."""
     check = pod["spec"]["containers"][0].get("readinessProbe", {}).get("httpGet")
     if check is None or not isinstance(check["port"], int):
         return None

@@ -1,4 +1,4 @@
-"""What the state of a workload means, and how a job is made anew."""
+"""The state of workloads, and the spec of a new run of a job."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from ....plugin.errors import ResourceError
 from .pods import Manifest
 
 
-def is_complete(workload: Manifest, least: float | None = None) -> bool:
-    """Whether all pods are of the newest template, and ready (kubectl's `rollout status`).
+def is_complete(workload: Manifest, min_replicas: float | None = None) -> bool:
+    """Whether all pods have the newest template and are ready, as in `kubectl rollout status`.
 
-    With `least` an autoscaler decides how many there are: so many of the newest template are enough
-    once no older one is left, and what it has just added need not be ready yet.
+    `min_replicas` is set if an autoscaler sets the number of replicas. Then this number of ready
+    pods is enough if no pod has an older template.
     """
     status, spec = workload.get("status", {}), workload["spec"]
     if status.get("observedGeneration", 0) < workload["metadata"]["generation"]:
         return False
-    wanted = spec.get("replicas", 1)
+    replicas = spec.get("replicas", 1)
     updated, ready = status.get("updatedReplicas", 0), status.get("readyReplicas", 0)
     if workload["kind"] == "StatefulSet":
         revisions = status.get("currentRevision"), status.get("updateRevision")
-        return bool(ready == wanted and revisions[0] == revisions[1])
-    if least is not None:
-        enough = status.get("availableReplicas", 0) >= least
+        return bool(ready == replicas and revisions[0] == revisions[1])
+    if min_replicas is not None:
+        enough = status.get("availableReplicas", 0) >= min_replicas
         return bool(enough and updated == status.get("replicas", 0))
     return bool(
-        updated == wanted == status.get("replicas", 0) == status.get("availableReplicas", 0)
+        updated == replicas == status.get("replicas", 0) == status.get("availableReplicas", 0)
     )
 
 
 def job_end(job: Manifest) -> tuple[str, str] | None:
-    """`Complete` or `Failed`, and the cluster's reason; None while it goes on."""
+    """`Complete` or `Failed`, and the reason of the cluster; None while the job runs."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return str(condition["type"]), str(condition.get("message", ""))
@@ -41,37 +41,37 @@ def job_end(job: Manifest) -> tuple[str, str] | None:
 
 
 def job_outputs(name: str, pods: Iterable[Manifest]) -> dict[str, Any]:
-    """What a job's pods left as outputs. Raises ResourceError for what is no JSON object."""
+    """The outputs of a job. Raises ResourceError if they are not a JSON object."""
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses", []):
-            ended = status.get("state", {}).get("terminated", {})
-            text = ended.get("message", "")
-            # One that the cluster took away has the end of its log for a message.
-            if ended.get("exitCode") or not text.strip():
+            terminated = status.get("state", {}).get("terminated", {})
+            text = terminated.get("message", "")
+            # The message of an evicted pod is the end of its log.
+            if terminated.get("exitCode") or not text.strip():
                 continue
             try:
-                left = json.loads(text)
+                outputs = json.loads(text)
             except ValueError:
-                left = None
-            if not isinstance(left, dict):
+                outputs = None
+            if not isinstance(outputs, dict):
                 raise ResourceError(
-                    f"job {name} left outputs that are no JSON object, or more than "
-                    "4096 bytes of it: write only what the platform has to know to the file "
-                    "that MLOPS_OUTPUTS names"
+                    f"job {name} wrote outputs that are not a JSON object of at most 4096 bytes: "
+                    "write only the values that the platform needs to the file that "
+                    "MLOPS_OUTPUTS names"
                 )
-            return left
+            return outputs
     return {}
 
 
 def fresh_spec(spec: Manifest) -> Manifest:
-    """The spec of a job that was made, for another one: without what the cluster added."""
-    found = {key: value for key, value in spec.items() if key != "selector"}
-    template = found["template"]
-    kept = {
+    """The spec for a new run of an existing job, without the fields that the cluster added."""
+    result = {key: value for key, value in spec.items() if key != "selector"}
+    template = result["template"]
+    labels = {
         key: value
         for key, value in template["metadata"].get("labels", {}).items()
         if not key.endswith(("controller-uid", "job-name"))
     }
-    found["template"] = {**template, "metadata": {**template["metadata"], "labels": kept}}
-    found["template"]["metadata"].pop("creationTimestamp", None)
-    return found
+    result["template"] = {**template, "metadata": {**template["metadata"], "labels": labels}}
+    result["template"]["metadata"].pop("creationTimestamp", None)
+    return result

@@ -15,7 +15,7 @@ from .metadata import Manifest
 
 USER = 10001
 """The numeric user of every image, so that `runAsNonRoot` can be checked."""
-DATA_DIR, FILES_DIR, SCRATCH_DIR = "/data", "/files", "/tmp"  # noqa: S108 - a pod's own
+DATA_DIR, FILES_DIR, SCRATCH_DIR = "/data", "/files", "/tmp"  # noqa: S108 - private to the pod
 OUTPUTS_FILE = f"{SCRATCH_DIR}/outputs.json"
 # A Service without a ready pod refuses connections.
 _WAIT_SCRIPT = """\
@@ -34,13 +34,13 @@ for place in sys.argv[1:]:
 """
 FIRST_PORT = 8080
 _DRAIN_SECONDS = 5
-"""Delay before a pod stops. Every proxy notices within it that the pod is not ready."""
+"""Seconds before a pod stops, in which every proxy notices that it is not ready."""
 _RESTRICTED_POD = {
     "runAsNonRoot": True,
     "runAsUser": USER,
     "runAsGroup": USER,
     "fsGroup": USER,
-    # Without it the ownership of every file in a volume is changed at each start.
+    # Without it, each start changes the ownership of every file in a volume.
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
@@ -52,15 +52,15 @@ _RESTRICTED_CONTAINER = {
 
 
 def port_numbers(ports: Mapping[str, int | None]) -> dict[str, int]:
-    """A number for each port. Every replica has the same ones, since each pod has an address."""
+    """A number for each port. All replicas use the same numbers: each pod has its own address."""
     numbers = {}
-    free = FIRST_PORT
-    taken = {number for number in ports.values() if number}
+    next_number = FIRST_PORT
+    assigned = {number for number in ports.values() if number}
     for name, number in ports.items():
-        while number is None and free in taken:
-            free += 1
-        numbers[name] = number or free
-        taken.add(numbers[name])
+        while number is None and next_number in assigned:
+            next_number += 1
+        numbers[name] = number or next_number
+        assigned.add(numbers[name])
     return numbers
 
 
@@ -81,7 +81,7 @@ def environment(
 def base_environment(numbers: Mapping[str, int], data: bool, files: bool) -> list[Manifest]:
     """The variables of every service, as the port defines them."""
     variables: list[Manifest] = [
-        {"name": "HOST", "value": "0.0.0.0"},  # noqa: S104 - a pod has an address of its own
+        {"name": "HOST", "value": "0.0.0.0"},  # noqa: S104 - each pod has its own address
         {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "RUNTIME_DIR", "value": SCRATCH_DIR},
     ]
@@ -202,7 +202,7 @@ def pod(
     placement: Mapping[str, Any] | None = None,
     stop_seconds: float | None = None,
 ) -> Manifest:
-    """The spec of a pod. Only a pod with a service account of its own gets an API token."""
+    """The spec of a pod. Only a pod with `service_account` gets an API token."""
     manifest: Manifest = {
         "automountServiceAccountToken": service_account is not None,
         "enableServiceLinks": False,

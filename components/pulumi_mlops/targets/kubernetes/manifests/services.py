@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .metadata import Manifest, selector
 
 _BUSY_PERCENT = 70
-"""Target of an autoscaler, in percent of the requested CPU. The rest serves while pods start."""
+"""Target of an autoscaler in percent of the requested CPU. The rest is for starting pods."""
 
 
 def deployment(

@@ -1,4 +1,4 @@
-"""Commands of `mlops` for stacks on Kubernetes."""
+"""The operations of the Kubernetes target: the `mlops` command for stacks on a cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ....cli.selection import Stack
 
 
 class KubernetesOperations(Operations):
-    """What runs on a cluster, by the cluster's API."""
+    """Operations that use the API of the cluster."""
 
     def status(self, stack: Stack, *, as_json: bool) -> int:
         """See Operations."""

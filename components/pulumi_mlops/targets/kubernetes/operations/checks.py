@@ -1,4 +1,4 @@
-"""Checks of a cluster, and of what reaching it takes."""
+"""Checks of a cluster, and of the packages and plugins that are needed to reach it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "networking.k8s.io": {"networkpolicies": _CHANGES},
     "policy": {"poddisruptionbudgets": _CHANGES},
     "rbac.authorization.k8s.io": {"roles": _CHANGES, "rolebindings": _CHANGES},
-    # What the proxies of a route may do, and nobody may give away what he has not.
+    # The role of the proxies of a route has these rights, and only their holder may grant them.
     "discovery.k8s.io": {"endpointslices": ("get", "list", "watch")},
 }  # fmt: skip
 
 
 def checkers(stack: Stack) -> dict[str, Checker]:
-    """What is checked, by what it is called where the check itself fails."""
+    """The checks by name. The name is reported if the check itself fails."""
     plan: dict[str, Checker] = {
         "packages": _packages,
         "kubernetes plugin": partial(plugin, stack.folder),
@@ -56,81 +56,83 @@ def checkers(stack: Stack) -> dict[str, Checker]:
 
 
 def cluster(stack: Stack) -> list[Check]:
-    """The cluster, and what the stack needs there, as far as it answers."""
+    """Whether the cluster answers, and if so, whether it has what the stack needs."""
     if _packages()[0].verdict != "ok":
         return []
     api = connect(stack)
-    found = answer(api)
+    findings = answer(api)
     if stack.settings.get("render_to"):
-        return found if found[0].verdict == "ok" else [_not_needed(found[0])]
-    if found[0].verdict != "ok":
-        return found
-    asked: dict[str, Callable[[ClusterApi, Stack], list[Check]]] = {
+        return findings if findings[0].verdict == "ok" else [_not_needed(findings[0])]
+    if findings[0].verdict != "ok":
+        return findings
+    checks: dict[str, Callable[[ClusterApi, Stack], list[Check]]] = {
         "rights": rights, "namespace": namespace, "owner": owner, "storage": storage,
         "gateway": gateway,
     }  # fmt: skip
-    for name, check in asked.items():
-        found += guarded(name, partial(check, api, stack))
-    return found
+    for name, check in checks.items():
+        findings += guarded(name, partial(check, api, stack))
+    return findings
 
 
 def _packages() -> list[Check]:
     try:
-        found = {name: version(name) for name in ("pulumi-kubernetes", "kr8s")}
+        versions = {name: version(name) for name in ("pulumi-kubernetes", "kr8s")}
     except PackageNotFoundError as error:
         return [wrong("packages", f"{error.name} is not installed", _INSTALL)]
-    return [ok("packages", ", ".join(f"{name} {number}" for name, number in found.items()))]
+    return [ok("packages", ", ".join(f"{name} {number}" for name, number in versions.items()))]
 
 
 def answer(api: ClusterApi) -> list[Check]:
     """Whether the cluster answers."""
     try:
-        found = api.ask("GET", "version").json()
+        answered = api.ask("GET", "version").json()
     except ResourceError as error:
         fix = "correct KUBECONFIG, or mlops:kubernetes.context and kubeconfig; see `kubectl config`"
         return [wrong("cluster", str(error), fix)]
     where = f"context {api.where.context}" if api.where.context else "the current context"
-    return [ok("cluster", f"Kubernetes {found['gitVersion']} ({where})")]
+    return [ok("cluster", f"Kubernetes {answered['gitVersion']} ({where})")]
 
 
-def _not_needed(found: Check) -> Check:
-    """Whoever applies what is rendered has the rights, and reaches the cluster."""
-    told = f"{found.message}; an update needs none, since it renders: mlops:kubernetes.render_to"
-    return warn(found.name, told, f"for status, logs and connect, {found.fix}")
+def _not_needed(finding: Check) -> Check:
+    """Change a failure to a warning: an update that renders does not need the cluster."""
+    message = f"{finding.message}; updates do not need it because mlops:kubernetes.render_to is set"
+    return warn(finding.name, message, f"for status, logs and connect, {finding.fix}")
 
 
 def rights(api: ClusterApi, stack: Stack) -> list[Check]:
-    """Whether everything is allowed that an update, a wait, a log and a tunnel need."""
-    asked = [
+    """Whether the user has the rights that updates, health checks, logs and tunnels need."""
+    required = [
         (group, resource, verb)
-        for group, resources in (_RIGHTS | _more_rights(stack)).items()
+        for group, resources in (_RIGHTS | _gateway_rights(stack)).items()
         for resource, verbs in resources.items()
         for verb in verbs
     ]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        allowed = list(pool.map(lambda each: _may(api, *each), asked))
+        allowed = list(pool.map(lambda each: _is_allowed(api, *each), required))
     missing: dict[str, list[str]] = {}
-    for (group, resource, verb), may in zip(asked, allowed, strict=True):
-        if not may:
+    for (group, resource, verb), is_allowed in zip(required, allowed, strict=True):
+        if not is_allowed:
             missing.setdefault(".".join(filter(None, (resource, group))), []).append(verb)
     if not missing:
-        return [ok("rights", f"all that is needed in {api.where.namespace}")]
-    told = "; ".join(f"{'/'.join(verbs)} {what}" for what, verbs in missing.items())
-    fix = f"ask for the role `admin` in namespace {api.where.namespace}, and for what it lacks"
-    return [wrong("rights", f"not allowed in {api.where.namespace}: {told}", fix)]
+        return [ok("rights", f"sufficient in {api.where.namespace}")]
+    denied = "; ".join(f"{'/'.join(verbs)} {kind}" for kind, verbs in missing.items())
+    fix = f"ask for the role `admin` in namespace {api.where.namespace}, and for rights it lacks"
+    return [wrong("rights", f"not allowed in {api.where.namespace}: {denied}", fix)]
 
 
-def _more_rights(stack: Stack) -> dict[str, dict[str, tuple[str, ...]]]:
-    """What the role `admin` has only where whoever brought the Gateway API has added it."""
+def _gateway_rights(stack: Stack) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Rights that the role `admin` has only if the installation of the Gateway API adds them."""
     if stack.settings.get("gateway"):
         return {"gateway.networking.k8s.io": {"httproutes": _CHANGES}}
     return {}
 
 
-def _may(api: ClusterApi, group: str, resource: str, verb: str, everywhere: bool = False) -> bool:
+def _is_allowed(
+    api: ClusterApi, group: str, resource: str, verb: str, cluster_wide: bool = False
+) -> bool:
     name, _, sub = resource.partition("/")
     attributes = {"group": group, "resource": name, "subresource": sub, "verb": verb}
-    if not everywhere:
+    if not cluster_wide:
         attributes["namespace"] = api.where.namespace
     review = api.ask(
         "POST", "apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
@@ -144,53 +146,59 @@ def _may(api: ClusterApi, group: str, resource: str, verb: str, everywhere: bool
 
 
 def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
-    """The namespace, and what its label admits."""
-    name, what = "namespace", api.where.namespace
-    found = api.get("Namespace", what)
+    """Whether the namespace exists or can be created, and its pod security level."""
+    name, namespace_name = "namespace", api.where.namespace
+    found = api.get("Namespace", namespace_name)
     if found is None:
         if not stack.settings.get("create_namespace", True):
-            fix = "have it made, or set mlops:kubernetes.create_namespace to true"
-            return [wrong(name, f"there is no {what}", fix)]
-        if not _may(api, "", "namespaces", "create", everywhere=True):
-            fix = "have it made, and set mlops:kubernetes.create_namespace to false"
-            return [wrong(name, f"there is no {what}, and making one is not allowed", fix)]
-        return [ok(name, f"there is no {what} yet: `pulumi up` makes it")]
+            fix = "ask for its creation, or set mlops:kubernetes.create_namespace to true"
+            return [wrong(name, f"there is no {namespace_name}", fix)]
+        if not _is_allowed(api, "", "namespaces", "create", cluster_wide=True):
+            fix = "ask for its creation, and set mlops:kubernetes.create_namespace to false"
+            message = f"there is no {namespace_name}, and this user may not create it"
+            return [wrong(name, message, fix)]
+        return [ok(name, f"there is no {namespace_name} yet: `pulumi up` creates it")]
     if found.get("status", {}).get("phase") == "Terminating":
-        return [wrong(name, f"{what} is being deleted", "wait, or choose another one")]
+        return [
+            wrong(name, f"{namespace_name} is being deleted", "wait, or choose another namespace")
+        ]
     make = stack.settings.get("create_namespace", True)
-    if make and not _may(api, "", "namespaces", "patch", everywhere=True):
-        fix = "set mlops:kubernetes.create_namespace to false: it is there already"
-        return [wrong(name, f"changing {what} is not allowed", fix)]
+    if make and not _is_allowed(api, "", "namespaces", "patch", cluster_wide=True):
+        fix = "set mlops:kubernetes.create_namespace to false, because the namespace exists"
+        return [wrong(name, f"this user may not change {namespace_name}", fix)]
     labels = found["metadata"].get("labels") or {}
     level = labels.get("pod-security.kubernetes.io/enforce", "the cluster's default")
-    return [ok(name, f"{what}, pod security: {level} (all pods are fit for `restricted`)")]
+    return [
+        ok(name, f"{namespace_name}, pod security: {level} (all pods comply with `restricted`)")
+    ]
 
 
 def owner(api: ClusterApi, stack: Stack) -> list[Check]:
-    """Whether the namespace is another stack's."""
+    """Whether the namespace belongs to another stack."""
     found = (api.get("ConfigMap", OWNER) or {}).get("data", {}).get("owner")
     if found in (None, f"{stack.project}/{stack.name}"):
         return []
-    told = f"{api.where.namespace} belongs to another stack, {found}"
-    return [wrong("owner", told, "choose another one: mlops:kubernetes.namespace")]
+    message = f"{api.where.namespace} belongs to another stack, {found}"
+    return [wrong("owner", message, "set mlops:kubernetes.namespace to another namespace")]
 
 
 def storage(api: ClusterApi, stack: Stack) -> list[Check]:
-    """The storage class that volumes get."""
+    """Whether the storage class of the volumes exists."""
     try:
         found = {each["metadata"]["name"]: each for each in api.every("StorageClass")}
-    except RefusedError:  # they are the cluster's, and many a role does not see them
-        return [ok("storage", "which storage classes there are is not told to this user")]
-    there = ", ".join(found) or "none"
-    if told := stack.settings.get("storage_class"):
-        if told in found:
-            return [ok("storage", f"storage class {told}")]
+    except RefusedError:  # many roles cannot list them, because they are not namespaced
+        return [ok("storage", "this user may not list storage classes")]
+    existing = ", ".join(found) or "none"
+    if configured := stack.settings.get("storage_class"):
+        if configured in found:
+            return [ok("storage", f"storage class {configured}")]
         fix = "correct mlops:kubernetes.storage_class"
-        return [wrong("storage", f"there is no storage class {told}: there is {there}", fix)]
+        message = f"there is no storage class {configured}: the cluster has {existing}"
+        return [wrong("storage", message, fix)]
     default = next((name for name, each in found.items() if _is_default(each)), None)
     if default is None:
-        fix = "name one: mlops:kubernetes.storage_class"
-        return [wrong("storage", f"no storage class is the default one: there is {there}", fix)]
+        fix = "set mlops:kubernetes.storage_class to one of them"
+        return [wrong("storage", f"no default among the storage classes: {existing}", fix)]
     return [ok("storage", f"storage class {default}, the cluster's default")]
 
 
@@ -200,25 +208,25 @@ def _is_default(storage_class: Manifest) -> bool:
 
 
 def plugin(project: Path) -> list[Check]:
-    """Whether the engine finds the plugin of pulumi-kubernetes, or may fetch it."""
+    """Whether the engine finds the plugin of pulumi-kubernetes, or can download it."""
     name = "kubernetes plugin"
     providers = (read_yaml(project / "Pulumi.yaml").get("plugins") or {}).get("providers") or []
     for each in providers:
         if each.get("name") == "kubernetes":
-            return [ok(name, f"Pulumi.yaml names {each.get('path')}")]
+            return [ok(name, f"Pulumi.yaml sets {each.get('path')}")]
     if found := next(_plugins(), None):
         return [ok(name, found)]
     try:
-        wanted = version("pulumi-kubernetes")
+        release = version("pulumi-kubernetes")
     except PackageNotFoundError:
-        wanted = ""
-    fix = f"where the internet is in reach: `pulumi plugin install resource kubernetes {wanted}`; "
-    fix += "elsewhere put pulumi-resource-kubernetes on PATH, or name its folder in Pulumi.yaml: "
+        release = ""
+    fix = f"with internet access, run `pulumi plugin install resource kubernetes {release}`; "
+    fix += "otherwise put pulumi-resource-kubernetes on PATH, or set its folder in Pulumi.yaml: "
     fix += "plugins: {providers: [{name: kubernetes, path: …}]}"
     if os.environ.get("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "").lower() in ("1", "true"):
-        why = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION keeps the engine from fetching it"
-        return [wrong(name, f"it is not installed, and {why}", f"unset that, or {fix}")]
-    return [warn(name, "it is not installed: the engine will try to fetch it", fix)]
+        why = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION disables the download"
+        return [wrong(name, f"it is not installed, and {why}", f"unset the variable, or {fix}")]
+    return [warn(name, "it is not installed: the engine will try to download it", fix)]
 
 
 def _plugins() -> Iterator[str]:
@@ -230,23 +238,23 @@ def _plugins() -> Iterator[str]:
 
 
 def images(stack: Stack) -> list[Check]:
-    """The registry, as far as this machine reaches it, and images that it has not."""
+    """Whether the container registry answers this machine, and which images it lacks."""
     name, prefix = "registry", stack.settings.get("registry")
     if prefix is None:
-        return [ok(name, "none is named: the images are given by mlops:kubernetes.images")]
+        return [ok(name, "not configured: mlops:kubernetes.images sets the images")]
     prefix = str(prefix)
     if prefix.startswith(PLACEHOLDER):
-        fix = "set mlops:kubernetes.registry to a place that you can push to and the cluster pulls"
+        fix = "set mlops:kubernetes.registry to one you can push to and the cluster can pull from"
         return [wrong(name, f"{prefix} is a placeholder", fix)]
     host = registry.host_of(prefix)
     if why := registry.answers(host):
-        fix = "the cluster has to reach it, or its nodes have the images already (`mlops images`)"
-        return [warn(name, f"{host} does not answer here: {why}", fix)]
+        fix = "the cluster must reach it, or its nodes must have the images (`mlops images`)"
+        return [warn(name, f"{host} does not answer this machine: {why}", fix)]
     known = images_in(stack.files / "images")
     with ThreadPoolExecutor(max_workers=8) as pool:
-        there = list(pool.map(registry.has, (image.reference for image in known)))
-    missing = [image.name for image, has in zip(known, there, strict=True) if has is False]
+        present = list(pool.map(registry.has, (image.reference for image in known)))
+    missing = [image.name for image, has in zip(known, present, strict=True) if has is False]
     if missing:
-        told = f"{host} answers, but has not: {', '.join(missing)}"
-        return [wrong(name, told, f"mlops images build --push --stack {stack.name}")]
+        message = f"{host} answers, but does not have {', '.join(missing)}"
+        return [wrong(name, message, f"mlops images build --push --stack {stack.name}")]
     return [ok(name, f"{host} answers")]

@@ -1,4 +1,4 @@
-"""The check of the Gateway that endpoints go through, or could."""
+"""The check of the Gateway that routes requests to endpoints."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ _GATEWAYS = "apis/gateway.networking.k8s.io/v1/gateways"
 
 
 def gateway(api: ClusterApi, stack: Stack) -> list[Check]:
-    """Whether the Gateway is there that the stack names; which there are, where it names none."""
-    asked = stack.settings.get("gateway")
+    """Whether the configured Gateway exists. Without one, the Gateways of the cluster."""
+    configured = stack.settings.get("gateway")
     try:
         found: list[Manifest] = api.ask("GET", _GATEWAYS).json().get("items") or []
     except RefusedError as error:
-        if not asked:
+        if not configured:
             return []
         if error.status == 404:
-            fix = "ask who runs the cluster for it, or leave mlops:kubernetes.gateway out"
+            fix = "ask the administrator to install it, or remove mlops:kubernetes.gateway"
             return [wrong("gateway", "the cluster has no Gateway API", fix)]
-        return [ok("gateway", "which Gateways there are is not told to this user")]
+        return [ok("gateway", "this user may not list Gateways")]
     names = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in found]
-    there = ", ".join(names) or "none"
-    if not asked:
-        how = "mlops:kubernetes.gateway has endpoints go through one"
-        return [ok("gateway", f"none is named; there is {there}: {how}")] if names else []
-    wanted = f"{asked.get('namespace')}/{asked.get('name')}"
-    if wanted in names:
-        return [ok("gateway", wanted)]
+    existing = ", ".join(names) or "none"
+    if not configured:
+        hint = "set mlops:kubernetes.gateway to use one for endpoints"
+        return (
+            [ok("gateway", f"not configured; the cluster has {existing}: {hint}")] if names else []
+        )
+    gateway_name = f"{configured.get('namespace')}/{configured.get('name')}"
+    if gateway_name in names:
+        return [ok("gateway", gateway_name)]
     fix = "correct mlops:kubernetes.gateway"
-    return [wrong("gateway", f"there is no Gateway {wanted}: there is {there}", fix)]
+    return [
+        wrong("gateway", f"there is no Gateway {gateway_name}: the cluster has {existing}", fix)
+    ]

@@ -1,4 +1,4 @@
-"""The variables that clients of a platform on a cluster need, with its addresses made local."""
+"""The environment variables for clients of a platform on a cluster, with local addresses."""
 
 from __future__ import annotations
 
@@ -9,62 +9,67 @@ from collections.abc import Iterable, Mapping
 
 from ....cli.selection import Stack
 from ..api.client import ClusterApi
-from .inventory import component, take
+from .inventory import component, list_objects
 
-_OURS = re.compile(r"(MLFLOW_TRACKING_|MLFLOW_S3_|AWS_)")
+_CLIENT_VARIABLE = re.compile(r"(MLFLOW_TRACKING_|MLFLOW_S3_|AWS_)")
 _SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY|USERNAME")
 _SUFFIX = r"(\.cluster\.local)?"
 
 
 def variables(api: ClusterApi, stack: Stack) -> dict[str, str]:
-    """What `pulumi up` left here as client settings; where it was run elsewhere, what the cluster
-    gives its jobs, which are clients too."""
+    """The environment variables for clients.
+
+    They are read from the client settings that an update wrote on this machine. Without this file
+    they are read from the ConfigMaps and Secrets of jobs, which have the same variables.
+    """
     file = stack.files / "files" / "client.env"
     if file.exists():
-        return sourced(file.read_text())
-    found = take(api, stack, ("ConfigMap", "Secret"))
-    told: dict[str, str] = {}
-    for each in found.of("ConfigMap", "Secret"):
+        return parse_exports(file.read_text())
+    inventory = list_objects(api, stack, ("ConfigMap", "Secret"))
+    job_variables: dict[str, str] = {}
+    for each in inventory.of("ConfigMap", "Secret"):
         if component(each) == "job":
-            told |= {
+            job_variables |= {
                 key: value if each["kind"] == "ConfigMap" else base64.b64decode(value).decode()
                 for key, value in (each.get("data") or {}).items()
-                if _OURS.match(key)
+                if _CLIENT_VARIABLE.match(key)
             }
-    return told
+    return job_variables
 
 
-def sourced(text: str) -> dict[str, str]:
-    """The variables that a shell would have from lines such as `export NAME='value'`."""
+def parse_exports(text: str) -> dict[str, str]:
+    """The variables that a shell would set from lines such as `export NAME='value'`."""
     words = shlex.split(text, comments=True)
     pairs = (word.partition("=") for word in words if "=" in word)
     return {key: value for key, _, value in pairs}
 
 
-def exports(found: Mapping[str, str]) -> list[str]:
-    """Lines for a shell."""
-    return [f"export {key}={shlex.quote(found[key])}" for key in sorted(found)]
+def export_lines(env: Mapping[str, str]) -> list[str]:
+    """Shell commands that set the variables."""
+    return [f"export {key}={shlex.quote(env[key])}" for key in sorted(env)]
 
 
-def without_secrets(found: Mapping[str, str]) -> dict[str, str]:
-    """Those that everybody may see."""
-    return {key: value for key, value in found.items() if not _SECRET.search(key)}
+def without_credentials(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that contain no credentials."""
+    return {key: value for key, value in env.items() if not _SECRET.search(key)}
 
 
-def made_local(text: str, addresses: Mapping[str, str]) -> str:
-    """`text` with each address of the cluster (`service.namespace.svc:port`) that has a tunnel
-    replaced by the tunnel's."""
-    for inside, outside in addresses.items():
-        host, _, port = inside.rpartition(":")
-        text = re.sub(rf"(?<![\w.-]){re.escape(host)}{_SUFFIX}:{port}(?!\d)", outside, text)
+def replace_addresses(text: str, addresses: Mapping[str, str]) -> str:
+    """Replace addresses of the cluster in `text` by local addresses.
+
+    `addresses` maps `service.namespace.svc:port` to the local address of its tunnel.
+    """
+    for cluster_address, local_address in addresses.items():
+        host, _, port = cluster_address.rpartition(":")
+        text = re.sub(rf"(?<![\w.-]){re.escape(host)}{_SUFFIX}:{port}(?!\d)", local_address, text)
     return text
 
 
-def all_local(found: Mapping[str, str], addresses: Mapping[str, str]) -> dict[str, str]:
-    """The same variables, for this machine."""
-    return {key: made_local(value, addresses) for key, value in found.items()}
+def replace_in_variables(env: Mapping[str, str], addresses: Mapping[str, str]) -> dict[str, str]:
+    """The variables with local addresses."""
+    return {key: replace_addresses(value, addresses) for key, value in env.items()}
 
 
 def command(words: Iterable[str], addresses: Mapping[str, str]) -> list[str]:
-    """The same command, for this machine."""
-    return [made_local(word, addresses) for word in words]
+    """The command with local addresses."""
+    return [replace_addresses(word, addresses) for word in words]

@@ -1,4 +1,4 @@
-"""How everything of a stack on a cluster is."""
+"""The status of a stack on a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..api import explain, gateways
 from ..api.client import ClusterApi
 from ..api.pods import Manifest, is_ready
 from ..api.workloads import is_complete, job_end, job_outputs
-from .inventory import Inventory, begun, component, name_of, seconds
+from .inventory import Inventory, component, created_at, name_of, seconds
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class WorkloadCondition:
     kind: str
     healthy: bool
     state: str
-    """`ready`, `updating` (enough pods, not all of the newest template), `degraded` (some pods
-    answer, but not all), `not ready`, or `ending` (it is being deleted)."""
+    """`ready`, `updating` (enough pods are ready, some of an older template), `degraded` (some
+    pods are ready), `not ready`, or `ending` (it is being deleted)."""
     reason: str
-    """What keeps its pods from being ready."""
+    """Why pods are not ready."""
     ready: int
     wanted: int
     restarts: int
@@ -38,12 +38,12 @@ class WorkloadCondition:
 
 @dataclass(frozen=True)
 class JobCondition:
-    """A job and how its latest run went."""
+    """A job and the result of its latest run."""
 
     name: str
     healthy: bool
     state: str
-    """`running`, `succeeded`, `failed`, or `not run` when no run of it is known."""
+    """`running`, `succeeded`, `failed`, or `not run` without a known run."""
     reason: str
     started: float | None
     seconds: float | None
@@ -53,7 +53,7 @@ class JobCondition:
 
 @dataclass(frozen=True)
 class ScheduleCondition:
-    """A CronJob and when it ran last."""
+    """A CronJob and the time of its last run."""
 
     name: str
     cron: str
@@ -63,7 +63,7 @@ class ScheduleCondition:
 
 @dataclass(frozen=True)
 class VolumeCondition:
-    """A volume, as far as the cluster knows it: how full it is, it does not say."""
+    """A volume. The API of the cluster does not report its usage."""
 
     name: str
     state: str
@@ -73,21 +73,21 @@ class VolumeCondition:
 
 @dataclass(frozen=True)
 class RouteCondition:
-    """An endpoint's HTTPRoute, and what its Gateway says of it."""
+    """The HTTPRoute of an endpoint, and the state that its Gateway reports."""
 
     name: str
     healthy: bool
     state: str
-    """`taken`, `refused`, or `waiting` (no controller has looked at it)."""
+    """`taken` (accepted), `refused`, or `waiting` (no controller has processed it)."""
     reason: str
     host: str
     traffic: dict[str, int]
-    """Weights, by the Service of a version."""
+    """Weights by the Service of each model version."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """All of a stack."""
+    """The status of a whole stack."""
 
     programs: list[WorkloadCondition] = field(default_factory=list)
     routes: list[RouteCondition] = field(default_factory=list)
@@ -97,24 +97,28 @@ class Condition:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing needs to be looked at."""
-        return not self.ill
+        """Whether everything is healthy."""
+        return not self.unhealthy
 
     @property
-    def ill(self) -> list[WorkloadCondition | RouteCondition | JobCondition]:
-        """What is not healthy."""
+    def unhealthy(self) -> list[WorkloadCondition | RouteCondition | JobCondition]:
+        """The programs, routes and jobs that are not healthy."""
         parts: list[WorkloadCondition | RouteCondition | JobCondition]
         parts = [*self.programs, *self.routes, *self.jobs]
         return [part for part in parts if not part.healthy]
 
 
-def examine(api: ClusterApi, found: Inventory) -> Condition:
-    """What the objects say; of what has no pods, the cluster is asked why."""
-    waiting = {name_of(each): each for each in found.of("CronJob") if component(each) == "job"}
+def examine(api: ClusterApi, inventory: Inventory) -> Condition:
+    """The status by the objects. Events explain workloads without pods."""
+    templates = {
+        name_of(each): each for each in inventory.of("CronJob") if component(each) == "job"
+    }
     return Condition(
-        programs=[_workload(api, found, each) for each in found.of("Deployment", "StatefulSet")],
-        routes=[_route(each) for each in found.of("HTTPRoute")],
-        jobs=[_job(found, name, waiting.get(name)) for name in found.job_names()],
+        programs=[
+            _workload(api, inventory, each) for each in inventory.of("Deployment", "StatefulSet")
+        ],
+        routes=[_route(each) for each in inventory.of("HTTPRoute")],
+        jobs=[_job(inventory, name, templates.get(name)) for name in inventory.job_names()],
         schedules=[
             ScheduleCondition(
                 name=name_of(each),
@@ -122,7 +126,7 @@ def examine(api: ClusterApi, found: Inventory) -> Condition:
                 timezone=each["spec"].get("timeZone", ""),
                 last=seconds(each.get("status", {}).get("lastScheduleTime")),
             )
-            for each in found.of("CronJob")
+            for each in inventory.of("CronJob")
             if component(each) != "job"
         ],
         volumes=[
@@ -132,22 +136,22 @@ def examine(api: ClusterApi, found: Inventory) -> Condition:
                 size=each["spec"]["resources"]["requests"]["storage"],
                 storage_class=each["spec"].get("storageClassName", ""),
             )
-            for each in found.of("PersistentVolumeClaim")
+            for each in inventory.of("PersistentVolumeClaim")
         ],
     )
 
 
-def _workload(api: ClusterApi, found: Inventory, workload: Manifest) -> WorkloadCondition:
+def _workload(api: ClusterApi, inventory: Inventory, workload: Manifest) -> WorkloadCondition:
     name, status = name_of(workload), workload.get("status", {})
     wanted, ready = workload["spec"].get("replicas", 1), status.get("readyReplicas", 0)
-    pods = [pod for pod in found.pods(name) if "deletionTimestamp" not in pod["metadata"]]
+    pods = [pod for pod in inventory.pods(name) if "deletionTimestamp" not in pod["metadata"]]
     missing = [pod for pod in pods if not is_ready(pod)]
     state, reason = "ready", ""
     if "deletionTimestamp" in workload["metadata"]:
         state, reason = "ending", "it is being deleted"
     elif not is_complete(workload):
         state = "updating" if ready >= wanted else "degraded" if ready else "not ready"
-        reason = explain.reason(missing[-1]) if missing else _no_pod(api, workload, pods)
+        reason = explain.reason(missing[-1]) if missing else _missing_pods(api, workload, pods)
     return WorkloadCondition(
         name=name,
         kind=workload["kind"],
@@ -161,46 +165,46 @@ def _workload(api: ClusterApi, found: Inventory, workload: Manifest) -> Workload
             for pod in pods
             for each in pod.get("status", {}).get("containerStatuses", [])
         ),
-        age_seconds=time.time() - begun(workload),
+        age_seconds=time.time() - created_at(workload),
         image=_image(workload["spec"]["template"]),
-        urls=_urls(found, name),
+        urls=_urls(inventory, name),
     )
 
 
-def _no_pod(api: ClusterApi, workload: Manifest, pods: Sequence[Manifest]) -> str:
-    """Why a workload has fewer pods than it should, as for a quota that is used up."""
+def _missing_pods(api: ClusterApi, workload: Manifest, pods: Sequence[Manifest]) -> str:
+    """Why a workload has too few pods, such as an exceeded quota. Empty if it has enough."""
     if len(pods) >= workload["spec"].get("replicas", 1):
         return ""
     owners = [(workload["kind"], workload["metadata"]["name"])]
     try:
         if workload["kind"] == "Deployment":
             labels = workload["spec"]["selector"]["matchLabels"]
-            sets = sorted(api.every("ReplicaSet", labels), key=begun, reverse=True)
+            sets = sorted(api.every("ReplicaSet", labels), key=created_at, reverse=True)
             owners += [("ReplicaSet", each["metadata"]["name"]) for each in sets[:1]]
-        told = filter(None, (explain.owner(api, *owner) for owner in owners))
-        return next(told, "no pod yet").partition("\n")[0]
+        reasons = filter(None, (explain.owner(api, *owner) for owner in owners))
+        return next(reasons, "no pod yet").partition("\n")[0]
     except ResourceError as error:
         return str(error)
 
 
-def _job(found: Inventory, name: str, waiting: Manifest | None) -> JobCondition:
-    runs = found.jobs(name)
+def _job(inventory: Inventory, name: str, cron_job: Manifest | None) -> JobCondition:
+    runs = inventory.jobs(name)
     if not runs:
-        template = waiting["spec"]["jobTemplate"]["spec"]["template"] if waiting else {}
+        template = cron_job["spec"]["jobTemplate"]["spec"]["template"] if cron_job else {}
         return JobCondition(name, True, "not run", "", None, None, _image(template), {})
     job = runs[-1]
-    status, ended, pods = job.get("status", {}), job_end(job), found.pods_of_job(job)
+    status, end, pods = job.get("status", {}), job_end(job), inventory.pods_of_job(job)
     started = seconds(status.get("startTime"))
     finished = seconds(status.get("completionTime"))
     state, reason = "running", ""
-    if ended is None and pods and (status.get("ready") or 0) == 0:
+    if end is None and pods and (status.get("ready") or 0) == 0:
         reason = explain.reason(pods[-1])
-    elif ended is not None:
-        state = "succeeded" if ended[0] == "Complete" else "failed"
+    elif end is not None:
+        state = "succeeded" if end[0] == "Complete" else "failed"
     if state == "failed":
-        reason = ended[1] if ended else ""
-        if codes := [explain.reason(pod) for pod in pods]:
-            reason = codes[-1]
+        reason = end[1] if end else ""
+        if reasons := [explain.reason(pod) for pod in pods]:
+            reason = reasons[-1]
         finished = next(
             (
                 seconds(each.get("lastTransitionTime"))
@@ -228,10 +232,10 @@ def _outputs(name: str, pods: Sequence[Manifest]) -> dict[str, Any]:
         return {}
 
 
-def _urls(found: Inventory, name: str) -> dict[str, str]:
-    """The addresses of a workload's Service; one that stands for its pods alone has none."""
+def _urls(inventory: Inventory, name: str) -> dict[str, str]:
+    """The URLs of a workload's Services by port. Headless Services have none."""
     urls = {}
-    for service in found.of("Service"):
+    for service in inventory.of("Service"):
         if name_of(service) == name and service["spec"].get("clusterIP") != "None":
             host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
             scheme = "postgresql" if component(service) == "database" else "http"
@@ -241,7 +245,7 @@ def _urls(found: Inventory, name: str) -> dict[str, str]:
 
 
 def _image(template: Manifest) -> str:
-    """What tells an image from others of its name: its tag, or the beginning of its digest."""
+    """The tag of an image, or the first characters of its digest."""
     containers = template.get("spec", {}).get("containers", [])
     reference = str(containers[0]["image"]) if containers else ""
     if "@" in reference:
@@ -249,16 +253,16 @@ def _image(template: Manifest) -> str:
     return reference.rpartition("/")[2].partition(":")[2][:12]
 
 
-def _route(found: Manifest) -> RouteCondition:
-    told = gateways.refusals(found)
-    state = "waiting" if told is None else "refused" if told else "taken"
-    unseen = "no controller has looked at it: `mlops doctor` looks for its Gateway"
-    backends = [each for rule in found["spec"]["rules"] for each in rule["backendRefs"]]
+def _route(route: Manifest) -> RouteCondition:
+    refusals = gateways.refusals(route)
+    state = "waiting" if refusals is None else "refused" if refusals else "taken"
+    unprocessed = "no controller has processed it: `mlops doctor` checks its Gateway"
+    backends = [each for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
     return RouteCondition(
-        name=name_of(found),
+        name=name_of(route),
         healthy=state == "taken",
         state=state,
-        reason=unseen if told is None else "; ".join(told),
-        host=next(iter(found["spec"].get("hostnames", [])), ""),
+        reason=unprocessed if refusals is None else "; ".join(refusals),
+        host=next(iter(route["spec"].get("hostnames", [])), ""),
         traffic={each["name"]: each.get("weight", 1) for each in backends},
     )

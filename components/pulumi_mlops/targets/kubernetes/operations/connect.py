@@ -20,39 +20,38 @@ from ....plugin.errors import ResourceError
 from ....runtime.net import is_free
 from ..api.client import ClusterApi
 from . import client
-from .inventory import Inventory, component, connect, instance, name_of, take
+from .inventory import Inventory, component, connect, instance, list_objects, name_of
 
-# Below the ports that Linux gives to clients, so that they are free as a rule.
+# Below the range that Linux uses for outgoing connections, so usually unused.
 _FIRST_PORT, _PORTS = 28_000, 4_000
-_TRY_AGAIN_SECONDS = 2.0
-_ENDS = ("-server", "-route")
+_RETRY_SECONDS = 2.0
+_SUFFIXES = ("-server", "-route")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Something that has an address in the cluster."""
+    """An HTTP port of a Service in the cluster."""
 
     name: str
     service: str
     port: int
-    inside: str
+    cluster_address: str
     """`service.namespace.svc:port`"""
 
 
 def run(stack: Stack, *, env: str | None, command: Sequence[str]) -> int:
-    """Keep the tunnels until Ctrl-C, or until the command that was given has ended."""
+    """Open tunnels and keep them until Ctrl-C or the end of `command`. Returns the exit code."""
     api = connect(stack)
-    wanted = places(take(api, stack, ("Service",)))
-    if not wanted:
+    found = places(list_objects(api, stack, ("Service",)))
+    if not found:
         raise CommandError(
-            f"{stack.name} has nothing in namespace {api.where.namespace}: `pulumi up` provisions "
-            "it"
+            f"{stack.name} has no Services in namespace {api.where.namespace}: run `pulumi up`"
         )
-    tunnels = Tunnels(api, instance(stack), wanted)
+    tunnels = Tunnels(api, instance(stack), found)
     tunnels.open()
     for place, why in tunnels.missing.items():
         print(f"{Style(sys.stderr).unsure('note:')} {place.name}: {why}", file=sys.stderr)
-    variables = client.all_local(client.variables(api, stack), tunnels.addresses)
+    variables = client.replace_in_variables(client.variables(api, stack), tunnels.addresses)
     if command:
         return run_command(client.command(command, tunnels.addresses), variables)
     show(stack, api, tunnels, variables, env)
@@ -62,92 +61,99 @@ def run(stack: Stack, *, env: str | None, command: Sequence[str]) -> int:
     return 0
 
 
-def places(found: Inventory) -> list[Place]:
-    """What clients may want to reach: Services of HTTP that stand for more than their pods."""
+def places(inventory: Inventory) -> list[Place]:
+    """The HTTP ports that clients use: those of Services with a cluster IP."""
     services = {
         name_of(each): each
-        for each in found.of("Service")
+        for each in inventory.of("Service")
         if each["spec"].get("clusterIP") != "None" and component(each) != "database"
     }
-    short = short_names(list(services))
-    told = []
+    short_name_of = short_names(list(services))
+    result = []
     for name, each in services.items():
-        about = each["metadata"]
-        told += [
+        metadata = each["metadata"]
+        result += [
             Place(
-                short[name], about["name"], port["port"],
-                f"{about['name']}.{about['namespace']}.svc:{port['port']}",
+                short_name_of[name], metadata["name"], port["port"],
+                f"{metadata['name']}.{metadata['namespace']}.svc:{port['port']}",
             )
             for port in each["spec"]["ports"]
             if port["name"] == "http"
         ]  # fmt: skip
-    return told
+    return result
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """`platform-tracking-server` → `tracking`: without what all of them share."""
-    words = {name: _without_end(name).split("-") for name in names}
+    """Names without their common prefix and known suffix: `platform-tracking-server` → `tracking`.
+
+    If the short names are not unique, the full names are returned.
+    """
+    words = {name: _without_suffix(name).split("-") for name in names}
     common = 0
-    # Of each, a word is left.
+    # At least one word of each name remains.
     while len(names) > 1 and common + 1 < min(map(len, words.values())):
         if len({parts[common] for parts in words.values()}) > 1:
             break
         common += 1
-    short = {name: "-".join(parts[common:]) for name, parts in words.items()}
-    return short if len(set(short.values())) == len(names) else {name: name for name in names}
+    short_name_of = {name: "-".join(parts[common:]) for name, parts in words.items()}
+    return (
+        short_name_of
+        if len(set(short_name_of.values())) == len(names)
+        else {name: name for name in names}
+    )
 
 
-def _without_end(name: str) -> str:
-    return next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), name)
+def _without_suffix(name: str) -> str:
+    return next((name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)), name)
 
 
 class Tunnels:
-    """The tunnels to some places, each at a port of its own."""
+    """Tunnels to places, each with its own local port."""
 
-    def __init__(self, api: ClusterApi, owner: str, wanted: Sequence[Place]) -> None:
-        self._api, self._owner, self._wanted = api, owner, wanted
+    def __init__(self, api: ClusterApi, owner: str, places: Sequence[Place]) -> None:
+        self._api, self._owner, self._places = api, owner, places
         self.addresses: dict[str, str] = {}
-        """Here, by the address in the cluster."""
+        """Local addresses by cluster address."""
         self.missing: dict[Place, str] = {}
-        # Chosen at once: one that opens later must not find its port taken by another.
+        # Choose all ports now, so that a tunnel that opens later has its own.
         self._ports: dict[Place, int] = {}
-        for place in wanted:
+        for place in places:
             self._ports[place] = port_of(f"{owner}/{place.service}", set(self._ports.values()))
 
     def open(self) -> list[Place]:
-        """Open those that are not; what has no pod stays missing. Those that came now."""
-        came = []
-        for place in self._wanted:
-            if place.inside in self.addresses:
+        """Open the missing tunnels. Those without a ready pod stay missing. Returns new ones."""
+        opened = []
+        for place in self._places:
+            if place.cluster_address in self.addresses:
                 continue
             try:
-                self.addresses[place.inside] = self._api.tunnel(
+                self.addresses[place.cluster_address] = self._api.tunnel(
                     place.service, place.port, self._ports[place]
                 )
                 self.missing.pop(place, None)
-                came.append(place)
+                opened.append(place)
             except ResourceError as error:
                 self.missing[place] = str(error)
-        return came
+        return opened
 
     def url(self, place: Place) -> str:
-        """Where it is on this machine."""
+        """The URL of a place on this machine."""
         return f"http://127.0.0.1:{self._ports[place]}"
 
     @property
     def places(self) -> Sequence[Place]:
-        """All that are wanted."""
-        return self._wanted
+        """All places, with or without an open tunnel."""
+        return self._places
 
 
 def port_of(name: str, taken: set[int]) -> int:
-    """A port that is the same each time for the same name, unless somebody has it already."""
+    """An unused port, derived from `name` so that it stays the same if possible."""
     first = zlib.crc32(name.encode()) % _PORTS
     for step in range(_PORTS):
         port = _FIRST_PORT + (first + step) % _PORTS
         if port not in taken and is_free(port):
             return port
-    raise CommandError(f"no port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS} is free")
+    raise CommandError(f"no unused port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}")
 
 
 def show(
@@ -155,28 +161,35 @@ def show(
     api: ClusterApi,
     tunnels: Tunnels,
     env: Mapping[str, str],
-    wanted: str | None,
+    env_file: str | None,
 ) -> None:
-    """Say where everything is. Credentials are shown, or written to a file, only when asked for;
-    standard output has nothing but variables then."""
-    out = sys.stderr if wanted else sys.stdout
+    """Print the URLs of all places and the environment variables without credentials.
+
+    With `env_file`, all variables are written to this file, or to standard output for `-`. The URLs
+    are then printed to standard error.
+    """
+    out = sys.stderr if env_file else sys.stdout
     style = Style(out)
     lines = [f"{style.title(stack.name)}  {style.quiet(f'namespace {api.where.namespace}')}", ""]
     width = max(len(place.name) for place in tunnels.places)
     for place in tunnels.places:
-        late = style.unsure("  (opens once a pod is ready)") if place in tunnels.missing else ""
-        lines.append(f"  {place.name:<{width}}  {tunnels.url(place)}{late}")
-    told = [*client.exports(env), ""]
-    if wanted is None:
-        lines += ["", *client.exports(client.without_secrets(env))]
+        pending = style.unsure("  (opens when a pod is ready)") if place in tunnels.missing else ""
+        lines.append(f"  {place.name:<{width}}  {tunnels.url(place)}{pending}")
+    exports = [*client.export_lines(env), ""]
+    if env_file is None:
+        lines += ["", *client.export_lines(client.without_credentials(env))]
         lines.append(style.quiet("# with credentials: mlops connect --env"))
-    elif wanted == "-":
-        sys.stdout.write("\n".join(told))
+    elif env_file == "-":
+        sys.stdout.write("\n".join(exports))
         sys.stdout.flush()
     else:
-        _write(Path(wanted), "\n".join(told))
-        lines += ["", f"source {wanted}"]
-    print("\n".join([*lines, "", style.quiet("Ctrl-C ends it.")]), file=out, flush=True)
+        _write(Path(env_file), "\n".join(exports))
+        lines += ["", f"source {env_file}"]
+    print(
+        "\n".join([*lines, "", style.quiet("Press Ctrl-C to close the tunnels.")]),
+        file=out,
+        flush=True,
+    )
 
 
 def _write(file: Path, text: str) -> None:
@@ -187,15 +200,15 @@ def _write(file: Path, text: str) -> None:
 
 
 def run_command(words: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a command to its end with these variables; its exit code."""
-    # Ctrl-C reaches the command by itself. A handler, unlike SIG_IGN, is not inherited by it.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+    """Run a command with these environment variables. Returns its exit code."""
+    # The terminal also sends Ctrl-C to the command, which inherits SIG_IGN but no handler.
+    previous_handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         code = subprocess.run(list(words), env={**os.environ, **env}, check=False).returncode
     except OSError as error:
         raise UsageError(f"{words[0]} cannot be run: {error.strerror}") from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)
     return code if code >= 0 else 128 - code
 
 
@@ -203,12 +216,12 @@ def _until_interrupted(tunnels: Tunnels) -> None:
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        # By a thread: this one may be inside of the event at this moment, holding its lock.
+        # In a thread: the interrupted code may hold the lock of the event.
         threading.Thread(target=stopped.set).start()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    while not stopped.wait(_TRY_AGAIN_SECONDS):
+    while not stopped.wait(_RETRY_SECONDS):
         if tunnels.missing:
             for place in tunnels.open():
-                print(f"{place.name} is there: {tunnels.url(place)}", file=sys.stderr)
+                print(f"{place.name} is open: {tunnels.url(place)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Logs of pods that are read while they are written, through restarts and lost connections."""
+"""Follows the logs of pods, through restarts and lost connections."""
 
 from __future__ import annotations
 
@@ -12,77 +12,77 @@ from functools import partial
 from ..api.client import ClusterApi
 from ..api.pods import Manifest
 
-_LOOK_AGAIN_SECONDS = 1.0
+_LISTEN_SECONDS = 1.0
 
 
 @dataclass
 class _Reading:
-    """One container's log, as far as it was read."""
+    """The state of reading the log of one container."""
 
     pod: str
     container: str
     last: str = ""
-    """The time of the last line that was shown."""
-    done: Future[None] | None = None
+    """The timestamp of the last shown line."""
+    task: Future[None] | None = None
 
     @property
-    def going_on(self) -> bool:
-        return self.done is not None and not self.done.done()
+    def is_reading(self) -> bool:
+        return self.task is not None and not self.task.done()
 
 
 class Follower:
-    """Shows each new line of some pods' logs, with the name of the pod.
+    """Shows each new log line of pods with the name of the pod.
 
-    A container that is started again is another one, and is read from its beginning.
+    The log of a restarted container is read from its start.
     """
 
     def __init__(self, api: ClusterApi, lines: int, show: Callable[[str, str], None]) -> None:
         self._api, self._lines, self._show = api, lines, show
-        self._came: queue.Queue[tuple[_Reading, str]] = queue.Queue()
+        self._lines_read: queue.Queue[tuple[_Reading, str]] = queue.Queue()
         self._known: dict[str, _Reading] = {}
         self._first = True
 
     @property
-    def going_on(self) -> bool:
-        """Whether a log is being read."""
-        return any(reading.going_on for reading in self._known.values())
+    def is_reading(self) -> bool:
+        """Whether any log is being read."""
+        return any(reading.is_reading for reading in self._known.values())
 
-    def look(self, pods: Iterable[Manifest]) -> None:
-        """Begin to read what is new in these pods, and again what broke off."""
+    def update(self, pods: Iterable[Manifest]) -> None:
+        """Start to read the logs of new containers, and continue interrupted ones."""
         for pod, container, identity, running in _containers(pods):
             query = {"timestamps": "true"}
             if (reading := self._known.get(identity)) is None:
                 reading = self._known[identity] = _Reading(pod, container)
                 if self._first:
                     query["tailLines"] = str(self._lines)
-            elif reading.going_on or not running:
+            elif reading.is_reading or not running:
                 continue
             elif reading.last:
                 query["sinceTime"] = reading.last
-            say = partial(self._heard, reading)
-            reading.done = self._api.follow(pod, container, query, say)
+            on_line = partial(self._queue_line, reading)
+            reading.task = self._api.follow(pod, container, query, on_line)
         self._first = False
 
-    def listen(self, seconds: float = _LOOK_AGAIN_SECONDS) -> None:
-        """Show what comes within this time."""
+    def listen(self, seconds: float = _LISTEN_SECONDS) -> None:
+        """Show the lines that arrive within `seconds`."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while (remaining := until - time.monotonic()) > 0:
             try:
-                self._tell(*self._came.get(timeout=left))
+                self._show_line(*self._lines_read.get(timeout=remaining))
             except queue.Empty:
                 return
 
-    def rest(self) -> None:
-        """Show what has come already."""
-        while not self._came.empty():
-            self._tell(*self._came.get())
+    def flush(self) -> None:
+        """Show the lines that have arrived."""
+        while not self._lines_read.empty():
+            self._show_line(*self._lines_read.get())
 
-    def _heard(self, reading: _Reading, line: str) -> None:
-        self._came.put((reading, line))
+    def _queue_line(self, reading: _Reading, line: str) -> None:
+        self._lines_read.put((reading, line))
 
-    def _tell(self, reading: _Reading, line: str) -> None:
+    def _show_line(self, reading: _Reading, line: str) -> None:
         stamp, _, text = line.partition(" ")
-        # After a lost connection the lines of the last second come again.
+        # After a reconnect the lines of the last second are repeated.
         if reading.last and _order(stamp) <= _order(reading.last):
             return
         reading.last = stamp
@@ -90,7 +90,7 @@ class Follower:
 
 
 def _containers(pods: Iterable[Manifest]) -> Iterator[tuple[str, str, str, bool]]:
-    """Pod, name, identity and whether it runs, of each container that has been started."""
+    """Pod, name, id and whether it is running for each started container."""
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses", []):
             if identity := status.get("containerID"):
@@ -99,6 +99,6 @@ def _containers(pods: Iterable[Manifest]) -> Iterator[tuple[str, str, str, bool]
 
 
 def _order(stamp: str) -> str:
-    """A time as text that sorts: the cluster leaves out zeros at the end."""
+    """A sortable form of a timestamp: the cluster omits trailing zeros."""
     whole, _, fraction = stamp.rstrip("Z").partition(".")
     return f"{whole}.{fraction:<09}"

@@ -1,4 +1,4 @@
-"""What a stack has on its cluster: found by its labels, without the engine."""
+"""The objects of a stack on its cluster, found by their labels without the engine."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Inventory:
     objects: dict[str, list[Manifest]] = field(default_factory=dict)
 
     def of(self, *kinds: str) -> list[Manifest]:
-        """Those of some kinds, by name."""
+        """The objects of some kinds, sorted by name."""
         found = [each for kind in kinds for each in self.objects.get(kind, [])]
         return sorted(found, key=lambda each: str(each["metadata"]["name"]))
 
     def pods(self, name: str) -> list[Manifest]:
-        """The pods of what is called `name`, the oldest first."""
-        return sorted((pod for pod in self.of("Pod") if name_of(pod) == name), key=begun)
+        """The pods of the workload or job `name`, oldest first."""
+        return sorted((pod for pod in self.of("Pod") if name_of(pod) == name), key=created_at)
 
     def jobs(self, name: str) -> list[Manifest]:
-        """The runs of the job `name`, the latest last."""
-        return sorted((job for job in self.of("Job") if name_of(job) == name), key=begun)
+        """The runs of the job `name`, oldest first."""
+        return sorted((job for job in self.of("Job") if name_of(job) == name), key=created_at)
 
     def pods_of_job(self, job: Manifest) -> list[Manifest]:
         """The pods of one run."""
@@ -50,77 +50,79 @@ class Inventory:
         ]
 
     def names(self, *kinds: str) -> list[str]:
-        """What the objects of some kinds are called."""
+        """The names that the stack uses for the objects of some kinds."""
         return sorted({name_of(each) for each in self.of(*kinds)})
 
     def job_names(self) -> list[str]:
-        """The jobs that can be run: those that have run, and those that wait to be."""
-        waiting = {
+        """The names of all jobs, with or without a run."""
+        templates = {
             name_of(each)
             for each in self.of("CronJob")
             if each["metadata"]["labels"][COMPONENT] == "job"
         }
-        return sorted(waiting | set(self.names("Job")))
+        return sorted(templates | set(self.names("Job")))
 
 
 def connect(stack: Stack) -> ClusterApi:
-    """The API of the stack's cluster. Raises CommandError without what it takes to reach one."""
+    """A client of the stack's cluster. Raises CommandError if kr8s is not installed."""
     if find_spec("kr8s") is None:
         raise CommandError(
-            f"{stack.name} runs on a cluster, which needs kr8s: "
+            f"{stack.name} runs on a cluster, and kr8s is not installed: "
             "pip install 'pulumi-mlops[kubernetes]'"
         )
-    given = {key: stack.settings.get(key) for key in Where.__dataclass_fields__}
-    if given["kubeconfig"]:
-        given["kubeconfig"] = str(stack.folder / str(given["kubeconfig"]))
-    return ClusterApi(Where(**{key: str(value) for key, value in given.items() if value}))
+    location = {key: stack.settings.get(key) for key in Where.__dataclass_fields__}
+    if location["kubeconfig"]:
+        location["kubeconfig"] = str(stack.folder / str(location["kubeconfig"]))
+    return ClusterApi(Where(**{key: str(value) for key, value in location.items() if value}))
 
 
 def instance(stack: Stack) -> str:
-    """What the objects of the stack are labelled with."""
+    """The label value of all objects of the stack."""
     from ..names import label  # noqa: PLC0415 - it takes Pulumi along
 
     return label(f"{stack.project}-{stack.name}")
 
 
-def take(api: ClusterApi, stack: Stack, kinds: Iterable[str] = KINDS) -> Inventory:
-    """Ask for all kinds at the same time."""
-    ours = instance(stack)
+def list_objects(api: ClusterApi, stack: Stack, kinds: Iterable[str] = KINDS) -> Inventory:
+    """List the objects of the stack, all kinds concurrently."""
+    stack_label = instance(stack)
 
-    def ask(kind: str) -> list[Manifest]:
-        # What a CronJob makes has no labels of its own; its pods have.
-        labels = {} if kind == "Job" else {INSTANCE: ours}
-        found = [each for each in api.every(kind, labels) if labels_of(each).get(INSTANCE) == ours]
-        # The items of a list do not say what they are.
+    def list_kind(kind: str) -> list[Manifest]:
+        # Jobs of a CronJob have no labels. Their pods have.
+        labels = {} if kind == "Job" else {INSTANCE: stack_label}
+        found = [
+            each for each in api.every(kind, labels) if labels_of(each).get(INSTANCE) == stack_label
+        ]
+        # The items of a list have no kind.
         return [{**each, "kind": kind} for each in found]
 
-    wanted = list(kinds)
-    with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-        return Inventory(dict(zip(wanted, pool.map(ask, wanted), strict=True)))
+    kind_list = list(kinds)
+    with ThreadPoolExecutor(max_workers=len(kind_list)) as pool:
+        return Inventory(dict(zip(kind_list, pool.map(list_kind, kind_list), strict=True)))
 
 
 def labels_of(found: Manifest) -> dict[str, str]:
-    """An object's labels, or those of its pods."""
+    """The labels of an object, or else those of its pod template."""
     own: dict[str, str] = found["metadata"].get("labels") or {}
     template = found.get("spec", {}).get("template", {}).get("metadata", {})
     return own if INSTANCE in own else template.get("labels") or {}
 
 
 def name_of(found: Manifest) -> str:
-    """What an object belongs to, as the stack calls it."""
+    """The name of the workload or job that an object belongs to."""
     return labels_of(found)[NAME]
 
 
 def component(found: Manifest) -> str:
-    """What kind of thing it belongs to: `service`, `database`, `route`, `job`, `schedule`."""
+    """The component label of an object: `service`, `database`, `route`, `job`, `schedule`."""
     return labels_of(found).get(COMPONENT, "")
 
 
-def begun(found: Manifest) -> float:
-    """When an object was made, in seconds since the epoch."""
+def created_at(found: Manifest) -> float:
+    """The creation time of an object in seconds since the epoch."""
     return seconds(found["metadata"].get("creationTimestamp")) or 0.0
 
 
 def seconds(stamp: str | None) -> float | None:
-    """A time of the cluster in seconds since the epoch."""
+    """A timestamp of the cluster in seconds since the epoch."""
     return datetime.fromisoformat(stamp).timestamp() if stamp else None

@@ -1,4 +1,4 @@
-"""`mlops logs` of a cluster."""
+"""`mlops logs` for the Kubernetes target."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..api.client import ClusterApi
 from ..api.pods import Manifest
 from .condition import JobCondition, WorkloadCondition, examine
 from .follow import Follower
-from .inventory import Inventory, connect, take
+from .inventory import Inventory, connect, list_objects
 
 _KINDS = ("Deployment", "StatefulSet", "Job", "CronJob", "Pod")
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What `mlops logs` was asked to show of a name."""
+    """The arguments of `mlops logs` for a name."""
 
     name: str
     lines: int
@@ -28,19 +28,19 @@ class LogOptions:
 
 
 def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: bool) -> int:
-    """List what has logs, show the end of those of a name, or follow them until interrupted."""
+    """List the logs, show the last lines of the selected ones, or follow them until Ctrl-C."""
     if previous and follow:
-        raise UsageError("--previous is not written to any more: leave out --follow")
+        raise UsageError("--previous shows a log that has ended: remove --follow")
     api = connect(stack)
-    found = take(api, stack, _KINDS)
+    inventory = list_objects(api, stack, _KINDS)
     if name is None:
-        print("\n".join(listing(api, found, Style(sys.stdout))))
+        print("\n".join(listing(api, inventory, Style(sys.stdout))))
         return 0
-    names = select_logs(name, known(found))
+    names = select_logs(name, known(inventory))
     options = LogOptions(name, lines, previous)
     if follow:
-        return _follow(api, stack, options, names, found)
-    parts = [part for each in names for part in texts(api, found, each, options)]
+        return _follow(api, stack, options, names, inventory)
+    parts = [part for each in names for part in texts(api, inventory, each, options)]
     show = line_printer([name for name, _ in parts] or [""], Style(sys.stdout))
     for each, text in parts:
         for line in text.splitlines():
@@ -48,48 +48,48 @@ def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: b
     return 0
 
 
-def known(found: Inventory) -> list[str]:
-    """What may have logs."""
-    return sorted({*found.names("Deployment", "StatefulSet"), *found.job_names()})
+def known(inventory: Inventory) -> list[str]:
+    """The names of the workloads and jobs."""
+    return sorted({*inventory.names("Deployment", "StatefulSet"), *inventory.job_names()})
 
 
-def listing(api: ClusterApi, found: Inventory, style: Style) -> list[str]:
-    """What has logs, as a table."""
-    state = examine(api, found)
+def listing(api: ClusterApi, inventory: Inventory, style: Style) -> list[str]:
+    """A table of workloads and jobs that have pods."""
+    state = examine(api, inventory)
     rows = []
     parts: list[WorkloadCondition | JobCondition] = [*state.programs, *state.jobs]
     for part in parts:
-        if pods := pods_of(found, part.name):
+        if pods := pods_of(inventory, part.name):
             names = ", ".join(pod["metadata"]["name"] for pod in pods)
             age = duration(part.age_seconds) if isinstance(part, WorkloadCondition) else ""
             rows.append([part.name, part.state, age, names])
     return table(["NAME", "STATE", "AGE", "PODS"], rows, style) if rows else ["There are no logs."]
 
 
-def pods_of(found: Inventory, name: str, before: bool = False) -> list[Manifest]:
-    """The pods whose logs `name` means: of a job those of its last run, or the one `before`."""
-    if not (runs := found.jobs(name)):
-        return found.pods(name)
-    runs = runs[:-1] if before else runs
-    return found.pods_of_job(runs[-1]) if runs else []
+def pods_of(inventory: Inventory, name: str, previous: bool = False) -> list[Manifest]:
+    """The pods of a workload, or of the last run of a job; with `previous` the run before it."""
+    if not (runs := inventory.jobs(name)):
+        return inventory.pods(name)
+    runs = runs[:-1] if previous else runs
+    return inventory.pods_of_job(runs[-1]) if runs else []
 
 
 def texts(
-    api: ClusterApi, found: Inventory, name: str, options: LogOptions
+    api: ClusterApi, inventory: Inventory, name: str, options: LogOptions
 ) -> list[tuple[str, str]]:
-    """The end of each pod's log. Raises UsageError when `--previous` asks for none."""
-    is_job = bool(found.jobs(name))
-    pods = pods_of(found, name, before=is_job and options.previous)
-    earlier = options.previous and not is_job
-    told = [
-        (pod, api.log(pod, container, options.lines, earlier))
+    """The last log lines of each pod. Raises UsageError if there is no previous log."""
+    is_job = bool(inventory.jobs(name))
+    pods = pods_of(inventory, name, previous=is_job and options.previous)
+    previous_container = options.previous and not is_job
+    logs = [
+        (pod, api.log(pod, container, options.lines, previous_container))
         for pod, container, restarts in _containers(pods)
-        if restarts or not earlier
+        if restarts or not previous_container
     ]
-    if options.previous and not told:
+    if options.previous and not logs:
         why = "it ran once" if is_job else "none of its pods was restarted"
-        raise UsageError(f"{name} has no log before the one of now: {why}")
-    return told
+        raise UsageError(f"{name} has no previous log: {why}")
+    return logs
 
 
 def _containers(pods: Sequence[Manifest]) -> list[tuple[str, str, int]]:
@@ -106,7 +106,7 @@ def _follow(
     stack: Stack,
     options: LogOptions,
     names: Sequence[str],
-    found: Inventory,
+    inventory: Inventory,
 ) -> int:
     pods: dict[str, None] = {}
     shown = line_printer([""], Style(sys.stdout))
@@ -116,25 +116,25 @@ def _follow(
         sys.stdout.flush()
 
     follower = Follower(api, options.lines, show)
-    silent = False
+    reported = False
     try:
         while True:
-            now = [pod for name in names for pod in pods_of(found, name)]
+            now = [pod for name in names for pod in pods_of(inventory, name)]
             if new := {pod["metadata"]["name"]: None for pod in now}.keys() - pods.keys():
                 pods |= dict.fromkeys(sorted(new))
                 shown = line_printer(list(pods), Style(sys.stdout))
-            follower.look(now)
+            follower.update(now)
             follower.listen()
             try:
-                found = take(api, stack, _KINDS)
+                inventory = list_objects(api, stack, _KINDS)
             except ResourceError as error:
-                if not silent:
+                if not reported:
                     print(f"{Style(sys.stderr).unsure('note:')} {error}", file=sys.stderr)
-                silent = True
+                reported = True
                 continue
-            silent = False
-            # A changed version of a model is another workload, with pods of its own.
-            names = matching(options.name, known(found)) or names
+            reported = False
+            # An update of a model version creates a new workload with new pods.
+            names = matching(options.name, known(inventory)) or names
     except KeyboardInterrupt:
-        follower.rest()
+        follower.flush()
     return 0

@@ -1,4 +1,4 @@
-"""`mlops secrets`."""
+"""`mlops secrets` for the Kubernetes target."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ....cli.terminal import Style, table
 
 _TYPE = "mlops:kubernetes:StoredSecret"
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
-"""How the engine marks a secret (pulumi, sdk/go/common/resource/sig)."""
+"""The markers of secrets in the state (pulumi, sdk/go/common/resource/sig)."""
 
 
 def run(stack: Stack, *, as_json: bool, show: bool) -> int:
-    """Print the Secrets as manifests; on a terminal what there is, without values."""
+    """Print the Secrets as manifests. On a terminal, print their names and keys without values."""
     found = manifests_in(_state(stack))
     if not found:
         raise CommandError(
-            f"{stack.name} keeps no Secrets for others: `pulumi up` applies them itself unless "
-            "mlops:kubernetes.render_to is set; with it, run `pulumi up` first"
+            f"the state of {stack.name} contains no Secrets to apply: without "
+            "mlops:kubernetes.render_to, `pulumi up` applies them itself; with it, run `pulumi up` "
+            "first"
         )
     if sys.stdout.isatty() and not show:
         print("\n".join(_summary(found, Style(sys.stdout))))
@@ -39,11 +40,11 @@ def run(stack: Stack, *, as_json: bool, show: bool) -> int:
 
 
 def manifests_in(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The Secrets that a stack's exported state keeps, by namespace and name."""
+    """The Secrets in an exported state, sorted by namespace and name."""
     resources = (state.get("deployment") or {}).get("resources") or []
     found = [
-        _manifest(_opened(each.get("inputs") or {}))
-        # One that is to be deleted has a successor, or nobody who needs it.
+        _manifest(_unwrapped(each.get("inputs") or {}))
+        # Resources that are pending deletion are obsolete or have been replaced.
         for each in resources
         if each.get("type") == _TYPE and not each.get("delete")
     ]
@@ -51,7 +52,7 @@ def manifests_in(state: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _manifest(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    # `data`, not `stringData`: a key that is gone goes from the cluster, too, when it is applied.
+    # `data`, not `stringData`: `kubectl apply` then also removes keys that no longer exist.
     content = {
         key: base64.b64encode(value.encode()).decode()
         for key, value in sorted(inputs["stringData"].items())
@@ -69,13 +70,13 @@ def _manifest(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _opened(value: Any) -> Any:
-    """A value of the state without the marks of secrets."""
+def _unwrapped(value: Any) -> Any:
+    """A value of the state with secrets as plain values."""
     if isinstance(value, dict):
         if value.get(_SIGNATURE) == _SECRET:
-            return _opened(json.loads(value["plaintext"]))
-        return {key: _opened(item) for key, item in value.items()}
-    return [_opened(item) for item in value] if isinstance(value, list) else value
+            return _unwrapped(json.loads(value["plaintext"]))
+        return {key: _unwrapped(item) for key, item in value.items()}
+    return [_unwrapped(item) for item in value] if isinstance(value, list) else value
 
 
 def _summary(found: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
@@ -84,13 +85,19 @@ def _summary(found: Iterable[Mapping[str, Any]], style: Style) -> list[str]:
         for each in found
     ]
     lines = table(["NAMESPACE", "SECRET", "KEYS"], rows, style)
-    return [*lines, "", "`mlops secrets | kubectl apply -f -` hands them over; --show shows them."]
+    return [
+        *lines,
+        "",
+        "`mlops secrets | kubectl apply -f -` applies them; --show prints their values.",
+    ]
 
 
 def _state(stack: Stack) -> dict[str, Any]:
-    """The state with its secrets; of what goes wrong only what the engine says on stderr."""
+    """The state with decrypted secrets. Errors contain only the engine's last stderr line."""
     if shutil.which("pulumi") is None:
-        raise CommandError("there is no pulumi on PATH, which opens the state: see `mlops doctor`")
+        raise CommandError(
+            "pulumi is not on PATH, and it is needed to read the state: see `mlops doctor`"
+        )
     done = subprocess.run(
         ["pulumi", "stack", "export", "--show-secrets", "--stack", stack.name, "--non-interactive"],  # noqa: S607
         cwd=stack.folder,
@@ -103,7 +110,7 @@ def _state(stack: Stack) -> dict[str, Any]:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].removeprefix("error: ")
         raise CommandError(
-            f"pulumi does not open the state of {stack.name}: {reason} (see `mlops doctor`)"
+            f"pulumi cannot read the state of {stack.name}: {reason} (see `mlops doctor`)"
         )
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -1,4 +1,4 @@
-"""`mlops status` of a cluster."""
+"""`mlops status` for the Kubernetes target."""
 
 from __future__ import annotations
 
@@ -12,83 +12,94 @@ from ....plugin.errors import ResourceError
 from ..api import explain
 from ..api.client import ClusterApi
 from .condition import Condition, JobCondition, RouteCondition, WorkloadCondition, examine
-from .inventory import KINDS, Inventory, connect, take
+from .inventory import KINDS, Inventory, connect, list_objects
 
 
 def run(stack: Stack, *, as_json: bool) -> int:
-    """Show how everything of a stack is; 1 when something is not healthy."""
+    """Show the status of a stack. Returns 1 if something is not healthy."""
     api = connect(stack)
-    # Clusters without the Gateway API have no such kind.
-    taken = take(api, stack, (*KINDS, "HTTPRoute") if stack.settings.get("gateway") else KINDS)
-    found = examine(api, taken)
+    # Clusters without the Gateway API do not have the kind HTTPRoute.
+    inventory = list_objects(
+        api, stack, (*KINDS, "HTTPRoute") if stack.settings.get("gateway") else KINDS
+    )
+    status = examine(api, inventory)
     if as_json:
-        print(json.dumps(json_form(stack, api, found), indent=1))
+        print(json.dumps(json_form(stack, api, status), indent=1))
     else:
         style = Style(sys.stdout)
-        lines = [*render(stack, api, found, style), *ill(api, taken, found, style)]
+        lines = [
+            *render(stack, api, status, style),
+            *explain_unhealthy(api, inventory, status, style),
+        ]
         print("\n".join(lines))
-    return 0 if found.healthy else 1
+    return 0 if status.healthy else 1
 
 
-def json_form(stack: Stack, api: ClusterApi, found: Condition) -> dict[str, object]:
-    """What `--json` prints."""
+def json_form(stack: Stack, api: ClusterApi, status: Condition) -> dict[str, object]:
+    """The output of `--json`."""
     return {
         "stack": stack.name,
         "namespace": api.where.namespace,
         "context": api.where.context,
-        "healthy": found.healthy,
-        "programs": [asdict(part) for part in found.programs],
-        "routes": [asdict(part) for part in found.routes],
-        "jobs": [asdict(part) for part in found.jobs],
-        "schedules": [asdict(part) for part in found.schedules],
-        "volumes": [asdict(part) for part in found.volumes],
+        "healthy": status.healthy,
+        "programs": [asdict(part) for part in status.programs],
+        "routes": [asdict(part) for part in status.routes],
+        "jobs": [asdict(part) for part in status.jobs],
+        "schedules": [asdict(part) for part in status.schedules],
+        "volumes": [asdict(part) for part in status.volumes],
     }
 
 
-def render(stack: Stack, api: ClusterApi, found: Condition, style: Style) -> list[str]:
-    """The tables for people."""
+def render(stack: Stack, api: ClusterApi, status: Condition, style: Style) -> list[str]:
+    """The tables of the text output."""
     where = f"namespace {api.where.namespace}"
     where += f" of context {api.where.context}" if api.where.context else ""
     lines = [f"{style.title(stack.name)}  {style.quiet(where)}"]
-    if found.programs:
-        lines += ["", *_programs(found.programs, style)]
-    if found.routes:
-        lines += ["", *_routes(found.routes, style)]
-    if found.jobs:
-        lines += ["", *_jobs(found.jobs, style)]
-    if found.schedules:
-        rows = [[each.name, each.cron, each.timezone, ago(each.last)] for each in found.schedules]
+    if status.programs:
+        lines += ["", *_programs(status.programs, style)]
+    if status.routes:
+        lines += ["", *_routes(status.routes, style)]
+    if status.jobs:
+        lines += ["", *_jobs(status.jobs, style)]
+    if status.schedules:
+        rows = [[each.name, each.cron, each.timezone, ago(each.last)] for each in status.schedules]
         heads = ["SCHEDULE", "CRON", "TIME ZONE", "LAST STARTED"]
         lines += ["", *(f"  {line}" for line in table(heads, rows, style))]
-    if found.volumes:
-        rows = [[each.name, each.state, each.size, each.storage_class] for each in found.volumes]
+    if status.volumes:
+        rows = [[each.name, each.state, each.size, each.storage_class] for each in status.volumes]
         heads = ["VOLUME", "STATE", "SIZE", "STORAGE CLASS"]
         lines += ["", *(f"  {line}" for line in table(heads, rows, style))]
     return lines
 
 
-def ill(api: ClusterApi, taken: Inventory, found: Condition, style: Style) -> list[str]:
-    """What is not healthy and why, with the last events and log lines; or that all is."""
-    if not (found.programs or found.jobs):
+def explain_unhealthy(
+    api: ClusterApi, inventory: Inventory, status: Condition, style: Style
+) -> list[str]:
+    """What is not healthy, with reason, events and log lines; or that everything is healthy."""
+    if not (status.programs or status.jobs):
         return ["", "Nothing is running here: run `pulumi up` to provision it."]
-    if found.healthy:
-        told = "All is healthy."
-        addresses = "The addresses are the cluster's own: `mlops connect` opens tunnels to them."
-        return ["", style.good(told), style.quiet(addresses)]
+    if status.healthy:
+        message = "Everything is healthy."
+        addresses = "The URLs are valid inside the cluster: `mlops connect` opens tunnels to them."
+        return ["", style.good(message), style.quiet(addresses)]
     lines = [""]
-    for part in found.ill:
+    for part in status.unhealthy:
         if isinstance(part, RouteCondition):
             lines.append(f"{style.bad(part.name)} is {part.state}: {part.reason}")
             continue
-        pods = [pod for pod in taken.pods(part.name) if "deletionTimestamp" not in pod["metadata"]]
-        is_ = f"is {part.state}"
+        pods = [
+            pod for pod in inventory.pods(part.name) if "deletionTimestamp" not in pod["metadata"]
+        ]
+        state = f"is {part.state}"
         if isinstance(part, JobCondition):
-            is_, pods = "failed (`mlops run` runs it again)", pods[-1:]
+            state, pods = "failed (`mlops run` runs it again)", pods[-1:]
         try:
             details = explain.pods(api, pods)
         except ResourceError as error:
             details = str(error)
-        lines.append(f"{style.bad(part.name)} {is_}" + (f": {part.reason}" if part.reason else ""))
+        lines.append(
+            f"{style.bad(part.name)} {state}" + (f": {part.reason}" if part.reason else "")
+        )
         lines += [f"  {line}" for line in details.splitlines()]
     return lines
 
@@ -110,17 +121,17 @@ def _programs(programs: list[WorkloadCondition], style: Style) -> list[str]:
     return marked(table(heads, rows, style), [part.healthy for part in programs], style)
 
 
-def _routes(found: list[RouteCondition], style: Style) -> list[str]:
+def _routes(routes: list[RouteCondition], style: Style) -> list[str]:
     rows = [
         [part.name, part.state, part.host,
          ", ".join(f"{weight} {service}" for service, weight in part.traffic.items())]
-        for part in found
+        for part in routes
     ]  # fmt: skip
     lines = table(["ROUTE", "STATE", "HOST", "WEIGHTS"], rows, style)
-    return marked(lines, [part.healthy for part in found], style)
+    return marked(lines, [part.healthy for part in routes], style)
 
 
-def _jobs(found: list[JobCondition], style: Style) -> list[str]:
+def _jobs(jobs: list[JobCondition], style: Style) -> list[str]:
     rows = [
         [
             part.name,
@@ -130,7 +141,7 @@ def _jobs(found: list[JobCondition], style: Style) -> list[str]:
             part.image,
             part.reason if part.healthy else "",
         ]
-        for part in found
+        for part in jobs
     ]
     heads = ["JOB", "LAST RUN", "STARTED", "TOOK", "IMAGE", ""]
-    return marked(table(heads, rows, style), [part.healthy for part in found], style)
+    return marked(table(heads, rows, style), [part.healthy for part in jobs], style)

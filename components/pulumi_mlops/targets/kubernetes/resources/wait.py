@@ -132,7 +132,7 @@ class Wait:
             self._tell("waiting until its Gateway has taken the route")
 
     def _unserved(self, route: Manifest) -> tuple[bool, str]:
-        return self._ask(lambda: gateways.unserved(self._clusters.at, route))
+        return self._ask(lambda: gateways.unprocessed(self._clusters.at, route))
 
     def _not_taken(self, told: list[str]) -> ResourceError:
         return ResourceError(

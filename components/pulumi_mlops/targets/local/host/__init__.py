@@ -1,1 +1,1 @@
-"""Resources that live on this machine: environments, processes, routes, volumes and secrets."""
+"""Processes, jobs, TCP ports and proxies on this machine."""

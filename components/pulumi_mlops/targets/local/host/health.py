@@ -1,4 +1,4 @@
-"""When a program counts as ready: asked from outside, as its callers will ask it."""
+"""Health checks: requests to a program that find out whether it is ready."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import httpx
 
 from ....plugin.errors import ResourceError
 
-if TYPE_CHECKING:  # pydantic, which the command line does without
+if TYPE_CHECKING:  # it imports pydantic, which the command line does not need
     from ....plugin.handler import Context
 
 
 @dataclass(frozen=True)
 class Check:
-    """HTTP `path` must answer 200; without a path an open TCP port is enough."""
+    """HTTP `path` must answer 200. Without a path, the TCP port must accept a connection."""
 
     port: int
     path: str | None = None
 
 
 class Failed(Exception):
-    """The program itself said that it will not become ready."""
+    """The program reports that it will not become ready."""
 
 
 def probe(check: Check, timeout: float = 5.0) -> str | None:
-    """None when ready, else what is missing. Raises Failed when waiting is of no use."""
+    """None if ready, otherwise the reason. Raises Failed if the program will not become ready."""
     if check.path is None:
         try:
             with socket.create_connection(("127.0.0.1", check.port), timeout):
@@ -40,7 +40,7 @@ def probe(check: Check, timeout: float = 5.0) -> str | None:
             return f"port {check.port}: {error.strerror or error}"
     url = f"http://127.0.0.1:{check.port}{check.path}"
     try:
-        # No proxies from the environment: this is our own loopback.
+        # Requests to loopback must not use a proxy of the environment variables.
         answer = httpx.get(url, timeout=timeout, trust_env=False)
     except httpx.HTTPError as error:
         return f"{check.path}: {type(error).__name__}"
@@ -62,35 +62,35 @@ def wait(
     timeout: float,
     crashed: Callable[[], str | None],
 ) -> None:
-    """Return when every check passes; `crashed` says why there is no use in waiting longer.
+    """Wait until every check passes. `crashed` returns a reason to stop waiting, or None.
 
-    Raises ResourceError with the reason when `timeout` seconds pass, a program gives up, or the
-    user interrupts.
+    Raises ResourceError with the reason after `timeout` seconds, after a crash, for a program that
+    will not become ready, and if the user interrupts.
     """
     deadline = time.monotonic() + timeout
-    left = dict(checks)
+    pending = dict(checks)
     pause = 0.05
-    told = ""
-    while left:
-        name, check = next(iter(left.items()))
+    reported = ""
+    while pending:
+        name, check = next(iter(pending.items()))
         try:
-            missing = probe(check)
+            reason = probe(check)
         except Failed as error:
             raise ResourceError(f"{name} will not become ready: {error}") from None
-        if missing is None:
-            del left[name]
-            if told and not left:
-                # Else the line that it waits stays beside a resource that is done.
+        if reason is None:
+            del pending[name]
+            if reported and not pending:
+                # Replaces the status line "waiting for", which would otherwise stay.
                 ctx.log("ready", status=True)
             continue
         if ctx.cancelled.is_set():
             raise ResourceError(f"interrupted while waiting for {name}")
-        if (reason := crashed()) is not None:
-            raise ResourceError(f"{name} does not stay up: {reason}")
+        if (crash := crashed()) is not None:
+            raise ResourceError(f"{name} does not stay up: {crash}")
         if time.monotonic() > deadline:
-            raise ResourceError(f"{name} is not ready after {timeout:g} s: {missing}")
-        if missing != told:
-            ctx.log(f"waiting for {name}: {missing}", status=True)
-            told = missing
+            raise ResourceError(f"{name} is not ready after {timeout:g} s: {reason}")
+        if reason != reported:
+            ctx.log(f"waiting for {name}: {reason}", status=True)
+            reported = reason
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)

@@ -1,7 +1,7 @@
-"""Programs that run to completion: by the plugin, by a schedule, or by hand.
+"""Jobs: programs that run to completion, started by an update, a schedule or a user.
 
-A job is defined once, in `jobs/<name>/spec.json`, and run any number of times, never twice at the
-same time. Each run has a log, `logs/<name>.log`; the five before it are kept as `.1` to `.5`.
+`jobs/<name>/spec.json` defines a job. It can run any number of times, but only one run at a time.
+`logs/<name>.log` is the log of the latest run; those of the previous five end in `.1` to `.5`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ....plugin.errors import ResourceError
 from ....stackdir import StackDir
 from . import launch
 
-_KEPT_LOGS = 5
+_PREVIOUS_LOGS = 5
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is run. `env` gets MLOPS_OUTPUTS beside, the file where the program may leave JSON."""
+    """The command of a job. MLOPS_OUTPUTS is added to `env`: a file for outputs as JSON."""
 
     name: str
     command: list[str]
@@ -38,24 +38,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. `outputs` is what the program wrote to MLOPS_OUTPUTS, or empty."""
+    """The end of a run. `outputs` is the JSON object in MLOPS_OUTPUTS; empty without one."""
 
     exit_code: int
     outputs: dict[str, Any]
     seconds: float
 
 
-def last(root: StackDir, name: str) -> dict[str, Any] | None:
-    """How the latest run went, or None when there was none: `started` (seconds since the epoch),
-    `exit_code` and `seconds`, both absent while it goes on or when it was killed with its
-    runner, and `reason` when it was ended before its end."""
-    found = read_json(root.path / "jobs" / name / "last.json")
-    return found if isinstance(found, dict) else None
+def last_run(root: StackDir, name: str) -> dict[str, Any] | None:
+    """The latest run, or None without one.
+
+    Keys: `started` (seconds since the epoch), `exit_code` and `seconds` (absent during the run, and
+    if the run was killed together with its runner), and `reason` if the run was cancelled.
+    """
+    stored = read_json(root.path / "jobs" / name / "last.json")
+    return stored if isinstance(stored, dict) else None
 
 
 def is_running(root: StackDir, name: str) -> bool:
-    """Whether a run of `name` is under way."""
-    # Not by its lock: asking would hold it for a moment, in which a run could not begin.
+    """Whether `name` is running."""
+    # Does not test the lock: that would hold it for a moment, in which a run could not start.
     return bool(launch.find(_cookie(root, name)))
 
 
@@ -65,7 +67,7 @@ def log_of(root: StackDir, name: str) -> Path:
 
 
 def define(root: StackDir, job: Job) -> None:
-    """Say what `job.name` is from now on."""
+    """Write the definition of a job."""
     folder = root.folder("jobs", job.name)
     spec = {
         **asdict(job),
@@ -78,24 +80,24 @@ def define(root: StackDir, job: Job) -> None:
 
 
 def definition(root: StackDir, name: str) -> Job | None:
-    """The job as it was defined, or None."""
-    found = read_json(root.path / "jobs" / name / "spec.json")
-    if not found:
+    """The definition of a job; None without one."""
+    stored = read_json(root.path / "jobs" / name / "spec.json")
+    if not stored:
         return None
-    fields = {key: found[key] for key in Job.__dataclass_fields__}
+    fields = {key: stored[key] for key in Job.__dataclass_fields__}
     return Job(**{**fields, "cwd": Path(fields["cwd"])})
 
 
 def names(root: StackDir) -> list[str]:
-    """Every job that is defined."""
+    """The names of all defined jobs."""
     folder = root.path / "jobs"
     if not folder.exists():
         return []
     return sorted(entry.name for entry in folder.iterdir() if (entry / "spec.json").exists())
 
 
-def forget(root: StackDir, name: str, *, keep_logs: bool = False) -> None:
-    """End a run that is under way and remove the definition and, unless told, the logs."""
+def remove(root: StackDir, name: str, *, keep_logs: bool = False) -> None:
+    """End a current run, then remove the definition and, without `keep_logs`, the logs."""
     launch.end(_cookie(root, name), 5)
     remove_tree(root.path / "jobs" / name)
     if keep_logs:
@@ -110,10 +112,10 @@ def run(
     on_line: Callable[[str], None],
     cancelled: threading.Event,
 ) -> Result:
-    """Run `name` now and wait for its end; `on_line` gets each line that it prints.
+    """Run the job `name` and wait for its end. `on_line` is called with each line of output.
 
-    Raises ResourceError when it is unknown, runs already, takes too long, or `cancelled` is set;
-    its processes have ended then.
+    Raises ResourceError if the job is not defined, is already running, exceeds its time limit, or
+    if `cancelled` is set. Its processes have ended in each case.
     """
     if (job := definition(root, name)) is None:
         known = ", ".join(names(root)) or "none"
@@ -123,7 +125,7 @@ def run(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ResourceError(f"{name} is running already: wait for it to end") from None
+            raise ResourceError(f"{name} is already running: wait for it to end") from None
         return _run(root, job, folder, on_line, cancelled)
 
 
@@ -136,13 +138,13 @@ def _run(
 ) -> Result:
     outputs = folder / "outputs.json"
     outputs.unlink(missing_ok=True)
-    log = _rotated(root, job.name)
+    log = _rotate_logs(root, job.name)
     started = time.monotonic()
-    account: dict[str, Any] = {"started": time.time()}
-    write_private(folder / "last.json", json.dumps(account))
+    record: dict[str, Any] = {"started": time.time()}
+    write_private(folder / "last.json", json.dumps(record))
     with log.open("wb") as file:
-        # The launcher ends what a killed run left behind, then becomes the program. It is tied
-        # to this thread, which waits here until it ends.
+        # The launcher ends processes of a killed run, then becomes the program. It ends together
+        # with this thread, which waits for it here.
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", launch.__file__, str(folder / "spec.json")],
             env={},
@@ -154,40 +156,40 @@ def _run(
     reason = ""
     with log.open(errors="replace") as lines:
         while process.poll() is None:
-            _pass_on(lines, on_line)
+            _read_lines(lines, on_line)
             if cancelled.wait(0.1):
                 reason = "interrupted"
             elif time.monotonic() - started > job.timeout_seconds:
-                reason = f"not done after {job.timeout_seconds:g} s (input timeoutSeconds)"
+                reason = f"not done after {job.timeout_seconds:g} s (input `timeoutSeconds`)"
             if reason:
-                # A launcher that has just begun carries no cookie yet.
+                # A launcher that has just started has no cookie yet.
                 while process.poll() is None:
                     launch.end(_cookie(root, job.name), 5)
                     time.sleep(0.05)
-        _pass_on(lines, on_line)
-    launch.end(_cookie(root, job.name), 0)  # what it left running
-    account |= {"exit_code": process.returncode, "seconds": time.monotonic() - started}
+        _read_lines(lines, on_line)
+    launch.end(_cookie(root, job.name), 0)  # processes that the program left running
+    record |= {"exit_code": process.returncode, "seconds": time.monotonic() - started}
     write_private(
-        folder / "last.json", json.dumps({**account, **({"reason": reason} if reason else {})})
+        folder / "last.json", json.dumps({**record, **({"reason": reason} if reason else {})})
     )
     if reason:
         raise ResourceError(f"{job.name}: {reason}. Its last log lines:\n{tail(log)}")
-    found = read_json(outputs)
+    stored = read_json(outputs)
     return Result(
         exit_code=process.returncode,
-        outputs=found if isinstance(found, dict) else {},
+        outputs=stored if isinstance(stored, dict) else {},
         seconds=time.monotonic() - started,
     )
 
 
-def _pass_on(lines: Any, on_line: Callable[[str], None]) -> None:
+def _read_lines(lines: Any, on_line: Callable[[str], None]) -> None:
     while line := lines.readline():
         on_line(line.rstrip("\n"))
 
 
-def _rotated(root: StackDir, name: str) -> Path:
+def _rotate_logs(root: StackDir, name: str) -> Path:
     log = root.folder("logs") / f"{name}.log"
-    for number in range(_KEPT_LOGS, 0, -1):
+    for number in range(_PREVIOUS_LOGS, 0, -1):
         older = log.with_name(f"{name}.log.{number - 1}") if number > 1 else log
         if older.exists():
             older.replace(log.with_name(f"{name}.log.{number}"))

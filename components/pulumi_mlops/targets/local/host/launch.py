@@ -1,8 +1,8 @@
-"""Starts one program so that nothing of it outlives who started it, and nothing runs twice.
+"""Starts one program, which ends together with its parent process and never runs twice.
 
-Run as `python -I -S launch.py SPEC.json` (standard library only, so that it costs little). The
-program replaces this process. Every process of it carries a cookie in its environment; what an
-earlier, killed start left behind is found by that cookie and ended first.
+Run as `python -I -S launch.py SPEC.json`. It uses only the standard library, to start fast. The
+program replaces this process. All its processes have a cookie in their environment variables.
+Processes of an earlier start that was killed are found by that cookie and ended first.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from pathlib import Path
 
 COOKIE = "MLOPS_PROGRAM"
 STARTED = "started"
-"""The file beside a definition that says by its digest which one was started last."""
+"""The file with the digest of the definition that was started last."""
 _PR_SET_PDEATHSIG = 1
 
 
 def find(cookie: str) -> list[int]:
-    """The processes of ours that carry `cookie`, this one left out."""
-    wanted = f"{COOKIE}={cookie}".encode()
-    found = []
+    """The ids of the processes with `cookie`, without this process."""
+    variable = f"{COOKIE}={cookie}".encode()
+    pids = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+            if variable in (entry / "environ").read_bytes().split(b"\0"):
+                pids.append(int(entry.name))
+    return pids
 
 
 def end(cookie: str, seconds: float) -> None:
-    """End every process that carries `cookie`: politely, and after `seconds` by force."""
+    """End all processes with `cookie`: SIGTERM, and SIGKILL after `seconds`."""
     deadline = time.monotonic() + seconds
-    told: set[int] = set()
+    terminated: set[int] = set()
     while pids := [pid for pid in find(cookie) if not _is_zombie(pid)]:
         forced = time.monotonic() > deadline
         for pid in pids:
-            if forced or pid not in told:
+            if forced or pid not in terminated:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL if forced else signal.SIGTERM)
-                told.add(pid)
+                terminated.add(pid)
         time.sleep(0.05)
 
 
 def die_with_parent() -> None:
-    """Have the kernel send SIGTERM when the thread that started this process ends (Linux)."""
+    """Receive SIGTERM when the thread that started this process ends (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -64,7 +64,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def main() -> None:
-    """Become the program that the file named by the first argument describes."""
+    """Replace this process by the program that the file in the first argument defines."""
     parent = os.getppid()
     spec = json.loads(Path(sys.argv[1]).read_text())
     end(spec["cookie"], spec["stop_seconds"])

@@ -1,8 +1,7 @@
-"""Loopback ports: each has one owner, whichever stack of this user it belongs to.
+"""TCP ports of the loopback interface. Each has one owner among all stacks of this user.
 
-A claim is a file of a folder that all stacks of a user share, so that two stacks that are brought
-up at the same time never choose the same port. A stack remembers its own choices, so that URLs
-stay the same.
+A claim is a file in a folder that all stacks of a user share, so that two concurrent updates never
+choose the same port. A stack records its ports in `ports.json`, so that its URLs do not change.
 """
 
 from __future__ import annotations
@@ -22,24 +21,32 @@ from ....plugin.errors import ResourceError
 from ....runtime.net import is_free
 from ....stackdir import StackDir
 
-# Below the range that Linux hands out for outgoing connections (32768 and up).
+# Below the range that Linux uses for outgoing connections (32768 and up).
 _FIRST, _COUNT = 20_000, 10_000
 
 
-def claim(root: StackDir, owner: str, wanted: int | None = None) -> int:
-    """The port of `owner`: the one it had, `wanted`, or a free one that its name leads to.
+def claim(root: StackDir, owner: str, requested: int | None = None) -> int:
+    """Claim a port for `owner`: `requested`, or by default its previous or an unused port.
 
-    Raises ResourceError when `wanted` is held by another stack or program.
+    The first candidate is derived from the name of the owner. Raises ResourceError if another
+    stack or program uses `requested`.
     """
-    with _registry() as folder:
-        mine = _remembered(root)
-        if wanted is None and owner in mine and _holder(folder, mine[owner]) in (None, root.path):
-            port = mine[owner]
-        elif wanted is not None:
-            if mine.get(owner) != wanted or _holder(folder, wanted) not in (None, root.path):
-                others = {name: port for name, port in mine.items() if name != owner}
-                _refuse_taken(folder, root, wanted, others)
-            port = wanted
+    with _claims_folder() as folder:
+        own_ports = _read_ports(root)
+        if (
+            requested is None
+            and owner in own_ports
+            and _claimant(folder, own_ports[owner]) in (None, root.path)
+        ):
+            port = own_ports[owner]
+        elif requested is not None:
+            if own_ports.get(owner) != requested or _claimant(folder, requested) not in (
+                None,
+                root.path,
+            ):
+                other_ports = {name: port for name, port in own_ports.items() if name != owner}
+                _check_unused(folder, root, requested, other_ports)
+            port = requested
         else:
             start = int(hashlib.sha256(f"{root.path}:{owner}".encode()).hexdigest(), 16) % _COUNT
             candidates = (_FIRST + (start + step) % _COUNT for step in range(_COUNT))
@@ -47,37 +54,43 @@ def claim(root: StackDir, owner: str, wanted: int | None = None) -> int:
                 (
                     port
                     for port in candidates
-                    if _holder(folder, port) is None and port not in mine.values() and is_free(port)
+                    if _claimant(folder, port) is None
+                    and port not in own_ports.values()
+                    and is_free(port)
                 ),
                 0,
             )
             if not port:
-                raise ResourceError(f"no free port between {_FIRST} and {_FIRST + _COUNT - 1}")
-        # In this order nothing that ends in between leaves a claim that no stack remembers.
-        if (before := mine.get(owner)) not in (None, port) and _holder(folder, before) == root.path:
-            (folder / str(before)).unlink(missing_ok=True)
-        write_private(root.folder() / "ports.json", json.dumps({**mine, owner: port}, indent=1))
+                raise ResourceError(f"no unused port between {_FIRST} and {_FIRST + _COUNT - 1}")
+        # This order never leaves a claim that no stack records, even if the process is killed.
+        if (previous := own_ports.get(owner)) not in (None, port) and _claimant(
+            folder, previous
+        ) == root.path:
+            (folder / str(previous)).unlink(missing_ok=True)
+        write_private(
+            root.folder() / "ports.json", json.dumps({**own_ports, owner: port}, indent=1)
+        )
         write_private(folder / str(port), json.dumps({"stack": str(root.path), "owner": owner}))
         return port
 
 
-def check(root: StackDir, owner: str, wanted: int) -> None:
-    """Raise ResourceError when `claim` would, without claiming."""
-    with _registry() as folder:
-        mine = _remembered(root)
-        if mine.get(owner) != wanted:
-            _refuse_taken(folder, root, wanted, mine)
+def check(root: StackDir, owner: str, requested: int) -> None:
+    """Raise the errors of `claim` without a claim."""
+    with _claims_folder() as folder:
+        own_ports = _read_ports(root)
+        if own_ports.get(owner) != requested:
+            _check_unused(folder, root, requested, own_ports)
 
 
-def taken(root: StackDir) -> dict[str, int]:
+def assigned(root: StackDir) -> dict[str, int]:
     """The ports of this stack by owner."""
-    return _remembered(root)
+    return _read_ports(root)
 
 
 def claims() -> dict[Path, tuple[Path, str]]:
-    """Every claim of this user: its file to the folder of the stack that holds it and the owner."""
+    """All claims of this user: maps the file of a claim to its stack folder and owner."""
     found = {}
-    with _registry() as folder:
+    with _claims_folder() as folder:
         for file in folder.iterdir():
             claim = read_json(file) if file.name.isdigit() else None
             if claim:
@@ -86,61 +99,61 @@ def claims() -> dict[Path, tuple[Path, str]]:
 
 
 def owners(root: StackDir) -> list[str]:
-    """Every owner of a port in this stack."""
-    return list(_remembered(root))
+    """All owners of ports in this stack."""
+    return list(_read_ports(root))
 
 
 def release(root: StackDir, owner: str) -> None:
-    """Give up the port of `owner`; no error when it has none."""
-    with _registry() as folder:
-        mine = _remembered(root)
-        port = mine.pop(owner, None)
+    """Release the port of `owner`. It is not an error if it has none."""
+    with _claims_folder() as folder:
+        own_ports = _read_ports(root)
+        port = own_ports.pop(owner, None)
         if port is None:
             return
-        if _holder(folder, port) == root.path and port not in mine.values():
+        if _claimant(folder, port) == root.path and port not in own_ports.values():
             (folder / str(port)).unlink(missing_ok=True)
-        if mine:
-            write_private(root.folder() / "ports.json", json.dumps(mine, indent=1))
+        if own_ports:
+            write_private(root.folder() / "ports.json", json.dumps(own_ports, indent=1))
         else:
             (root.path / "ports.json").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _registry() -> Iterator[Path]:
+def _claims_folder() -> Iterator[Path]:
     folder = Path(f"/tmp/mlops-{os.getuid()}-ports")  # noqa: S108 - owner checked
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.lstat().st_uid != os.getuid():
-        raise ResourceError(f"{folder} belongs to somebody else: remove it")
+        raise ResourceError(f"{folder} belongs to another user: remove it")
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield folder
 
 
-def _remembered(root: StackDir) -> dict[str, int]:
+def _read_ports(root: StackDir) -> dict[str, int]:
     return read_json(root.path / "ports.json") or {}
 
 
-def _holder(folder: Path, port: int) -> Path | None:
-    """The stack that holds `port`; a claim of a stack whose folder is gone does not count."""
+def _claimant(folder: Path, port: int) -> Path | None:
+    """The stack folder that claims `port`. Claims of stacks without a folder are ignored."""
     found = read_json(folder / str(port))
     if not found or not (Path(found["stack"]) / "ports.json").exists():
         return None
     return Path(found["stack"])
 
 
-def _refuse_taken(folder: Path, root: StackDir, port: int, mine: dict[str, int]) -> None:
-    fix = "choose another, or leave it out and a free one is taken"
-    for owner, taken in mine.items():
-        if taken == port:
+def _check_unused(folder: Path, root: StackDir, port: int, ports: dict[str, int]) -> None:
+    fix = "choose another, or remove the input to use an unused port"
+    for owner, assigned in ports.items():
+        if assigned == port:
             raise ResourceError(f"port {port} is taken by {owner} of this stack: {fix}")
-    holder = _holder(folder, port)
-    if holder not in (None, root.path):
-        raise ResourceError(f"port {port} is taken by the stack in {holder}: {fix}")
+    claimant = _claimant(folder, port)
+    if claimant not in (None, root.path):
+        raise ResourceError(f"port {port} is taken by the stack in {claimant}: {fix}")
     if not is_free(port):
-        raise ResourceError(f"port {port} is taken{_by_whom(port)}: {fix}")
+        raise ResourceError(f"port {port} is taken{_listener(port)}: {fix}")
 
 
-def _by_whom(port: int) -> str:
+def _listener(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             listening = connection.status == psutil.CONN_LISTEN

@@ -1,4 +1,4 @@
-"""How commands and environment variables of programs are put together."""
+"""Commands and environment variables of programs."""
 
 from __future__ import annotations
 
@@ -16,32 +16,35 @@ _VARIABLE = re.compile(r"\$\(([A-Z_][A-Z0-9_]*)\)")
 
 
 def environment_of(
-    root: StackDir, venv: Any, code: Any, env: Mapping[str, Any], given: Mapping[str, str]
+    root: StackDir, venv: Any, code: Any, env: Mapping[str, Any], variables: Mapping[str, str]
 ) -> dict[str, str]:
-    """All variables of a program: ours, then `given`, then its own, `$(NAME)` put in."""
-    given = {**given, "STACK_DIR": str(root.path)}
-    result = {**base_environment(), **given, "PYTHONUNBUFFERED": "1"}
+    """All environment variables of a program: base environment, `variables`, then `env`.
+
+    `$(NAME)` in a value of `env` is replaced by the value in `variables`.
+    """
+    variables = {**variables, "STACK_DIR": str(root.path)}
+    result = {**base_environment(), **variables, "PYTHONUNBUFFERED": "1"}
     result["PATH"] = f"{_binaries(venv)}:{result.get('PATH', '')}"
     result["VIRTUAL_ENV"] = str(_binaries(venv).parent)
     if code:
         result["PYTHONPATH"] = known_text(code)
-    return result | {key: expanded(known_text(value), given) for key, value in env.items()}
+    return result | {key: expanded(known_text(value), variables) for key, value in env.items()}
 
 
 def command_of(venv: Any, command: Sequence[Any], env: Mapping[str, str]) -> list[str]:
-    """The command, `$(NAME)` put in, its program found in the environment where it is there."""
+    """The command with `$(NAME)` expanded. Prefers programs of the Python environment."""
     words = [expanded(known_text(word), env) for word in command]
     program = _binaries(venv) / words[0]
     return [str(program) if program.exists() else words[0], *words[1:]]
 
 
 def working_directory(code: Any) -> Path | None:
-    """Where a program with code of its own runs."""
+    """The working directory of a program with code; None without code."""
     return Path(known_text(code)) if code else None
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:
-    """`$(NAME)` replaced as Kubernetes does it; an unknown name stays as it is."""
+    """`text` with `$(NAME)` replaced as in Kubernetes. Unknown names are not replaced."""
     return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), text)
 
 

@@ -1,7 +1,7 @@
 """Runs a job on a schedule: `python -m pulumi_mlops.targets.local.host.scheduler`.
 
-A run that is due while the one before it goes on is left out, and runs that were missed while the
-machine slept are made up for by one (APScheduler's coalesce).
+A run that is due while the previous one is running is skipped. Runs that were missed while the
+machine was suspended are replaced by one run (APScheduler's coalesce).
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class _Runner:
 
 
 def main() -> None:
-    """Run one job on its cron schedule until told to stop."""
-    parser = argparse.ArgumentParser(description="Runs a deployed job by the clock.")
+    """Run one job on its cron schedule until SIGTERM."""
+    parser = argparse.ArgumentParser(description="Runs a deployed job on a schedule.")
     parser.add_argument("--job", required=True)
-    parser.add_argument("--cron", required=True, help="five fields, as crontab has them")
+    parser.add_argument("--cron", required=True, help="five fields, as in a crontab")
     parser.add_argument("--timezone", default="UTC")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -69,7 +69,7 @@ def main() -> None:
         CronTrigger.from_crontab(arguments.cron, timezone=arguments.timezone),
         coalesce=True,
         max_instances=1,
-        misfire_grace_time=3600,  # the default of one second skips runs without a word
+        misfire_grace_time=3600,  # default: 1 second, which skips delayed runs
     )
     scheduler.start()
 

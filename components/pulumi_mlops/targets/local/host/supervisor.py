@@ -1,7 +1,7 @@
-"""The processes of one stack, kept up by supervisord (supervisord.org).
+"""The supervisor of one stack: supervisord (supervisord.org) starts and restarts its programs.
 
-supervisord starts, restarts with back-off and stops them and rotates their logs. What it lacks is
-added by `launch.py`: children end when supervisord is killed, and nothing runs twice after it.
+supervisord also rotates their logs. `launch.py` adds that programs end when supervisord is killed,
+and that none runs twice afterwards.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ....stackdir import StackDir
 from . import launch, supervisord
 
 UP = frozenset({"STARTING", "RUNNING"})
-_PASSED_ON = (
+_INHERITED = (
     "HOME", "LANG", "LC_ALL", "LOGNAME", "TZ", "USER",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 )  # fmt: skip
 
 
 def base_environment() -> dict[str, str]:
-    """What programs inherit: enough to run, and none of the caller's secrets."""
-    # Not the caller's PATH: a program must not change with the shell that `up` was run from.
-    passed_on = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **passed_on}
+    """The variables that all programs get. They contain no secrets of the caller."""
+    # Not the caller's PATH: programs must not depend on the shell that ran the update.
+    inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **inherited}
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Program:
     stop_seconds: float = 10.0
     stop_signal: str = "TERM"
     scratch: str | None = None
-    """A folder that is empty at every start: sockets and temporary files of a killed run go."""
+    """A folder that is emptied at every start, for sockets and temporary files."""
     health: dict[str, Any] | None = None
-    """The fields of its `health.Check`, for those who ask later. Another one is no restart."""
+    """The fields of its `health.Check`, for later checks. A change causes no restart."""
 
 
 class Supervisor:
-    """Talks to the stack's supervisord, which is started when first needed."""
+    """Client of the stack's supervisord, which is started when a program needs it."""
 
     def __init__(self, root: StackDir) -> None:
         self._root = root
@@ -71,43 +71,43 @@ class Supervisor:
         return self._root.runtime / "supervisor.sock"
 
     def folder(self, name: str) -> Path:
-        """Where the definition of program `name` and its private files are."""
+        """The folder with the definition and private files of program `name`."""
         return self._root.path / "programs" / name
 
     def names(self) -> list[str]:
-        """Every program that is defined, running or not."""
+        """The names of all defined programs, running or not."""
         folder = self._root.path / "programs"
         if not folder.exists():
             return []
         return sorted(entry.name for entry in folder.iterdir() if (entry / "spec.json").exists())
 
     def definition(self, name: str) -> Program | None:
-        """The program as it was defined, or None."""
-        found = read_json(self.folder(name) / "spec.json")
-        if not found:
+        """The definition of a program; None without one."""
+        stored = read_json(self.folder(name) / "spec.json")
+        if not stored:
             return None
-        fields = {key: found[key] for key in Program.__dataclass_fields__ if key in found}
+        fields = {key: stored[key] for key in Program.__dataclass_fields__ if key in stored}
         return Program(**{**fields, "cwd": Path(fields["cwd"]), "log": Path(fields["log"])})
 
     def start(self, program: Program) -> None:
-        """Define `program` and have it run; a running one is restarted when it changed."""
+        """Define and start `program`. A running program is restarted if its definition changed."""
         with self._root.lock("supervisor"):
             changed = self._define(program)
             proxy = self._daemon()
             state = supervisord.state(proxy, program.name)
-        # Stopping may take as long as the program drains; others need not wait for it.
+        # Without the lock: stopping takes as long as the program drains.
         if state is not None and (changed or state not in UP):
-            self._forget(proxy, program)
+            self._remove(proxy, program)
             state = None
         if state is None:
             self._add(program.name)
 
     def stop(self, name: str) -> None:
-        """Stop and forget `name`; no error when it is gone. The last one ends supervisord too."""
+        """Stop and remove `name`; no error if missing. Ends supervisord after the last program."""
         program = self.definition(name)
         seconds = program.stop_seconds if program else 10.0
         if (proxy := self._running()) is not None and program is not None:
-            self._forget(proxy, program)
+            self._remove(proxy, program)
         launch.end(self._cookie(name), seconds)
         with self._root.lock("supervisor"):
             remove_tree(self.folder(name))
@@ -115,23 +115,24 @@ class Supervisor:
                 self._shutdown()
 
     def restart(self, name: str) -> None:
-        """Stop `name` and start it again as it was defined."""
+        """Stop `name` and start it again with the same definition."""
         if (program := self.definition(name)) is None:
-            raise ResourceError(f"there is no program {name!r}")
+            known = ", ".join(self.names()) or "none"
+            raise ResourceError(f"there is no program {name!r}: the programs are {known}")
         with self._root.lock("supervisor"):
             proxy = self._daemon()
-        self._forget(proxy, program)
+        self._remove(proxy, program)
         self._add(name)
 
     def states(self) -> dict[str, str]:
-        """What supervisord says of each program: RUNNING, STARTING, BACKOFF, FATAL, STOPPED, …
+        """supervisord's state of each program: RUNNING, STARTING, BACKOFF, FATAL, STOPPED, …
 
-        Empty when supervisord does not run.
+        Empty if supervisord is not running.
         """
         return {name: info["statename"] for name, info in self.infos().items()}
 
     def infos(self) -> dict[str, dict[str, Any]]:
-        """supervisord's own account of each program (its getAllProcessInfo)."""
+        """The process information of supervisord (getAllProcessInfo) by program."""
         if (proxy := self._running()) is None:
             return {}
         try:
@@ -140,7 +141,7 @@ class Supervisor:
             return {}
 
     def pid(self) -> int | None:
-        """The process id of supervisord, or None."""
+        """The process id of supervisord; None if it is not running."""
         if (proxy := self._running()) is None:
             return None
         try:
@@ -149,7 +150,7 @@ class Supervisor:
             return None
 
     def _add(self, name: str) -> None:
-        with self._root.lock("supervisor"), supervisord.allowed(Faults.ALREADY_ADDED):
+        with self._root.lock("supervisor"), supervisord.ignore_faults(Faults.ALREADY_ADDED):
             proxy = self._daemon()
             self._write_config()
             proxy.reloadConfig()
@@ -159,7 +160,7 @@ class Supervisor:
         return f"{self._root.path}:{name}"
 
     def _define(self, program: Program) -> bool:
-        """Write the definition; whether it differs from the one that was started last."""
+        """Write the definition. Returns whether it differs from the one that was started last."""
         folder = self._root.folder("programs", program.name)
         program.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         spec = {
@@ -177,8 +178,8 @@ class Supervisor:
                 program.name, launcher, program.log, program.stop_signal, program.stop_seconds
             ),
         )
-        # Not the definition that was there: an update that was killed after it wrote one has not
-        # restarted the program.
+        # Compare with the definition that was started, not the one that was written: an update
+        # that was killed in between has not restarted the program.
         started = folder / launch.STARTED
         if started.exists() and started.read_text() == digest:
             return False
@@ -186,7 +187,7 @@ class Supervisor:
         return True
 
     def _running(self) -> Any | None:
-        """A proxy to the running supervisord, or None."""
+        """A client of the running supervisord; None if it is not running."""
         return supervisord.connect(self._socket) if self._home.exists() else None
 
     def _daemon(self) -> Any:
@@ -206,7 +207,7 @@ class Supervisor:
             check=False,
         )
         if started.returncode != 0:
-            raise ResourceError(f"supervisord does not start: {started.stdout}{started.stderr}")
+            raise ResourceError(f"supervisord failed to start: {started.stdout}{started.stderr}")
         for _ in range(600):
             if (proxy := self._running()) is not None:
                 return proxy
@@ -214,8 +215,10 @@ class Supervisor:
         raise ResourceError(f"supervisord does not answer:\n{tail(home / 'supervisord.log')}")
 
     def _end_unreachable(self) -> None:
-        """End a supervisord whose socket is gone, as cleaners of /tmp take it: it would go on
-        restarting the programs that the next one has."""
+        """End a supervisord whose socket was deleted, for example by a cleaner of /tmp.
+
+        It would continue to restart programs that the next supervisord also runs.
+        """
         launch.end(self._own_cookie, 30)
 
     @property
@@ -232,12 +235,12 @@ class Supervisor:
             ),
         )
 
-    def _forget(self, proxy: Any, program: Program) -> None:
-        with supervisord.allowed(Faults.BAD_NAME, Faults.NOT_RUNNING):
+    def _remove(self, proxy: Any, program: Program) -> None:
+        with supervisord.ignore_faults(Faults.BAD_NAME, Faults.NOT_RUNNING):
             proxy.stopProcess(f"{program.name}:{program.name}", False)
         # supervisord reports its children's end about once a second.
         while True:
-            with supervisord.allowed(Faults.BAD_NAME):
+            with supervisord.ignore_faults(Faults.BAD_NAME):
                 try:
                     proxy.removeProcessGroup(program.name)
                     return
@@ -260,9 +263,9 @@ class Supervisor:
 
 
 def _digest(spec: dict[str, Any]) -> str:
-    """Tells one definition from another, as far as the difference needs a restart."""
-    told = {key: value for key, value in spec.items() if key != "health"}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    """The digest of the fields of a definition whose change needs a restart."""
+    fields = {key: value for key, value in spec.items() if key != "health"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""supervisord's own language (supervisord.org): its configuration file and its XML-RPC calls."""
+"""The configuration file and XML-RPC interface of supervisord (supervisord.org)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from ....plugin.errors import ResourceError
 
-# It answers every question of ours at once, also while programs start and stop.
+# A limit for a blocked supervisord: it answers at once, also while programs start and stop.
 ANSWER_SECONDS = 60.0
 
 
 def connect(path: Path) -> Any | None:
-    """A proxy to the supervisord that listens on `path`, or None when none does."""
+    """A client of the supervisord that listens on `path`; None if none does."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
@@ -31,7 +31,7 @@ def connect(path: Path) -> Any | None:
 
 
 class _Transport(SupervisorTransport):  # type: ignore[misc]
-    """The library's transport, which would wait for ever for a supervisord that is stopped."""
+    """The library's transport with a timeout: a stopped supervisord would block it forever."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(None, None, serverurl=f"unix://{path}")
@@ -47,19 +47,20 @@ class _Transport(SupervisorTransport):  # type: ignore[misc]
         self._get_connection = limited
 
     def request(self, *arguments: Any, **options: Any) -> Any:
-        """Ask supervisord. Raises ResourceError when it does not answer."""
+        """Send a request. Raises ResourceError if supervisord does not answer."""
         try:
             return super().request(*arguments, **options)
         except TimeoutError:
             raise ResourceError(
-                f"supervisord does not answer on {self._path} for {ANSWER_SECONDS:g} s. If it was "
-                "stopped, let it go on (kill -CONT); else end it (kill -9) and run `pulumi up`"
+                f"supervisord does not answer on {self._path} within {ANSWER_SECONDS:g} s. If its "
+                "process is stopped, continue it (kill -CONT). Otherwise end it (kill -9) and run "
+                "`pulumi up`"
             ) from None
 
 
 @contextlib.contextmanager
-def allowed(*codes: int) -> Iterator[None]:
-    """Pass over these faults of a call."""
+def ignore_faults(*codes: int) -> Iterator[None]:
+    """Ignore these faults of a call."""
     try:
         yield
     except xmlrpc.client.Fault as fault:
@@ -68,8 +69,8 @@ def allowed(*codes: int) -> Iterator[None]:
 
 
 def state(proxy: Any, name: str) -> str | None:
-    """What it says of a program: RUNNING, STARTING, BACKOFF, …; None for one it does not have."""
-    with allowed(Faults.BAD_NAME):
+    """The state of a program: RUNNING, STARTING, BACKOFF, …; None for an unknown program."""
+    with ignore_faults(Faults.BAD_NAME):
         return str(proxy.getProcessInfo(f"{name}:{name}")["statename"])
     return None
 
@@ -77,7 +78,7 @@ def state(proxy: Any, name: str) -> str | None:
 def program_section(
     name: str, command: Sequence[str], log: Path, stop_signal: str, stop_seconds: float
 ) -> str:
-    """The section of one program. Raises ResourceError for a path that it cannot hold."""
+    """The section of one program. Raises ResourceError for a path that it cannot contain."""
     return "\n".join(
         [
             f"[program:{name}]",
@@ -88,7 +89,7 @@ def program_section(
             "stdout_logfile_backups=3",
             "autorestart=true",
             "startsecs=1",
-            # Back-off grows by a second a try and never gives up.
+            # The pause grows by one second per retry. supervisord never gives up.
             "startretries=1000000",
             f"stopsignal={stop_signal}",
             f"stopwaitsecs={max(1, round(stop_seconds))}",
@@ -99,10 +100,10 @@ def program_section(
 
 
 def configuration(home: Path, listen: Path, sections: Iterable[str]) -> str:
-    """The whole file: supervisord in `home`, listening on `listen`, with these programs.
+    """The configuration file of supervisord in folder `home`, with the socket `listen`.
 
-    One file, since in supervisord's `include` a path is a pattern, and one with brackets or spaces
-    would match nothing.
+    The programs are `sections` of the same file. supervisord's `include` takes patterns, which do
+    not match paths with brackets or spaces.
     """
     return "\n".join(
         [
@@ -122,13 +123,14 @@ def configuration(home: Path, listen: Path, sections: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` for the configuration, where % begins an expansion.
+    """`text` with % escaped, which starts an expansion in the configuration file.
 
-    Raises ResourceError for what it cannot hold: a # or ; after a space begins a comment there.
+    Raises ResourceError for a # or ; after a space, which starts a comment and cannot be escaped.
     """
     if (mark := re.search(r"\s[#;]", text)) is not None:
         raise ResourceError(
-            f"{text!r} has a space and then {mark[0][1]!r}, which supervisord takes for a comment: "
-            "move the project, or its Python environment, to a folder without"
+            f"{text!r} contains a space followed by {mark[0][1]!r}, which starts a comment in the "
+            "configuration of supervisord: move the project, or its Python environment, to a "
+            "folder without this"
         )
     return text.replace("%", "%%")

@@ -1,4 +1,4 @@
-"""Where uv is, which makes the environments."""
+"""The path of uv, which creates the Python environments."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _LOCK = threading.Lock()
 
 
 def uv_bin() -> str:
-    """The path of the package's own uv.
+    """The path of the uv executable of the package `uv`.
 
-    One at a time: it asks `sysconfig`, which answers with None when threads ask first at once.
-    Raises ImportError or uv's own FileNotFoundError when the installation is broken.
+    The lock is needed because concurrent first calls of `sysconfig` can return None. Raises
+    ImportError, or FileNotFoundError of uv, if the installation is broken.
     """
     with _LOCK:
-        return _found()
+        return _uv_bin()
 
 
 @cache
-def _found() -> str:
+def _uv_bin() -> str:
     from uv import find_uv_bin  # noqa: PLC0415 - a broken installation is a finding of `doctor`
 
     return str(find_uv_bin())

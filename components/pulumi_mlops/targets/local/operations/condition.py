@@ -1,4 +1,4 @@
-"""What a stack has on this machine and how it is, without the engine."""
+"""The status of a stack on this machine, determined without the engine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ....stackdir import StackDir
 from ..host import health, jobs, ports
 from ..host.supervisor import Program, Supervisor
 
-# supervisord's word for an end that nobody asked for; it starts the program again.
-_ENDED = re.compile(r"^(\S+ \S+) \w+ exited: (\S+) \(")
-_ASK_SECONDS = 5.0
+# The log line of supervisord for a program that exited by itself and is restarted.
+_EXITED = re.compile(r"^(\S+ \S+) \w+ exited: (\S+) \(")
+_PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,28 @@ class ProgramCondition:
     name: str
     healthy: bool
     state: str
-    """`ready`, `not ready`, `degraded` (a route whose every version has a server, but not all of
-    them), or supervisord's word in small letters; `missing` when it has none."""
+    """`ready`, `not ready`, `degraded` (some servers of a route are down, but each version has
+    one), a state of supervisord in lower case, or `missing` if supervisord does not know it."""
     reason: str
-    """What is missing when it is not healthy; otherwise empty, or what it serves."""
+    """Why it is not healthy. For a healthy route its traffic, otherwise empty."""
     pid: int | None
     uptime_seconds: float | None
     restarts: int | None
-    """How often it ended by itself since it was deployed or supervisord was started."""
+    """How often it exited by itself since its last update or the start of supervisord."""
     memory_bytes: int | None
-    """Resident memory of it and its children; what they share is counted for each."""
+    """Resident memory of the process and its children. Shared memory is counted several times."""
     urls: dict[str, str]
     log: str
 
 
 @dataclass(frozen=True)
 class JobCondition:
-    """A job and how its latest run went."""
+    """A job and the result of its latest run."""
 
     name: str
     healthy: bool
     state: str
-    """`running`, `succeeded`, `failed`, or `not run` when nothing is known of a run."""
+    """`running`, `succeeded`, `failed`, or `not run` without a known run."""
     exit_code: int | None
     started: float | None
     seconds: float | None
@@ -63,7 +63,7 @@ class JobCondition:
 
 @dataclass(frozen=True)
 class VolumeCondition:
-    """A folder of data and what it takes on disk."""
+    """A volume and its size on disk."""
 
     name: str
     path: str
@@ -72,7 +72,7 @@ class VolumeCondition:
 
 @dataclass(frozen=True)
 class Condition:
-    """All of a stack."""
+    """The status of a whole stack."""
 
     supervisor_pid: int | None
     programs: list[ProgramCondition] = field(default_factory=list)
@@ -81,28 +81,28 @@ class Condition:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing needs to be looked at."""
-        return not self.ill
+        """Whether all programs and jobs are healthy."""
+        return not self.unhealthy
 
     @property
-    def ill(self) -> list[ProgramCondition | JobCondition]:
-        """What is not healthy."""
+    def unhealthy(self) -> list[ProgramCondition | JobCondition]:
+        """The programs and jobs that are not healthy."""
         parts: list[ProgramCondition | JobCondition] = [*self.programs, *self.jobs]
         return [part for part in parts if not part.healthy]
 
 
 def examine(root: StackDir) -> Condition:
-    """Ask supervisord, each program's health check and each proxy, all at the same time."""
+    """Query supervisord, all health checks and all proxies concurrently."""
     supervisor = Supervisor(root)
     infos = supervisor.infos()
     restarts = _restarts(root, supervisor.names())
-    taken = ports.taken(root)
+    assigned = ports.assigned(root)
 
     def one(name: str) -> ProgramCondition | None:
         program = supervisor.definition(name)
-        if program is None:  # removed meanwhile
+        if program is None:  # removed in the meantime
             return None
-        return _program(root, program, infos.get(name), restarts.get(name), taken)
+        return _program(root, program, infos.get(name), restarts.get(name), assigned)
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         programs = list(pool.map(one, supervisor.names()))
@@ -120,12 +120,12 @@ def _program(
     program: Program,
     info: dict[str, Any] | None,
     restarts: int | None,
-    taken: dict[str, int],
+    assigned: dict[str, int],
 ) -> ProgramCondition:
     prefix = f"{program.name}/"
     urls = {
         owner.removeprefix(prefix): f"http://127.0.0.1:{port}"
-        for owner, port in sorted(taken.items())
+        for owner, port in sorted(assigned.items())
         if owner.startswith(prefix)
     }
     state = info["statename"].lower() if info else "missing"
@@ -150,21 +150,21 @@ def _program(
 
 
 def _answer(root: StackDir, program: Program) -> tuple[str, str]:
-    """The state of a running program by how it answers, and what is to be said of it."""
+    """State and reason of a running program, by its health check."""
     route = program.name.removesuffix(".route")
     if route != program.name and (stored := read_json(root.path / "routes" / route / "route.json")):
         return _route(stored)
     if program.health is None:
-        return "ready", "it has no health check that is known"
+        return "ready", "no health check is known"
     try:
-        missing = health.probe(health.Check(**program.health), _ASK_SECONDS)
+        reason = health.probe(health.Check(**program.health), _PROBE_SECONDS)
     except health.Failed as error:
-        missing = str(error)
-    return ("ready", "") if missing is None else ("not ready", missing)
+        reason = str(error)
+    return ("ready", "") if reason is None else ("not ready", reason)
 
 
 def _route(stored: dict[str, Any]) -> tuple[str, str]:
-    """The state of a route by its servers' checks; the shares of the services."""
+    """State and reason of a route, by the health checks of its servers."""
     try:
         live = RuntimeSocket(stored["settings"]["socket"]).servers(stored["settings"]["endpoint"])
     except (OSError, CommandRefused) as error:
@@ -182,10 +182,13 @@ def _route(stored: dict[str, Any]) -> tuple[str, str]:
     if not down:
         return "ready", shares
     up = {server["service"] for server in stored["servers"] if server not in down}
-    lost = {name for name, weight in weights.items() if weight} - up
-    told = ", ".join(f"{server['service']} at {server['address']}" for server in down)
-    state = "not ready" if lost else "degraded"
-    return state, f"{told} {'does' if len(down) == 1 else 'do'} not answer (traffic: {shares})"
+    without_server = {name for name, weight in weights.items() if weight} - up
+    unreachable = ", ".join(f"{server['service']} at {server['address']}" for server in down)
+    state = "not ready" if without_server else "degraded"
+    return (
+        state,
+        f"{unreachable} {'does' if len(down) == 1 else 'do'} not answer (traffic: {shares})",
+    )
 
 
 def _memory(pid: int | None) -> int | None:
@@ -201,12 +204,12 @@ def _memory(pid: int | None) -> int | None:
         try:
             total += each.memory_info().rss
         except psutil.Error:
-            continue  # ended meanwhile
+            continue  # ended in the meantime
     return total
 
 
 def _restarts(root: StackDir, names: list[str]) -> dict[str, int]:
-    """Ends that supervisord did not ask for, since each program was defined last."""
+    """The number of unexpected exits of each program since its last update."""
     deployed = {}
     for name in names:
         try:
@@ -217,27 +220,27 @@ def _restarts(root: StackDir, names: list[str]) -> dict[str, int]:
     try:
         with (root.path / "supervisor" / "supervisord.log").open(errors="replace") as lines:
             for line in lines:
-                found = _ENDED.match(line)
-                if found and found[2] in counts and _time(found[1]) >= deployed[found[2]]:
-                    counts[found[2]] += 1
+                match = _EXITED.match(line)
+                if match and match[2] in counts and _time(match[1]) >= deployed[match[2]]:
+                    counts[match[2]] += 1
     except FileNotFoundError:
         return {}
     return counts
 
 
 def _time(text: str) -> float:
-    """Seconds since the epoch of `2026-11-22 22:59:12,352` in local time."""
+    """Seconds since the epoch for a local time such as `2026-11-22 22:59:12,352`."""
     whole, _, milliseconds = text.partition(",")
     return time.mktime(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) + int(milliseconds) / 1000
 
 
 def _job(root: StackDir, name: str) -> JobCondition:
-    found = jobs.last(root, name) or {}
+    last_run = jobs.last_run(root, name) or {}
     outputs = read_json(root.path / "jobs" / name / "outputs.json")
-    code, reason = found.get("exit_code"), str(found.get("reason") or "")
+    code, reason = last_run.get("exit_code"), str(last_run.get("reason") or "")
     if jobs.is_running(root, name):
         state = "running"
-    elif not found:
+    elif not last_run:
         state = "not run"
     elif code == 0 and not reason:
         state = "succeeded"
@@ -250,8 +253,8 @@ def _job(root: StackDir, name: str) -> JobCondition:
         healthy=state != "failed",
         state=state,
         exit_code=code,
-        started=found.get("started"),
-        seconds=found.get("seconds"),
+        started=last_run.get("started"),
+        seconds=last_run.get("seconds"),
         reason=reason,
         outputs=outputs if isinstance(outputs, dict) else {},
         log=str(jobs.log_of(root, name)),
@@ -269,5 +272,5 @@ def _volume(folder: Path) -> VolumeCondition:
             try:
                 total += Path(parent, file).lstat().st_blocks * 512
             except OSError:
-                continue  # removed meanwhile
+                continue  # removed in the meantime
     return VolumeCondition(folder.name, str(folder), total)

@@ -1,4 +1,4 @@
-"""`mlops logs`."""
+"""`mlops logs` for the local target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK = 65_536
 
 
 def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: bool) -> int:
-    """List the logs, show the end of one, or follow it until interrupted."""
+    """List the logs, show the last lines of the selected ones, or follow them until Ctrl-C."""
     known = logs_of(stack.root)
     if name is None:
         print("\n".join(listing(known, Style(sys.stdout))))
@@ -26,26 +26,26 @@ def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: b
     files = {each: known[each] for each in select_logs(name, sorted(known))}
     if previous:
         if follow:
-            raise UsageError("--previous is not written to any more: leave out --follow")
+            raise UsageError("--previous shows a log that has ended: remove --follow")
         files = {each: previous_log(each, file) for each, file in files.items()}
     followed = {each: Followed(file, lines) for each, file in files.items()}
     show = line_printer(list(files), Style(sys.stdout))
     try:
         while True:
             for each, log in followed.items():
-                for line in log.new():
+                for line in log.new_lines():
                     show(each, line)
             if not follow:
                 break
             sys.stdout.flush()
             time.sleep(_POLL_SECONDS)
-            # A changed version of a model runs in a process of its own, with a log of its own.
+            # An update of a model version starts a new process with a new log.
             now = logs_of(stack.root)
             if fresh := [each for each in matching(name, now) if each not in followed]:
                 followed |= {each: Followed(now[each], sys.maxsize) for each in fresh}
                 show = line_printer(list(followed), Style(sys.stdout))
     except KeyboardInterrupt:
-        pass  # this is how following ends
+        pass  # the way to end --follow
     for each, log in followed.items():
         if rest := log.rest():
             show(each, rest)
@@ -53,7 +53,7 @@ def run(stack: Stack, name: str | None, *, follow: bool, lines: int, previous: b
 
 
 def logs_of(root: StackDir) -> dict[str, Path]:
-    """Every log by the name of what it belongs to, gone or not, and the supervisor's own."""
+    """All logs by the name of their program or job, and the log of supervisord."""
     found = {file.name.removesuffix(".log"): file for file in (root.path / "logs").glob("*.log")}
     if (own := root.path / "supervisor" / "supervisord.log").exists():
         found["supervisord"] = own
@@ -61,7 +61,7 @@ def logs_of(root: StackDir) -> dict[str, Path]:
 
 
 def listing(known: dict[str, Path], style: Style) -> list[str]:
-    """What has logs, as a table."""
+    """A table of the logs."""
     if not known:
         return ["There are no logs."]
     rows = []
@@ -74,15 +74,15 @@ def listing(known: dict[str, Path], style: Style) -> list[str]:
 
 
 def previous_log(name: str, file: Path) -> Path:
-    """The log before. Raises UsageError when there is none."""
-    before = file.with_name(f"{file.name}.1")
-    if not before.exists():
-        raise UsageError(f"{name} has no log before the one of now ({file})")
-    return before
+    """The log of the previous run. Raises UsageError if there is none."""
+    previous = file.with_name(f"{file.name}.1")
+    if not previous.exists():
+        raise UsageError(f"{name} has no previous log; the current one is {file}")
+    return previous
 
 
 class Followed:
-    """A log that is read from its last lines on, through rotation and new runs."""
+    """Reads a log from its last lines on, through rotations and new runs."""
 
     def __init__(self, path: Path, lines: int) -> None:
         self._path = path
@@ -91,13 +91,13 @@ class Followed:
         if self._file is not None:
             self._file.seek(_start_of_last(self._file, lines))
 
-    def new(self) -> Iterator[str]:
-        """The whole lines that came since the last call."""
+    def new_lines(self) -> Iterator[str]:
+        """The complete lines since the last call."""
         while True:
             yield from self._read()
-            if not self._moved():
+            if not self._rotated():
                 return
-            # What was written between the reading above and the rotation.
+            # Lines that were written between the last read and the rotation.
             yield from self._read()
             if rest := self.rest():
                 yield rest
@@ -106,7 +106,7 @@ class Followed:
             self._file = self._open()
 
     def rest(self) -> str:
-        """What came after the last whole line."""
+        """The incomplete last line."""
         rest, self._rest = self._rest, b""
         return rest.decode(errors="replace")
 
@@ -122,8 +122,8 @@ class Followed:
             for line in whole:
                 yield line.decode(errors="replace")
 
-    def _moved(self) -> bool:
-        """Whether the path is another file now, or the same one, emptied and written anew."""
+    def _rotated(self) -> bool:
+        """Whether the log was rotated: the path is a new file, or the file was truncated."""
         try:
             now = self._path.stat()
         except FileNotFoundError:
@@ -135,21 +135,21 @@ class Followed:
 
 
 def _start_of_last(file: BinaryIO, lines: int) -> int:
-    """Where the last `lines` lines of `file` begin."""
+    """The offset of the last `lines` lines of `file`."""
     end = position = file.seek(0, os.SEEK_END)
     if not end or not lines:
         return end
-    # The line break that ends the last line is not one between two lines.
+    # The line break at the end of the file does not start another line.
     file.seek(end - 1)
-    left = lines + (file.read(1) == b"\n")
-    while position > 0 and left > 0:
+    missing = lines + (file.read(1) == b"\n")
+    while position > 0 and missing > 0:
         begin = max(0, position - _BLOCK)
         file.seek(begin)
         block = file.read(position - begin)
         at = len(block)
-        while left > 0 and (at := block.rfind(b"\n", 0, at)) >= 0:
-            left -= 1
-            if left == 0:
+        while missing > 0 and (at := block.rfind(b"\n", 0, at)) >= 0:
+            missing -= 1
+            if missing == 0:
                 return begin + at + 1
         position = begin
     return 0

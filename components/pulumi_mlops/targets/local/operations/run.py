@@ -1,4 +1,4 @@
-"""`mlops run`."""
+"""`mlops run` for the local target."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from ..host import jobs
 
 
 def run(stack: Stack, pipeline: str) -> int:
-    """Run a job now, show its log and its outputs; the code that it exits with."""
+    """Run a job now and show its log and outputs. Returns its exit code."""
     name = select_job(pipeline, jobs.names(stack.root))
     style = Style(sys.stderr)
     cancelled = threading.Event()
 
     def cancel(_number: int, _frame: FrameType | None) -> None:
-        # By a thread: this one may be inside of the event at this moment, holding its lock.
+        # In a thread: the interrupted code may hold the lock of the event.
         threading.Thread(target=cancelled.set).start()
 
     def show(line: str) -> None:
         try:
             print(line, flush=True)
-        except BrokenPipeError:  # its reader has gone
+        except BrokenPipeError:  # the reader of the output ended
             cancelled.set()
 
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, cancel) for number in handled}
+    previous_handlers = {number: signal.signal(number, cancel) for number in handled}
     try:
         result = jobs.run(stack.root, name, show, cancelled)
     except ResourceError as error:
         if cancelled.is_set():
             print(f"{style.unsure('interrupted:')} {name} has ended", file=sys.stderr)
             return 128 + signal.SIGINT
-        # The lines of the log that follow were shown already.
+        # The last log lines in the message were already shown.
         raise CommandError(str(error).partition(" Its last log lines")[0]) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
     took = duration(result.seconds)
     log = jobs.log_of(stack.root, name)

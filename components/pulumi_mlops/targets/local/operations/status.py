@@ -1,4 +1,4 @@
-"""`mlops status`."""
+"""`mlops status` for the local target."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from .condition import (
 
 
 def run(stack: Stack, *, as_json: bool) -> int:
-    """Show how everything of a stack is; 1 when something is not healthy."""
-    found = examine(stack.root)
+    """Show the status of a stack. Returns 1 if something is not healthy."""
+    status = examine(stack.root)
     if as_json:
-        print(json.dumps(json_form(stack, found), indent=1))
+        print(json.dumps(json_form(stack, status), indent=1))
     else:
-        print("\n".join(render(stack, found, Style(sys.stdout))))
-    return 0 if found.healthy else 1
+        print("\n".join(render(stack, status, Style(sys.stdout))))
+    return 0 if status.healthy else 1
 
 
-def json_form(stack: Stack, found: Condition) -> dict[str, object]:
-    """What `--json` prints."""
+def json_form(stack: Stack, status: Condition) -> dict[str, object]:
+    """The output of `--json`."""
     return {
         "stack": stack.name,
         "path": str(stack.root.path),
-        "healthy": found.healthy,
-        "supervisor": {"running": found.supervisor_pid is not None, "pid": found.supervisor_pid},
-        "programs": [asdict(part) for part in found.programs],
-        "jobs": [asdict(part) for part in found.jobs],
-        "volumes": [asdict(part) for part in found.volumes],
+        "healthy": status.healthy,
+        "supervisor": {"running": status.supervisor_pid is not None, "pid": status.supervisor_pid},
+        "programs": [asdict(part) for part in status.programs],
+        "jobs": [asdict(part) for part in status.jobs],
+        "volumes": [asdict(part) for part in status.volumes],
     }
 
 
-def render(stack: Stack, found: Condition, style: Style) -> list[str]:
-    """The lines for people."""
+def render(stack: Stack, status: Condition, style: Style) -> list[str]:
+    """The output as text."""
     lines = [f"{style.title(stack.name)}  {style.quiet(str(stack.root.path))}"]
-    if found.supervisor_pid is None and found.programs:
+    if status.supervisor_pid is None and status.programs:
         lines += ["", style.bad("The supervisor is not running: run `pulumi up` to start it.")]
-    if found.programs:
-        lines += ["", *_programs(found.programs, style)]
-    if found.jobs:
-        lines += ["", *_jobs(found.jobs, style)]
-    if found.volumes:
-        lines += ["", *_volumes(found.volumes, style)]
-    if not (found.programs or found.jobs):
+    if status.programs:
+        lines += ["", *_programs(status.programs, style)]
+    if status.jobs:
+        lines += ["", *_jobs(status.jobs, style)]
+    if status.volumes:
+        lines += ["", *_volumes(status.volumes, style)]
+    if not (status.programs or status.jobs):
         return [*lines, "", "Nothing is running here: run `pulumi up` to provision it."]
-    return [*lines, "", *_ill(found, style)]
+    return [*lines, "", *_unhealthy(status, style)]
 
 
 def _programs(programs: list[ProgramCondition], style: Style) -> list[str]:
@@ -74,7 +74,7 @@ def _programs(programs: list[ProgramCondition], style: Style) -> list[str]:
     return marked(table(heads, rows, style), [part.healthy for part in programs], style)
 
 
-def _jobs(found: list[JobCondition], style: Style) -> list[str]:
+def _jobs(jobs: list[JobCondition], style: Style) -> list[str]:
     rows = [
         [
             part.name,
@@ -82,10 +82,10 @@ def _jobs(found: list[JobCondition], style: Style) -> list[str]:
             ago(part.started),
             duration(part.seconds) if part.seconds is not None else "",
         ]
-        for part in found
+        for part in jobs
     ]
     heads = ["JOB", "LAST RUN", "STARTED", "TOOK"]
-    return marked(table(heads, rows, style), [part.healthy for part in found], style)
+    return marked(table(heads, rows, style), [part.healthy for part in jobs], style)
 
 
 def _volumes(volumes: list[VolumeCondition], style: Style) -> list[str]:
@@ -93,24 +93,24 @@ def _volumes(volumes: list[VolumeCondition], style: Style) -> list[str]:
     return [f"  {line}" for line in table(["VOLUME", "SIZE", "PATH"], rows, style)]
 
 
-def _ill(found: Condition, style: Style) -> list[str]:
-    """What is not healthy, why, and where to read on; or that all is."""
-    if found.healthy:
-        return [style.good("All is healthy.")]
+def _unhealthy(status: Condition, style: Style) -> list[str]:
+    """What is not healthy, with reason and log; or a line that everything is healthy."""
+    if status.healthy:
+        return [style.good("Everything is healthy.")]
     lines = []
-    for part in found.ill:
-        if found.supervisor_pid is None and isinstance(part, ProgramCondition):
-            continue  # that none of the programs runs is said already
+    for part in status.unhealthy:
+        if status.supervisor_pid is None and isinstance(part, ProgramCondition):
+            continue  # the line about the supervisor covers all programs
         reason = f": {part.reason}" if part.reason else ""
-        lines.append(f"{style.bad(part.name)} {_is(part)}{reason}")
+        lines.append(f"{style.bad(part.name)} {_state_text(part)}{reason}")
         if Path(part.log).exists():
             lines.append(f"  its log: {part.log}")
     return lines or [style.bad("Not healthy.")]
 
 
-def _is(part: ProgramCondition | JobCondition) -> str:
+def _state_text(part: ProgramCondition | JobCondition) -> str:
     if isinstance(part, JobCondition):
         return "failed (`mlops run` runs it again)"
     if part.state == "missing":
-        return "is not known to the supervisor (`pulumi up` puts that right)"
+        return "is not known to the supervisor (run `pulumi up` to start it)"
     return f"is {part.state}"

@@ -104,9 +104,9 @@ class RouteHandler(Handler[RouteInputs]):
     outputs: ClassVar[dict[str, OutputField]] = {
         "url": OutputField(str, "URL for clients."),
         "metricsUrl": OutputField(str, "URL of HAProxy's metrics, for Prometheus."),
-        "statsUrl": OutputField(str, "URL of HAProxy's statistics page."),
+        "statsUrl": OutputField(str, "URL of HAProxy's statistics page.", state_only=True),
         "status": OutputField(str, "`running`, or what is wrong with the proxy."),
-        "logs": OutputField(list[str], "Paths of the log files."),
+        "logs": OutputField(list[str], "Paths of the log files.", state_only=True),
     }
 
     def check(self, ctx: Context, new: RouteInputs) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ class RunHandler(Handler[RunInputs]):
             return ctx.name, self._run(ctx)
         except BaseException:
             # The log stays: it says why.
-            jobs.forget(ctx.root, ctx.name, keep_logs=True)
+            jobs.remove(ctx.root, ctx.name, keep_logs=True)
             ctx.root.prune(keep_logs=True)
             raise
 
@@ -91,7 +91,7 @@ class RunHandler(Handler[RunInputs]):
             raise
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        jobs.forget(ctx.root, resource_id)
+        jobs.remove(ctx.root, resource_id)
         ctx.root.prune()
 
     def _runs_again(self, old: dict[str, Any], new: RunInputs) -> bool:
