@@ -10,27 +10,37 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from figures import progress
 
 
+@dataclass(frozen=True)
+class Rate:
+    """Requests that a server answered, per second of its CPU and per second."""
+
+    per_cpu_second: float
+    per_second: float
+
+
 def paired(
-    subjects: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1
-) -> dict[str, list[float]]:
+    subjects: Mapping[str, Callable[[], Rate]], rounds: int, warm_up: int = 1
+) -> dict[str, list[Rate]]:
     """Measure all subjects in turns (A B C, A B C, …).
 
     Whatever else slows the machine then slows all of them, so only ratios within a round say
     anything; a figure of one run is never compared with one of another.
     """
-    samples: dict[str, list[float]] = {name: [] for name in subjects}
+    samples: dict[str, list[Rate]] = {name: [] for name in subjects}
     for number in range(-warm_up, rounds):
         figures = {name: measure() for name, measure in subjects.items()}
         if number >= 0:
             for name, figure in figures.items():
                 samples[name].append(figure)
-            shown = ", ".join(f"{name} {figure:.0f}/s" for name, figure in figures.items())
-            progress(f"round {number + 1} of {rounds}: {shown}")
+            shown = ", ".join(f"{name} {rate.per_cpu_second:.0f}" for name, rate in figures.items())
+            progress(f"round {number + 1} of {rounds}, requests per CPU second: {shown}")
     return samples
 
 
@@ -70,6 +80,19 @@ class Server:
                 time.sleep(0.25)
         raise RuntimeError(f"{self.name} did not start:\n{self.log.read_text()[-3000:]}")
 
+    def cpu(self) -> float:
+        """The CPU seconds of the server's processes so far."""
+        server = psutil.Process(self.process.pid)
+        times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
+
+    def rate(self, port: int, path: str, body: bytes, *, clients: int, requests: int) -> Rate:
+        """The rate of such a load. See `load`."""
+        cpu = self.cpu()
+        seconds = load(port, path, body, clients=clients, requests=requests)
+        # The kernel counts in ticks of 10 ms.
+        return Rate(requests / max(self.cpu() - cpu, 0.01), requests / seconds)
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL to whatever of its session is left."""
         self.process.terminate()
@@ -82,8 +105,9 @@ class Server:
         self.process.wait()
 
 
-def requests_per_second(port: int, path: str, body: bytes, *, clients: int, requests: int) -> float:
-    """Closed-loop load: each client keeps one connection and one request in flight.
+def load(port: int, path: str, body: bytes, *, clients: int, requests: int) -> float:
+    """Closed-loop load: each client keeps one connection and one request in flight. The seconds
+    that it took.
 
     Raises RuntimeError for an answer that is not 200.
     """
@@ -105,9 +129,9 @@ def requests_per_second(port: int, path: str, body: bytes, *, clients: int, requ
                 raise RuntimeError(f"{path}: {answer.decode()}{content.decode()[:500]}")
         writer.close()
 
-    async def load() -> float:
+    async def all_clients() -> float:
         started = time.perf_counter()
         await asyncio.gather(*(client(requests // clients) for _ in range(clients)))
-        return requests / (time.perf_counter() - started)
+        return time.perf_counter() - started
 
-    return asyncio.run(load())
+    return asyncio.run(all_clients())

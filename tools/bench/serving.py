@@ -1,5 +1,8 @@
 """Serving speed, relative to other servers of the same model, one worker each, one row a request.
 
+The limits are on requests per CPU second of the server, since other work on the machine changes the
+wall time. Requests per second are shown too.
+
 Ours runs with metrics and the prediction log on. MLServer is installed into an environment of its
 own under build/ (its pins conflict with MLflow's other companions); it is left out, and said so,
 when that fails.
@@ -16,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from figures import Figure, median_of_ratios, progress
-from servers import Server, free_port, paired, requests_per_second
+from servers import Rate, Server, free_port, paired
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 4
@@ -44,48 +47,60 @@ mlflow.sklearn.save_model(
 
 
 def requests(smoke: bool) -> Iterator[Figure]:
-    """Requests per second of ours over each other server's, median of the rounds."""
+    """Rates of ours over each other server's, median of the rounds."""
     with tempfile.TemporaryDirectory(prefix="bench-serving-", ignore_cleanup_errors=True) as folder:
         yield from _requests(Path(folder), smoke)
 
 
 def _requests(folder: Path, smoke: bool) -> Iterator[Figure]:
     samples = _samples(folder, smoke)
-    ours, mlflow = samples["ours"], samples["mlflow"]
-    yield median_of_ratios("V2 / bare FastAPI", ours, samples["fastapi"], 0.85)
-    yield median_of_ratios("V2 / mlflow models serve", ours, mlflow, 2.0)
-    invocations = samples["ours /invocations"]
-    yield median_of_ratios("/invocations / mlflow models serve", invocations, mlflow, 1.5)
-    if "mlserver" in samples:
-        yield median_of_ratios("V2 / MLServer", ours, samples["mlserver"], 1.0)
+    for subject, reference, limit in (
+        ("V2", "bare FastAPI", 0.85),
+        ("V2", "mlflow models serve", 2.0),
+        ("/invocations", "mlflow models serve", 1.5),
+        ("V2", "MLServer", 1.0),
+    ):
+        if reference in samples:
+            ours, others = samples[subject], samples[reference]
+            yield median_of_ratios(
+                f"{subject} / {reference}",
+                [rate.per_cpu_second for rate in ours],
+                [rate.per_cpu_second for rate in others],
+                limit,
+            )
+            yield median_of_ratios(
+                f"{subject} / {reference}, wall time",
+                [rate.per_second for rate in ours],
+                [rate.per_second for rate in others],
+            )
 
 
-def _samples(folder: Path, smoke: bool) -> dict[str, list[float]]:
-    """Requests per second of each server, round by round."""
+def _samples(folder: Path, smoke: bool) -> dict[str, list[Rate]]:
+    """The rate of each server, round by round."""
     model = _model(folder)
     split = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [ROW]}}).encode()
     targets = _targets(split)
     ports = {name: free_port() for name in targets}
     servers: dict[str, Server] = {}
     try:
-        servers["ours"] = _ours(ports["ours"], model, folder)
-        servers["fastapi"] = _fastapi(ports["fastapi"], model, folder)
-        servers["mlflow"] = _mlflow(ports["mlflow"], model, folder)
+        servers["V2"] = _ours(ports["V2"], model, folder)
+        servers["bare FastAPI"] = _fastapi(ports["bare FastAPI"], model, folder)
+        servers["mlflow models serve"] = _mlflow(ports["mlflow models serve"], model, folder)
         if python := _mlserver_environment(install=not smoke):
-            servers["mlserver"] = _mlserver(python, ports["mlserver"], model, folder)
+            servers["MLServer"] = _mlserver(python, ports["MLServer"], model, folder)
         for name, server in servers.items():
             progress(f"waiting for {name}")
             server.wait(f"http://127.0.0.1:{ports[name]}{targets[name][2]}")
         count = CLIENTS if smoke else REQUESTS
 
-        def load(name: str, path: str, body: bytes) -> Callable[[], float]:
-            return lambda: requests_per_second(
+        def load(name: str, path: str, body: bytes) -> Callable[[], Rate]:
+            return lambda: servers[name].rate(
                 ports[name], path, body, clients=CLIENTS, requests=count
             )
 
         subjects = {name: load(name, *targets[name][:2]) for name in servers}
         # The same body on both sides, for the comparison with MLflow's own protocol.
-        subjects["ours /invocations"] = load("ours", "/invocations", split)
+        subjects["/invocations"] = load("V2", "/invocations", split)
         return paired(subjects, 1 if smoke else ROUNDS)
     finally:
         for server in servers.values():
@@ -116,10 +131,10 @@ def _targets(split: bytes) -> dict[str, tuple[str, bytes, str]]:
     v2_frame = json.dumps({"inputs": inputs, "parameters": {"content_type": "pd"}}).encode()
     rows = json.dumps({"rows": [dict(zip(COLUMNS, ROW, strict=True))]}).encode()
     return {
-        "ours": ("/v2/models/penguins/infer", v2, "/v2/health/ready"),
-        "fastapi": ("/predict", rows, "/health"),
-        "mlflow": ("/invocations", split, "/health"),
-        "mlserver": ("/v2/models/penguins/infer", v2_frame, "/v2/models/penguins/ready"),
+        "V2": ("/v2/models/penguins/infer", v2, "/v2/health/ready"),
+        "bare FastAPI": ("/predict", rows, "/health"),
+        "mlflow models serve": ("/invocations", split, "/health"),
+        "MLServer": ("/v2/models/penguins/infer", v2_frame, "/v2/models/penguins/ready"),
     }
 
 
