@@ -9,7 +9,7 @@ import typing
 import pulumi
 from pydantic import Field, field_validator, model_validator
 
-from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
+from .spec import NoBool, OnTarget, OrOutput, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
     BucketSpec,
     EnvironmentSpec,
@@ -36,7 +36,7 @@ _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 Days = typing.Annotated[int, Field(ge=1, le=36500), NoBool]
 
 
-class Lifecycle(Spec):
+class LifecycleSettings(Spec):
     """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: Days | None = Field(
@@ -52,12 +52,12 @@ class Lifecycle(Spec):
 class ArtifactStoreSettings(Spec):
     """The artifact store: a bucket of an S3-compatible store."""
 
-    bucket: Known[str] | None = Field(
+    bucket: OrOutput[str] | None = Field(
         None,
         description="Name of the bucket: 3 to 63 lower-case letters, digits, dots and hyphens. "
         "Default: the component's name.",
     )
-    endpoint_url: Known[str] | None = Field(
+    endpoint_url: OrOutput[str] | None = Field(
         None,
         description="URL of an existing S3 store, such as `https://s3.example.com`. Default: a "
         "SeaweedFS server that the component provisions.",
@@ -70,11 +70,11 @@ class ArtifactStoreSettings(Spec):
     secret_access_key: SecretText | None = Field(
         None, description="Secret of `access_key_id`. Default: boto3's credential chain."
     )
-    region: Known[str] = Field("us-east-1", description="Region of the bucket.")
+    region: OrOutput[str] = Field("us-east-1", description="Region of the bucket.")
     versioning: bool = Field(
         False, description="Keep overwritten and deleted objects as noncurrent versions."
     )
-    lifecycle: Lifecycle | None = Field(
+    lifecycle: LifecycleSettings | None = Field(
         None,
         description="What the store deletes automatically. Default: the bucket has no lifecycle "
         "rules.",
@@ -254,7 +254,7 @@ class ArtifactStore(pulumi.ComponentResource):
         return server.url, secret
 
 
-def _days(lifecycle: Lifecycle) -> dict[str, int]:
+def _days(lifecycle: LifecycleSettings) -> dict[str, int]:
     days = {
         "expireNoncurrentDays": lifecycle.expire_noncurrent_days,
         "abortIncompleteUploadDays": lifecycle.abort_incomplete_upload_days,

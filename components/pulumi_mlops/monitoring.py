@@ -8,7 +8,7 @@ import typing
 import pulumi
 from pydantic import Field
 
-from .spec import Known, Number, OnTarget, Port, ResourceSettings, Spec
+from .spec import Number, OnTarget, OrOutput, Port, ResourceSettings, Spec
 from .targets.port import (
     EnvironmentSpec,
     Health,
@@ -36,10 +36,10 @@ class MonitoringStackSettings(Spec):
 class MonitoringStackSpec(MonitoringStackSettings, OnTarget):
     """Inputs of a MonitoringStack."""
 
-    scrape: dict[str, Known[typing.Any]] = Field(
+    scrape: dict[str, OrOutput[typing.Any]] = Field(
         description="Services to scrape, by name: the merged `scrape` of the components."
     )
-    links: dict[str, Known[str]] = Field(
+    links: dict[str, OrOutput[str]] = Field(
         {}, description="URLs that the live page links to, by title."
     )
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
 from .sources import find_project
-from .spec import Known, NoBool, Number, OnTarget, Port, ResourceSettings, Spec, Whole, located
+from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
 from .targets.port import (
     Backend,
     EnvironmentSpec,
@@ -101,7 +101,7 @@ class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
     artifact_store: ArtifactStore | None = Field(
         None, description="Store of the prediction log. Default: no prediction log."
     )
-    after: Known[typing.Any] = Field(
+    after: OrOutput[typing.Any] = Field(
         None,
         description="A value to wait for before the versions are looked up, such as the `outputs` "
         "of the pipeline that registers them. Default: no wait.",

@@ -38,7 +38,7 @@ def _no_bool(value: typing.Any) -> typing.Any:
     return value
 
 
-Known = typing.Annotated[T, WrapValidator(_outputs_pass)]
+OrOutput = typing.Annotated[T, WrapValidator(_outputs_pass)]
 """A value that is validated now, or an Output, whose value is not known yet."""
 
 # `pulumi config set --path` and `--secret` store numbers as text, and the engine sends only floats.
@@ -273,6 +273,6 @@ def _text_or_reference(
 
 SECRET_TEXT = _SecretTextSchema()
 """The marker in the type annotation of each SecretText."""
-SecretText = typing.Annotated[Known[str], WrapValidator(_text_or_reference), SECRET_TEXT]
+SecretText = typing.Annotated[OrOutput[str], WrapValidator(_text_or_reference), SECRET_TEXT]
 """Text, which the stack configuration may contain in encrypted form, or a FromSecret.
 `targets.port.text_of` returns the text of either."""

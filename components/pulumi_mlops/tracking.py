@@ -11,7 +11,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import Known, NoBool, OnTarget, Port, ResourceSettings, SecretText, Spec, located
+from .spec import NoBool, OnTarget, OrOutput, Port, ResourceSettings, SecretText, Spec, located
 from .targets.port import (
     BUCKET_CLIENT,
     DatabaseHandle,
@@ -52,7 +52,7 @@ class TrackingServerSettings(Spec):
         "`postgresql://user:password@host:5432/database`. The user must own the database. The "
         "component never deletes its content. Default: a database that the component provisions.",
     )
-    workers: Known[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
+    workers: OrOutput[typing.Annotated[int, Field(ge=1, le=64), NoBool]] = Field(
         1, description="Number of server processes."
     )
     port: Port | None = Field(None, description="Port of the server. Default: an unused port.")

@@ -22,7 +22,7 @@ import pytest
 
 from pulumi_mlops.cli import main
 from pulumi_mlops.images import catalog
-from pulumi_mlops.images.catalog import Image
+from pulumi_mlops.images.catalog import CatalogEntry
 from pulumi_mlops.images.context import Recipe
 from pulumi_mlops.images.options import BuildOptions
 from pulumi_mlops.plugin.image import ImageHandler, ImageInputs
@@ -120,7 +120,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
             process.terminate()
 
 
-def _prepared(images: Path, name: str, options: BuildOptions, *requirements: str) -> Image:
+def _prepared(images: Path, name: str, options: BuildOptions, *requirements: str) -> CatalogEntry:
     return catalog.prepare(
         images,
         "mlops.test/p",

@@ -70,7 +70,7 @@ def server(root: StackDir, name: str, **changed: Any) -> Program:
 def started(root: StackDir, program: Program) -> Program:
     """Have `program` run, and wait until it answers."""
     Supervisor(root).start(program)
-    until(lambda: health.probe(health.Check(**(program.health or {}))) is None)
+    until(lambda: health.probe(health.HealthCheck(**(program.health or {}))) is None)
     return program
 
 

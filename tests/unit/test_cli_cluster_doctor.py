@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.cli.checks import Check
+from pulumi_mlops.cli.checks import Finding
 from pulumi_mlops.cli.selection import Stack, find_stack
 from pulumi_mlops.images import registry
 from pulumi_mlops.plugin.errors import UnreachableError
@@ -38,7 +38,7 @@ def _storage(api: FakeApi, name: str, default: bool) -> None:
     api.add("StorageClass", {"metadata": {"name": name, "annotations": annotations}})
 
 
-def _found(api: FakeApi, **settings: Any) -> dict[str, Check]:
+def _found(api: FakeApi, **settings: Any) -> dict[str, Finding]:
     return {check.name: check for check in checks.cluster(_stack(**settings))}
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pulumi_mlops.cli import checks_engine, checks_machine, doctor, main
-from pulumi_mlops.cli.checks import Check, guarded, ok, output_of, without_credentials, wrong
+from pulumi_mlops.cli.checks import Finding, guarded, ok, output_of, without_credentials, wrong
 from pulumi_mlops.files import remove_tree
 from pulumi_mlops.stackdir import StackDir
 from pulumi_mlops.targets.local.host import launch, ports
@@ -49,7 +49,7 @@ def root(project: Path) -> Iterator[StackDir]:
         yield root
 
 
-def _verdicts(checks: list[Check]) -> dict[str, str]:
+def _verdicts(checks: list[Finding]) -> dict[str, str]:
     return {check.name: check.verdict for check in checks}
 
 
@@ -266,7 +266,7 @@ def test_what_a_stack_left_behind(root: StackDir, tmp_path: Path) -> None:
 
 
 def test_a_check_that_fails_itself_is_a_finding() -> None:
-    def fails() -> list[Check]:
+    def fails() -> list[Finding]:
         raise RuntimeError("at https://user:pw@host/x")
 
     (found,) = guarded("thing", fails)

@@ -10,7 +10,7 @@ import pytest
 
 from pulumi_mlops.cli import main
 from pulumi_mlops.images import catalog
-from pulumi_mlops.images.catalog import Image
+from pulumi_mlops.images.catalog import CatalogEntry
 from pulumi_mlops.images.diagnosis import explain
 from pulumi_mlops.images.engine import Engine
 
@@ -32,7 +32,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 
 @pytest.fixture
-def images(docker: FakeDocker) -> dict[str, Image]:
+def images(docker: FakeDocker) -> dict[str, CatalogEntry]:
     folder = docker.folder.parent / ".mlops" / "dev" / "images"
     options = {"index_url": INDEX, "proxies": {"HTTPS_PROXY": PROXY}, "network": "host"}
     return {
@@ -42,7 +42,7 @@ def images(docker: FakeDocker) -> dict[str, Image]:
 
 
 def test_what_there_is(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.hold(images["p-store"].reference)
     docker.tell(registry=[images["p-tracking"].reference])
@@ -65,7 +65,7 @@ def test_what_there_is(
 
 
 def test_a_registry_that_does_not_say(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.tell(registry_says="dial tcp: lookup registry.example: no such host")
     assert main(["images", "--json"]) == 0
@@ -101,7 +101,7 @@ def test_a_registry_that_the_engine_speaks_http_with(
 
 
 def test_without_an_engine_the_list_is_shown_all_the_same(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.tell(down=True)
     assert main(["images"]) == 0
@@ -115,7 +115,7 @@ def test_without_an_engine_the_list_is_shown_all_the_same(
 
 
 def test_no_program_at_all(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (docker.folder / "docker").unlink()
     assert main(["images", "build"]) == 1
@@ -125,7 +125,7 @@ def test_no_program_at_all(
 
 
 def test_what_is_missing_is_built(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.hold(images["p-store"].reference)
     assert main(["images", "build"]) == 0
@@ -149,7 +149,7 @@ def test_what_is_missing_is_built(
 
 
 def test_push_and_save(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.tell(registry=[images["p-store"].reference])
     archive = docker.folder.parent / "images.tar"
@@ -169,7 +169,7 @@ def test_push_and_save(
 
 
 def test_a_failed_build_says_why_and_the_others_go_on(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     docker.tell(
         fails=["p-store"], build_says="\x1b[31mx\x1b[0m No solution found when resolving: idna==99"
@@ -186,7 +186,7 @@ def test_a_failed_build_says_why_and_the_others_go_on(
 
 
 def test_names_that_mean_nothing(
-    docker: FakeDocker, images: dict[str, Image], capsys: pytest.CaptureFixture[str]
+    docker: FakeDocker, images: dict[str, CatalogEntry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["images", "build", "nothing"]) == 2
     assert "there are p-store, p-tracking" in capsys.readouterr().err

@@ -36,12 +36,12 @@ def ctx(tmp_path: Path) -> Context:
 
 
 @pytest.fixture
-def image(ctx: Context) -> catalog.Image:
+def image(ctx: Context) -> catalog.CatalogEntry:
     return catalog.prepare(ctx.root.path / "images", REGISTRY, "router", recipe())
 
 
 @pytest.fixture
-def wanted(image: catalog.Image) -> ImageInputs:
+def wanted(image: catalog.CatalogEntry) -> ImageInputs:
     return ImageInputs(image="router", reference=image.reference)
 
 
@@ -141,7 +141,7 @@ def test_one_that_the_registry_has_lost_is_gone(
     HANDLER.delete(ctx, "router", state)
 
 
-def test_an_interrupted_build_ends_its_program(tmp_path: Path, image: catalog.Image) -> None:
+def test_an_interrupted_build_ends_its_program(tmp_path: Path, image: catalog.CatalogEntry) -> None:
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\necho working\nexec sleep 600\n")
     slow.chmod(0o755)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pulumi_mlops.runtime.model_server.app import App
 from pulumi_mlops.runtime.model_server.loader import LoadError, fetch, load
 from pulumi_mlops.runtime.model_server.metrics import Metrics
-from pulumi_mlops.runtime.model_server.settings import Settings
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 from pulumi_mlops.runtime.prediction_log import PredictionLog
 
 from . import model_server_fixtures as fixtures
@@ -29,7 +29,7 @@ SPLIT = {"dataframe_split": {"columns": ["length", "width"], "data": [[1.0, 0.1]
 class Client:
     """Requests to an application in this process."""
 
-    def __init__(self, settings: Settings, log: PredictionLog | None = None) -> None:
+    def __init__(self, settings: ModelServerSettings, log: PredictionLog | None = None) -> None:
         self.metrics = Metrics(settings, log.stats if log else None)
         self.app = App(settings, self.metrics, log)
 
@@ -58,7 +58,7 @@ class Client:
 
 
 def serve(path: str, **env: str) -> Client:
-    settings = Settings.from_env(fixtures.environment(path, **env))
+    settings = ModelServerSettings.from_env(fixtures.environment(path, **env))
     client = Client(settings)
     client.app.state.inference = load(settings, path)
     return client
@@ -365,7 +365,9 @@ def test_wrong_method_is_405(classifier):
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_too_large_is_413(classifier, tmp_path_factory, chunked):
-    client = Client(Settings.from_env(fixtures.environment("/x", MLOPS_MAX_BODY_BYTES="100")))
+    client = Client(
+        ModelServerSettings.from_env(fixtures.environment("/x", MLOPS_MAX_BODY_BYTES="100"))
+    )
     client.app.state.inference = classifier.app.state.inference
 
     async def parts():
@@ -410,7 +412,7 @@ def test_metadata_and_health(classifier):
 
 
 def test_not_ready_says_why_everywhere(classifier):
-    client = Client(Settings.from_env(fixtures.environment("/x")))
+    client = Client(ModelServerSettings.from_env(fixtures.environment("/x")))
     client.app.state.reason = "because"
     answer = client.get(f"{MODEL}/ready")
     assert answer.status_code == 503
@@ -432,7 +434,7 @@ def test_not_ready_says_why_everywhere(classifier):
 
 def test_the_golden_request_must_fit_the_signature(tmp_path):
     path = fixtures.save_liar(tmp_path / "liar")
-    settings = Settings.from_env(fixtures.environment(path))
+    settings = ModelServerSettings.from_env(fixtures.environment(path))
     with pytest.raises(LoadError) as caught:
         load(settings, path)
     assert str(caught.value) == (
@@ -446,7 +448,7 @@ def test_the_golden_request_must_succeed(tmp_path):
     example = Path(path) / "serving_input_example.json"
     example.write_text('{"dataframe_split": {"columns": ["length"], "data": [[1.0]]}}')
     with pytest.raises(LoadError, match=r"^the golden request .* failed: column\(s\) 'width' miss"):
-        load(Settings.from_env(fixtures.environment(path)), path)
+        load(ModelServerSettings.from_env(fixtures.environment(path)), path)
 
 
 def test_the_direct_way_is_taken_only_where_it_is_the_same(classifier, mixed):
@@ -463,7 +465,7 @@ def test_the_direct_way_is_taken_only_where_it_is_the_same(classifier, mixed):
 
 def test_a_direct_way_that_answers_otherwise_is_refused(tmp_path):
     path = fixtures.save_classifier(tmp_path / "m")
-    inference = load(Settings.from_env(fixtures.environment(path)), path)
+    inference = load(ModelServerSettings.from_env(fixtures.environment(path)), path)
     golden = inference.invocations(
         b'{"dataframe_records":[{"length":1.0,"width":0.1}]}', "application/json", "g"
     )
@@ -500,13 +502,13 @@ def test_a_version_that_is_not_registered_names_those_that_are(tmp_path, monkeyp
     client.create_model_version("iris", path)
     env = {**fixtures.environment(""), "MLFLOW_TRACKING_URI": uri}
     with pytest.raises(LoadError) as caught:
-        fetch(Settings.from_env(env), str(tmp_path))
+        fetch(ModelServerSettings.from_env(env), str(tmp_path))
     assert str(caught.value) == "version 7 of model 'iris' is not registered; registered: 1"
     env["MLOPS_MODEL_VERSION"] = "1"
     fetched = tmp_path / "fetched"
     fetched.mkdir()
-    found = fetch(Settings.from_env(env), str(fetched))
+    found = fetch(ModelServerSettings.from_env(env), str(fetched))
     assert load_model(found).predict(fixtures.FEATURES).tolist() == fixtures.LABELS.tolist()
     env["MLOPS_MODEL_NAME"] = "rose"
     with pytest.raises(LoadError, match="model 'rose' has no registered version"):
-        fetch(Settings.from_env(env), str(tmp_path))
+        fetch(ModelServerSettings.from_env(env), str(tmp_path))

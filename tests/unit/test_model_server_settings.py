@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pulumi_mlops.runtime.model_server.settings import Settings, SettingsError
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
 
 GOOD = {
     "MLOPS_ENDPOINT": "flowers",
@@ -19,7 +19,7 @@ GOOD = {
 
 
 def test_the_model_is_that_of_the_registry_and_the_server_listens_on_loopback():
-    settings = Settings.from_env(GOOD)
+    settings = ModelServerSettings.from_env(GOOD)
     assert settings.model_uri == "models:/iris/7"
     assert settings.host == "127.0.0.1"
 
@@ -45,13 +45,13 @@ def test_the_model_is_that_of_the_registry_and_the_server_listens_on_loopback():
 )
 def test_a_bad_variable_is_named(changes, message):
     with pytest.raises(SettingsError) as caught:
-        Settings.from_env({**GOOD, **changes})
+        ModelServerSettings.from_env({**GOOD, **changes})
     assert str(caught.value).startswith(message)
 
 
 def test_a_model_elsewhere_needs_no_tracking_server():
     env = {**GOOD, "MLFLOW_TRACKING_URI": "", "MLOPS_MODEL_URI": "/models/iris"}
-    assert Settings.from_env(env).model_uri == "/models/iris"
+    assert ModelServerSettings.from_env(env).model_uri == "/models/iris"
 
 
 def test_the_process_says_one_line_and_exits_2():

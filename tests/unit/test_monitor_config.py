@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.runtime.monitor.config import Config, ConfigError, Target, load
+from pulumi_mlops.runtime.monitor.config import Config, ConfigError, ScrapeTarget, load
 
 GOOD: dict[str, Any] = {
     "job": "serving", "instance": "v4-0", "url": "http://127.0.0.1:1/metrics",
@@ -36,7 +36,7 @@ def test_everything_given() -> None:
         )
     )
     assert config.targets == (
-        Target("serving", "v4-0", GOOD["url"], "https://h/health", {"zone": "a"}),
+        ScrapeTarget("serving", "v4-0", GOOD["url"], "https://h/health", {"zone": "a"}),
     )
     assert config.targets[0].identity == {"job": "serving", "instance": "v4-0", "zone": "a"}
     assert (config.host, config.stack, config.interval) == ("0.0.0.0", "dev", 2.5)

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pulumi_mlops.runtime.monitor import scrape
-from pulumi_mlops.runtime.monitor.config import Config, Target
-from pulumi_mlops.runtime.monitor.scrape import Result, new_client, scrape_target
+from pulumi_mlops.runtime.monitor.config import Config, ScrapeTarget
+from pulumi_mlops.runtime.monitor.scrape import ScrapeResult, new_client, scrape_target
 from pulumi_mlops.runtime.monitor.watcher import Watcher
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -83,10 +83,10 @@ def service() -> Iterator[Service]:
     service.server.server_close()
 
 
-def look_at(url: str | None, health_url: str | None = None, timeout: float = 30.0) -> Result:
-    async def run() -> Result:
+def look_at(url: str | None, health_url: str | None = None, timeout: float = 30.0) -> ScrapeResult:
+    async def run() -> ScrapeResult:
         async with new_client() as client:
-            return await scrape_target(client, Target("job", "one", url, health_url), timeout)
+            return await scrape_target(client, ScrapeTarget("job", "one", url, health_url), timeout)
 
     return asyncio.run(run())
 
@@ -123,7 +123,7 @@ def test_the_metrics_of_a_server_that_drains_still_count(service: Service) -> No
 
 
 def test_a_server_that_closes_idle_connections_is_not_down(service: Service) -> None:
-    target = Target("job", "one", service.url("/metrics", GOOD))
+    target = ScrapeTarget("job", "one", service.url("/metrics", GOOD))
 
     async def run() -> list[str]:
         async with new_client() as client:
@@ -174,8 +174,8 @@ def test_a_body_that_drips_ends_at_the_timeout(service: Service) -> None:
 
 def test_a_slow_target_does_not_delay_the_others(service: Service) -> None:
     targets = (
-        Target("job", "slow", service.url("/slow", service.hang)),
-        Target("job", "fast", service.url("/fast", GOOD)),
+        ScrapeTarget("job", "slow", service.url("/slow", service.hang)),
+        ScrapeTarget("job", "fast", service.url("/fast", GOOD)),
     )
     watcher = Watcher(Config(port=1, targets=targets, interval=10))
 
@@ -196,7 +196,7 @@ def test_the_loop_keeps_going_and_sees_a_change(service: Service) -> None:
     watcher = Watcher(
         Config(
             port=1,
-            targets=(Target("job", "one", service.url("/metrics", GOOD)),),
+            targets=(ScrapeTarget("job", "one", service.url("/metrics", GOOD)),),
             interval=0.1,
         )
     )

@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pulumi_mlops.runtime import monitor
 from pulumi_mlops.runtime.monitor import app, page, status, text
-from pulumi_mlops.runtime.monitor.config import Config, Target
+from pulumi_mlops.runtime.monitor.config import Config, ScrapeTarget
 from pulumi_mlops.runtime.monitor.exposition import parse
-from pulumi_mlops.runtime.monitor.scrape import Result
+from pulumi_mlops.runtime.monitor.scrape import ScrapeResult
 from pulumi_mlops.runtime.monitor.watcher import Watcher
 
 
@@ -40,7 +40,7 @@ LABELS = 'endpoint="penguins",model="penguins"'
 class Scene:
     """A watcher whose clock and scrapes are the test's."""
 
-    def __init__(self, *targets: Target, interval: float = 5.0) -> None:
+    def __init__(self, *targets: ScrapeTarget, interval: float = 5.0) -> None:
         self.now = 1000.0
         self.watcher = Watcher(
             Config(port=9000, targets=targets, stack="dev", interval=interval),
@@ -49,11 +49,11 @@ class Scene:
         )
 
     def scrape(self, index: int, body: str) -> None:
-        result = Result("up", 0.01, 0.01, None, parse(body))
+        result = ScrapeResult("up", 0.01, 0.01, None, parse(body))
         self.watcher.record(self.watcher.watched[index], result)
 
     def fail(self, index: int) -> None:
-        result = Result("down", 0.01, None, "metrics: connection refused")
+        result = ScrapeResult("down", 0.01, None, "metrics: connection refused")
         self.watcher.record(self.watcher.watched[index], result)
 
     def versions(self) -> dict[str, dict[str, Any]]:
@@ -100,9 +100,9 @@ haproxy_server_status{proxy="penguins",server="v3-0",state="UP"} 0
 haproxy_server_status{proxy="penguins",server="v2-0",state="MAINT"} 1
 """
 
-ONE = Target("model", "v4-0", "http://127.0.0.1:1/metrics")
-TWO = Target("model", "v3-0", "http://127.0.0.1:2/metrics?x=1", labels={"zone": "a"})
-HEALTH = Target("tracking", "mlflow", None, "http://127.0.0.1:3/health")
+ONE = ScrapeTarget("model", "v4-0", "http://127.0.0.1:1/metrics")
+TWO = ScrapeTarget("model", "v3-0", "http://127.0.0.1:2/metrics?x=1", labels={"zone": "a"})
+HEALTH = ScrapeTarget("tracking", "mlflow", None, "http://127.0.0.1:3/health")
 
 
 def test_rates_errors_and_latency_of_known_counts() -> None:
@@ -184,7 +184,7 @@ def test_a_target_that_is_gone_is_unknown_after_the_window() -> None:
 
 
 def test_share_seen_and_share_configured() -> None:
-    route = Target("route", "route", "http://127.0.0.1:4/metrics")
+    route = ScrapeTarget("route", "route", "http://127.0.0.1:4/metrics")
     scene = Scene(ONE, TWO, route)
     for count in (0, 30):
         scene.now += 10
@@ -214,7 +214,7 @@ def test_replicas_of_a_version_are_one_row() -> None:
 
 def test_stale_is_said_and_health_fails() -> None:
     scene = Scene(HEALTH)
-    scene.watcher.record(scene.watcher.watched[0], Result("up", 0.1, 0.1))
+    scene.watcher.record(scene.watcher.watched[0], ScrapeResult("up", 0.1, 0.1))
     client = Client(scene.watcher)
     assert client.get("/health").status_code == 200
     scene.now += 15.5
@@ -225,7 +225,7 @@ def test_stale_is_said_and_health_fails() -> None:
 
 
 def test_hostile_names_are_text_on_the_page() -> None:
-    scene = Scene(Target("<b>job</b>", '"><script>x</script>', "http://h/"))
+    scene = Scene(ScrapeTarget("<b>job</b>", '"><script>x</script>', "http://h/"))
     body = server("4", ok=1).replace("penguins", "<script>alert(1)</script>")
     for _ in range(2):
         scene.scrape(0, body.replace("Adelie", "<img src=x onerror=x>"))
@@ -242,7 +242,7 @@ def test_federation_has_all_targets_and_every_family_once() -> None:
     scene = Scene(ONE, TWO, HEALTH)
     scene.scrape(0, server("4", ok=1))
     scene.scrape(1, server("3", ok=2))
-    scene.watcher.record(scene.watcher.watched[2], Result("down", 0.1, None, "health: no"))
+    scene.watcher.record(scene.watcher.watched[2], ScrapeResult("down", 0.1, None, "health: no"))
     client = Client(scene.watcher)
     answer = client.get("/federate")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

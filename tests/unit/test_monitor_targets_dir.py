@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_mlops.runtime.monitor.config import ConfigError, load, read_targets
-from pulumi_mlops.runtime.monitor.scrape import Result
+from pulumi_mlops.runtime.monitor.scrape import ScrapeResult
 from pulumi_mlops.runtime.monitor.watcher import Watcher
 
 
@@ -37,7 +37,7 @@ def test_a_new_file_keeps_the_history_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(target("a")))
     watch = watcher(tmp_path)
     kept = watch.watched[0]
-    watch.record(kept, Result(state="up", duration_seconds=0.1))
+    watch.record(kept, ScrapeResult(state="up", duration_seconds=0.1))
     (tmp_path / "b.json").write_text(json.dumps(target("b")))
     watch._reload_targets()
     assert [each.target.instance for each in watch.watched] == ["a", "b"]
@@ -49,7 +49,7 @@ def test_a_target_that_goes_leaves_no_series(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps(target("b")))
     watch = watcher(tmp_path)
     for each in watch.watched:
-        watch.record(each, Result(state="down", duration_seconds=0.1, error="refused"))
+        watch.record(each, ScrapeResult(state="down", duration_seconds=0.1, error="refused"))
     assert b'instance="b"' in watch.own_metrics()
     (tmp_path / "b.json").unlink()
     watch._reload_targets()

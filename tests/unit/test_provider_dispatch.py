@@ -14,7 +14,7 @@ from pulumi_mlops.plugin.errors import ResourceError
 from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField, ResourceSet
 from pulumi_mlops.plugin.handlers import SharedResources
 from pulumi_mlops.plugin.schema import schema_of
-from pulumi_mlops.plugin.values import UNKNOWN, Known, to_plain, to_property
+from pulumi_mlops.plugin.values import UNKNOWN, OrUnknown, to_plain, to_property
 from pulumi_mlops.targets.kubernetes.resources import KubernetesResources
 from pulumi_mlops.targets.local.resources import LocalResources
 
@@ -30,8 +30,8 @@ SECRET = "s3cr3t-value"
 
 class ThingInputs(Inputs):
     size: int = Field(1, ge=1, description="How big.")
-    colour_name: Known[str] = Field("red", description="Which colour.")
-    env: dict[str, Known[str]] = Field({}, description="Variables.")
+    colour_name: OrUnknown[str] = Field("red", description="Which colour.")
+    env: dict[str, OrUnknown[str]] = Field({}, description="Variables.")
     where: str | None = Field(None, description="Where it is found.")
 
 

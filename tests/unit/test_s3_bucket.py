@@ -28,7 +28,7 @@ from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.s3_bucket import BucketHandler
 from pulumi_mlops.plugin.s3_inputs import broken_name_rules
 from pulumi_mlops.plugin.values import UNKNOWN
-from pulumi_mlops.runtime.s3.client import Endpoint
+from pulumi_mlops.runtime.s3.client import S3Endpoint
 from pulumi_mlops.runtime.s3.settings import owner_of
 
 from .provider_fixtures import Log, make_context, problems
@@ -647,9 +647,9 @@ def test_no_endpoint_is_aws_whatever_the_shell_says(
     monkeypatch: pytest.MonkeyPatch, nobody: Store
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url)
-    client = Endpoint(None, "eu-central-1", "a", SECRET).client()
+    client = S3Endpoint(None, "eu-central-1", "a", SECRET).client()
     assert client.meta.endpoint_url == "https://s3.eu-central-1.amazonaws.com"
-    assert SECRET not in repr(Endpoint(None, "eu-central-1", "a", SECRET))
+    assert SECRET not in repr(S3Endpoint(None, "eu-central-1", "a", SECRET))
 
 
 def test_no_credentials(moto: Store, ctx: Context, bucket: str, tmp_path: Path,

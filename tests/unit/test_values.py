@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pulumi_mlops.plugin.values import (
     UNKNOWN,
-    Known,
+    OrUnknown,
     differences,
     has_unknown,
     secrets_in,
@@ -111,7 +111,7 @@ def test_paths_and_kinds() -> None:
 
 def test_an_unknown_passes_validation_and_a_known_value_is_checked() -> None:
     class Model(BaseModel):
-        count: Known[int]
+        count: OrUnknown[int]
 
     assert Model(count=UNKNOWN).count is UNKNOWN  # type: ignore[arg-type]
     assert Model(count=1).count == 1

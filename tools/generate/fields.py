@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from pulumi_mlops import spec
 from pulumi_mlops.plugin import values
 
-_KNOWN = (*spec.Known.__metadata__, *values.Known.__metadata__)
+_KNOWN = (*spec.OrOutput.__metadata__, *values.OrUnknown.__metadata__)
 _DEFAULT = re.compile(r"\s*\bDefault: (?P<default>.*)\.$", re.DOTALL)
 _NUMBERS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "any"}

@@ -13,7 +13,7 @@ Verdict = Literal["ok", "warn", "wrong"]
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One finding. `fix` is what to do about a verdict other than `ok`."""
 
     name: str
@@ -22,25 +22,25 @@ class Check:
     fix: str = ""
 
 
-Checker = Callable[[], list[Check]]
+Checker = Callable[[], list[Finding]]
 
 
-def ok(name: str, message: str) -> Check:
+def ok(name: str, message: str) -> Finding:
     """`name` works."""
-    return Check(name, "ok", message)
+    return Finding(name, "ok", message)
 
 
-def warn(name: str, message: str, fix: str) -> Check:
+def warn(name: str, message: str, fix: str) -> Finding:
     """`name` works, or works in most cases."""
-    return Check(name, "warn", message, fix)
+    return Finding(name, "warn", message, fix)
 
 
-def wrong(name: str, message: str, fix: str) -> Check:
+def wrong(name: str, message: str, fix: str) -> Finding:
     """`name` does not work."""
-    return Check(name, "wrong", message, fix)
+    return Finding(name, "wrong", message, fix)
 
 
-def guarded(name: str, checker: Checker) -> list[Check]:
+def guarded(name: str, checker: Checker) -> list[Finding]:
     """The findings of a checker. An exception of the checker is a finding, too."""
     try:
         return checker()

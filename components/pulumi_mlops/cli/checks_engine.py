@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .checks import Check, ok, output_of, warn, without_credentials, wrong
+from .checks import Finding, ok, output_of, warn, without_credentials, wrong
 from .selection import read_yaml
 
 _ENGINE_MINIMUM = (3, 200)
@@ -22,7 +22,7 @@ _PLUGIN = "pulumi-resource-mlops"
 _SHORT_SECONDS = 60.0
 
 
-def engine() -> list[Check]:
+def engine() -> list[Finding]:
     """The engine and its Python language host."""
     found = shutil.which("pulumi")
     if found is None:
@@ -58,7 +58,7 @@ def engine() -> list[Check]:
     return checks
 
 
-def backend(project: Path, stack: str | None) -> list[Check]:
+def backend(project: Path, stack: str | None) -> list[Finding]:
     """The backend of the state, and whether the passphrase of its secrets is available."""
     url, from_where = _backend_url()
     if not url:
@@ -82,7 +82,7 @@ def backend(project: Path, stack: str | None) -> list[Check]:
     return checks
 
 
-def _passphrase(project: Path, stack: str | None) -> Check:
+def _passphrase(project: Path, stack: str | None) -> Finding:
     name = "passphrase"
     file = os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")
     if "PULUMI_CONFIG_PASSPHRASE" in os.environ:
@@ -119,7 +119,7 @@ def _backend_url() -> tuple[str, str]:
         return "", ""
 
 
-def plugin(project: Path) -> list[Check]:
+def plugin(project: Path) -> list[Finding]:
     """The plugin that Pulumi.yaml names: its path, and its answers."""
     own = Path(sys.prefix) / "bin" / _PLUGIN
     file = project / "Pulumi.yaml"
@@ -146,7 +146,7 @@ def plugin(project: Path) -> list[Check]:
     return [*checks, *_ask(named)]
 
 
-def _ask(command: Path) -> list[Check]:
+def _ask(command: Path) -> list[Finding]:
     """Start the plugin as the engine does, and request its version and schema."""
     name = "plugin"
     if not os.access(command, os.X_OK):

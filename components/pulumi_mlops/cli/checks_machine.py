@@ -8,10 +8,10 @@ from importlib.metadata import metadata
 
 from packaging.specifiers import SpecifierSet
 
-from .checks import Check, ok, wrong
+from .checks import Finding, ok, wrong
 
 
-def python() -> list[Check]:
+def python() -> list[Finding]:
     """The Python version of the interpreter, which also runs the resource plugin."""
     name = "Python"
     running = platform.python_version()

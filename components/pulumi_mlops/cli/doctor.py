@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..targets import registry
 from . import checks_engine, checks_machine
-from .checks import Check, Checker, guarded, ok, warn, wrong
+from .checks import Checker, Finding, guarded, ok, warn, wrong
 from .selection import Stack, UsageError, find_stack, named_stack, project_folder
 from .terminal import Style
 
@@ -56,7 +56,7 @@ def checkers(project: Path, name: str | None, stack: Stack | None) -> dict[str, 
     }
 
 
-def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | None]:
+def _stack(project: Path, name: str | None) -> tuple[list[Finding], Stack | None]:
     """The stack. The machine is checked without one, too."""
     try:
         stack = find_stack(project, name)
@@ -69,7 +69,7 @@ def _stack(project: Path, name: str | None) -> tuple[list[Check], Stack | None]:
     return [ok("stack", f"{stack.name} (target {stack.target}, {stack.files})")], stack
 
 
-def _show(checks: list[Check], style: Style) -> None:
+def _show(checks: list[Finding], style: Style) -> None:
     marks = {"ok": style.good("ok   "), "warn": style.unsure("warn "), "wrong": style.bad("wrong")}
     for check in checks:
         print(f"{marks[check.verdict]}  {check.name:<{_WIDTH}}  {check.message}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..images import registry
-from ..images.catalog import Image, images_in
+from ..images.catalog import CatalogEntry, images_in
 from ..images.engine import Engine
 from ..images.options import ImageError
 from .selection import (
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 class ImageStatus:
     """An image, and whether engine and registry have it; None if unknown."""
 
-    image: Image
+    image: CatalogEntry
     engine: bool | None
     registry: bool | None
     bytes: int | None
@@ -65,7 +65,7 @@ class ImageStatus:
         }
 
 
-def examine(known: Sequence[Image], wanted: str | None) -> list[ImageStatus]:
+def examine(known: Sequence[CatalogEntry], wanted: str | None) -> list[ImageStatus]:
     """The status of each image. Without a container engine, a note on stderr says so."""
     if not known:
         return []
@@ -75,7 +75,7 @@ def examine(known: Sequence[Image], wanted: str | None) -> list[ImageStatus]:
     except ImageError as error:
         print(f"{Style(sys.stderr).unsure('note:')} {error}", file=sys.stderr)
 
-    def ask(image: Image) -> ImageStatus:
+    def ask(image: CatalogEntry) -> ImageStatus:
         if engine is None:
             return ImageStatus(image, None, registry.has(image.reference), None)
         held = engine.size(image.reference)
@@ -109,12 +109,12 @@ def render(found: Sequence[ImageStatus], style: Style) -> list[str]:
     return lines
 
 
-def select(names: Sequence[str], known: Sequence[Image]) -> list[Image]:
+def select(names: Sequence[str], known: Sequence[CatalogEntry]) -> list[CatalogEntry]:
     """The images that `names` select; all without names. Raises UsageError."""
     if not names:
         return list(known)
     by_name = {image.name: image for image in known}
-    chosen: dict[str, Image] = {}
+    chosen: dict[str, CatalogEntry] = {}
     for name in names:
         found = matching(name, by_name)
         if not found:
@@ -124,7 +124,7 @@ def select(names: Sequence[str], known: Sequence[Image]) -> list[Image]:
     return list(chosen.values())
 
 
-def build(images: Sequence[Image], options: argparse.Namespace) -> int:
+def build(images: Sequence[CatalogEntry], options: argparse.Namespace) -> int:
     """Build missing images; push and save as the options say. 1 if one of them failed."""
     if not images:
         raise CommandError("there are no images to build: run `pulumi preview` first")
@@ -134,7 +134,7 @@ def build(images: Sequence[Image], options: argparse.Namespace) -> int:
     width = max(len(image.name) for image in images)
     style = Style(sys.stderr)
 
-    def say(image: Image, text: str) -> None:
+    def say(image: CatalogEntry, text: str) -> None:
         print(f"{image.name:<{width}}  {text}", file=sys.stderr, flush=True)
 
     failed = []
@@ -152,7 +152,10 @@ def build(images: Sequence[Image], options: argparse.Namespace) -> int:
 
 
 def _make(
-    engine: Engine, image: Image, options: argparse.Namespace, say: Callable[[Image, str], None]
+    engine: Engine,
+    image: CatalogEntry,
+    options: argparse.Namespace,
+    say: Callable[[CatalogEntry, str], None],
 ) -> None:
     begun = time.monotonic()
     held = engine.size(image.reference)
@@ -173,6 +176,6 @@ def _make(
         say(image, f"pushed in {duration(time.monotonic() - begun)}")
 
 
-def _save(engine: Engine, images: Sequence[Image], file: Path) -> None:
+def _save(engine: Engine, images: Sequence[CatalogEntry], file: Path) -> None:
     engine.save([image.reference for image in images], file)
     print(f"{file}: {len(images)} images, {size(file.stat().st_size)}", file=sys.stderr)

@@ -22,7 +22,7 @@ _RECORD = "image.json"
 
 
 @dataclass(frozen=True)
-class Image:
+class CatalogEntry:
     """One image of a stack, built or not."""
 
     name: str
@@ -53,11 +53,11 @@ def reference(registry: str, name: str, version: str) -> str:
     )
 
 
-def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> Image:
+def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> CatalogEntry:
     """Write the build context of the image `name`, and remove the previous one."""
     folder = images / name
     written = context.write(recipe, folder)
-    image = Image(
+    image = CatalogEntry(
         name=name,
         reference=reference(registry, name, written.name),
         version=written.name,
@@ -73,7 +73,7 @@ def prepare(images: Path, registry: str, name: str, recipe: context.Recipe) -> I
     return image
 
 
-def images_in(images: Path) -> list[Image]:
+def images_in(images: Path) -> list[CatalogEntry]:
     """The images of a stack, by name. Raises ImageError for a record that cannot be read."""
     return [_read(file) for file in sorted(images.glob(f"*/{_RECORD}"))]
 
@@ -83,10 +83,10 @@ def remove(images: Path, name: str) -> None:
     shutil.rmtree(images / name, ignore_errors=True)
 
 
-def _read(file: Path) -> Image:
+def _read(file: Path) -> CatalogEntry:
     try:
         found = json.loads(file.read_text())
-        image = Image(folder=file.parent, **found)
+        image = CatalogEntry(folder=file.parent, **found)
     except (OSError, ValueError, TypeError):
         raise ImageError(
             f"{file} cannot be read: run `pulumi preview`, which writes it again"

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .catalog import Image
+from .catalog import CatalogEntry
 from .diagnosis import explain
 from .options import ImageError
 
@@ -92,7 +92,7 @@ class Engine:
                 return ["--insecure"]
         return []
 
-    def build(self, image: Image, follow: Follow | None = None) -> None:
+    def build(self, image: CatalogEntry, follow: Follow | None = None) -> None:
         """Build an image, with a log beside its context. Raises ImageError with the cause.
 
         `follow` is called with the last line of the log from time to time.
@@ -105,7 +105,7 @@ class Engine:
             arguments += ["--build-arg", key]
         self._logged(image, [*arguments, str(image.context)], image.build_args, follow)
 
-    def push(self, image: Image, follow: Follow | None = None) -> None:
+    def push(self, image: CatalogEntry, follow: Follow | None = None) -> None:
         """Push an image of the engine; log and errors as for `build`."""
         self._logged(image, ["push", image.reference], {}, follow)
 
@@ -124,7 +124,11 @@ class Engine:
             partial.unlink(missing_ok=True)
 
     def _logged(
-        self, image: Image, arguments: list[str], more: Mapping[str, str], follow: Follow | None
+        self,
+        image: CatalogEntry,
+        arguments: list[str],
+        more: Mapping[str, str],
+        follow: Follow | None,
     ) -> None:
         with image.log.open("w") as log:
             running = subprocess.Popen(
@@ -151,7 +155,9 @@ class Engine:
                 )
             )
 
-    def _wait(self, running: subprocess.Popen[bytes], image: Image, follow: Follow | None) -> None:
+    def _wait(
+        self, running: subprocess.Popen[bytes], image: CatalogEntry, follow: Follow | None
+    ) -> None:
         while True:
             try:
                 running.wait(0.5)

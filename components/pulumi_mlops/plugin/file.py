@@ -8,14 +8,14 @@ from pydantic import Field, field_validator
 
 from ..files import write_private
 from .handler import Context, Handler, Inputs, OutputField
-from .values import Known, known_text
+from .values import OrUnknown, known_text
 
 
 class FileInputs(Inputs):
     """Inputs of `mlops:local:File`."""
 
     file_name: str = Field(description="Name of the file, without a folder.")
-    content: Known[str] = Field(description="Text of the file.")
+    content: OrUnknown[str] = Field(description="Text of the file.")
 
     @field_validator("file_name")
     @classmethod

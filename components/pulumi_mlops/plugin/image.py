@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import Field
 
 from ..images import registry
-from ..images.catalog import Image, images_in
+from ..images.catalog import CatalogEntry, images_in
 from ..images.engine import Engine
 from ..images.options import ImageError
 from .errors import ResourceError
 from .handler import Context, Handler, Inputs
-from .values import Known
+from .values import OrUnknown
 
 _STATUS_INTERVAL = 5.0  # seconds: without a terminal, each status line remains in the output
 
@@ -21,8 +21,8 @@ _STATUS_INTERVAL = 5.0  # seconds: without a terminal, each status line remains 
 class ImageInputs(Inputs):
     """Inputs of `mlops:index:Image`."""
 
-    image: Known[str] = Field(description="Name of the image within the stack.")
-    reference: Known[str] = Field(
+    image: OrUnknown[str] = Field(description="Name of the image within the stack.")
+    reference: OrUnknown[str] = Field(
         description="Reference of the image, `<registry>/<name>:<digest of its content>`."
     )
 
@@ -110,7 +110,7 @@ def _cannot_build(new: ImageInputs, error: ImageError) -> str:
     )
 
 
-def _recorded(ctx: Context, new: ImageInputs) -> Image:
+def _recorded(ctx: Context, new: ImageInputs) -> CatalogEntry:
     """The catalog entry of the image, which the Pulumi program wrote."""
     for image in images_in(ctx.root.path / "images"):
         if (image.name, image.reference) == (new.image, new.reference):

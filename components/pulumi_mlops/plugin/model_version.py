@@ -18,7 +18,7 @@ from pydantic import Field
 from ..runtime.net import is_http, is_loopback
 from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs, OutputField
-from .values import Known, has_unknown
+from .values import OrUnknown, has_unknown
 
 _API = "/api/2.0/mlflow"
 _EXAMPLE = "serving_input_example.json"
@@ -28,18 +28,18 @@ _MAX_EXAMPLE_LENGTH = 4096
 class ModelVersionInputs(Inputs):
     """Inputs of `mlops:mlflow:ModelVersion`."""
 
-    tracking_uri: Known[str] = Field(
+    tracking_uri: OrUnknown[str] = Field(
         description="URL of the MLflow server, such as `http://127.0.0.1:5000`."
     )
-    model: Known[str] = Field(description="Name of the registered model.")
-    version: Known[str] = Field(description="Version number as text, such as `7`.")
-    username: Known[str | None] = Field(
+    model: OrUnknown[str] = Field(description="Name of the registered model.")
+    version: OrUnknown[str] = Field(description="Version number as text, such as `7`.")
+    username: OrUnknown[str | None] = Field(
         None, description="User name at the server. Default: no authentication."
     )
-    password: Known[str | None] = Field(
+    password: OrUnknown[str | None] = Field(
         None, description="Password of the user. Default: no authentication."
     )
-    after: Known[Any] = Field(
+    after: OrUnknown[Any] = Field(
         None,
         description="A value to wait for before the version is looked up, such as an output of the "
         "resource that registers it. Default: no wait.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..runtime.s3.bucket import Owner, make, take_over
-from ..runtime.s3.client import DeniedError, Endpoint, code_of, exists
+from ..runtime.s3.client import DeniedError, S3Endpoint, code_of, exists
 from ..runtime.s3.contents import contents, empty
-from ..runtime.s3.settings import Settings, new_claim, owner_of, read_settings, write_settings
+from ..runtime.s3.settings import BucketSettings, new_claim, owner_of, read_settings, write_settings
 from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, OutputField
 from .s3_inputs import BucketInputs, broken_rules
@@ -44,7 +44,7 @@ class BucketHandler(Handler[BucketInputs]):
         return broken_rules(new)
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        endpoint = Endpoint.of_state(state, ctx.reach)
+        endpoint = S3Endpoint.of_state(state, ctx.reach)
         try:
             with endpoint.errors(resource_id, "look at"):
                 if exists(endpoint.client(quick=True), resource_id):
@@ -96,7 +96,7 @@ class BucketHandler(Handler[BucketInputs]):
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         endpoint = (
-            Endpoint.of_state(state, ctx.reach) if state else Endpoint.of_environment(ctx.reach)
+            S3Endpoint.of_state(state, ctx.reach) if state else S3Endpoint.of_environment(ctx.reach)
         )
         try:
             client = endpoint.client()
@@ -145,7 +145,7 @@ class BucketHandler(Handler[BucketInputs]):
         return self._apply_settings(ctx, endpoint, client, new, claim)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        endpoint = Endpoint.of_state(old, ctx.reach)
+        endpoint = S3Endpoint.of_state(old, ctx.reach)
         try:
             client = endpoint.client()
         except GoneError as error:
@@ -169,7 +169,7 @@ class BucketHandler(Handler[BucketInputs]):
             self._remove(client, resource_id)
 
     def _apply_settings(
-        self, ctx: Context, endpoint: Endpoint, client: S3Client, new: BucketInputs, claim: str
+        self, ctx: Context, endpoint: S3Endpoint, client: S3Client, new: BucketInputs, claim: str
     ) -> dict[str, Any]:
         with endpoint.errors(new.bucket, "change the settings of"):
             unsupported = write_settings(
@@ -186,7 +186,7 @@ class BucketHandler(Handler[BucketInputs]):
             "unsupported": unsupported,
         }
 
-    def _undo(self, ctx: Context, endpoint: Endpoint, client: S3Client, bucket: str) -> None:
+    def _undo(self, ctx: Context, endpoint: S3Endpoint, client: S3Client, bucket: str) -> None:
         """Delete the bucket after a failed create. Its own error is only a warning."""
         try:
             with endpoint.errors(bucket, "delete the incomplete"):
@@ -208,8 +208,8 @@ class BucketHandler(Handler[BucketInputs]):
             raise
 
 
-def _endpoint(ctx: Context, new: BucketInputs) -> Endpoint:
-    return Endpoint(
+def _endpoint(ctx: Context, new: BucketInputs) -> S3Endpoint:
+    return S3Endpoint(
         new.endpoint_url, new.region, new.access_key_id, new.secret_access_key, ctx.reach
     )
 
@@ -219,9 +219,9 @@ def _owner(ctx: Context, bucket: str) -> Owner:
     return Owner(ctx.urn, ctx.log, f", or take it over with {imported}")
 
 
-def _desired_settings(new: BucketInputs, owner: str, claim: str) -> Settings:
+def _desired_settings(new: BucketInputs, owner: str, claim: str) -> BucketSettings:
     lifecycle = new.lifecycle
-    return Settings(
+    return BucketSettings(
         versioning=new.versioning,
         lifecycle=None
         if lifecycle is None
@@ -234,7 +234,7 @@ def _desired_settings(new: BucketInputs, owner: str, claim: str) -> Settings:
     )
 
 
-def _drift(state: dict[str, Any], current: Settings) -> dict[str, Any]:
+def _drift(state: dict[str, Any], current: BucketSettings) -> dict[str, Any]:
     """The inputs that differ from the recorded ones, without the store's default encryption."""
     changes: dict[str, Any] = {}
     if current.versioning != bool(state.get("versioning")):

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from ..runtime.net import is_http
 from .handler import Inputs
-from .values import Known
+from .values import OrUnknown
 
 
-class Lifecycle(Inputs):
+class LifecycleInputs(Inputs):
     """Lifecycle rules of the bucket: what the store deletes automatically."""
 
     expire_noncurrent_days: int | None = Field(
@@ -43,38 +43,38 @@ class Lifecycle(Inputs):
 class BucketInputs(Inputs):
     """Inputs of `mlops:s3:Bucket`."""
 
-    bucket: Known[str] = Field(description="Name of the bucket, 3 to 63 characters.")
-    endpoint_url: Known[str | None] = Field(
+    bucket: OrUnknown[str] = Field(description="Name of the bucket, 3 to 63 characters.")
+    endpoint_url: OrUnknown[str | None] = Field(
         None, description="URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."
     )
-    region: Known[str] = Field("us-east-1", description="Region of the store.")
-    access_key_id: Known[str | None] = Field(
+    region: OrUnknown[str] = Field("us-east-1", description="Region of the store.")
+    access_key_id: OrUnknown[str | None] = Field(
         None, description="Access key. Default: boto3's credential chain."
     )
-    secret_access_key: Known[str | None] = Field(
+    secret_access_key: OrUnknown[str | None] = Field(
         None, description="Secret of the access key. Default: boto3's credential chain."
     )
-    versioning: Known[bool] = Field(
+    versioning: OrUnknown[bool] = Field(
         False, description="Keep overwritten and deleted objects as noncurrent versions."
     )
-    lifecycle: Known[Lifecycle | None] = Field(
+    lifecycle: OrUnknown[LifecycleInputs | None] = Field(
         None,
         description="What the store deletes automatically. Other lifecycle rules of the bucket are "
         "removed. Default: no rules.",
     )
-    encryption: Known[Literal["AES256", "aws:kms"] | None] = Field(
+    encryption: OrUnknown[Literal["AES256", "aws:kms"] | None] = Field(
         None,
         description="Encryption of new objects at rest. Default: the store's default.",
     )
-    tags: Known[dict[str, str]] = Field(
+    tags: OrUnknown[dict[str, str]] = Field(
         default_factory=dict, description="All tags of the bucket, at most 48."
     )
-    public_access_block: Known[bool | None] = Field(
+    public_access_block: OrUnknown[bool | None] = Field(
         None,
         description="Block public policies and ACLs. With `true`, a store without this feature is "
         "an error. Default: block where the store can, with a warning where it cannot.",
     )
-    force_destroy: Known[bool] = Field(
+    force_destroy: OrUnknown[bool] = Field(
         False,
         description="Delete all objects and versions when the bucket is deleted. Otherwise the "
         "deletion of a bucket with objects fails.",
@@ -93,7 +93,7 @@ def broken_rules(new: BucketInputs) -> list[tuple[str, str]]:
         problems.append(
             (missing, "accessKeyId and secretAccessKey are required together: set both, or neither")
         )
-    if isinstance(new.lifecycle, Lifecycle):
+    if isinstance(new.lifecycle, LifecycleInputs):
         problems += [("lifecycle", rule) for rule in broken_lifecycle_rules(new.lifecycle)]
     if isinstance(new.tags, dict):
         problems += [("tags", rule) for rule in broken_tag_rules(new.tags)]
@@ -126,7 +126,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def broken_lifecycle_rules(lifecycle: Lifecycle) -> list[str]:
+def broken_lifecycle_rules(lifecycle: LifecycleInputs) -> list[str]:
     """The problems of the combination of lifecycle inputs."""
     rules = []
     if lifecycle.expire_days is not None and lifecycle.prefix is None:

@@ -38,7 +38,7 @@ def _unknown_passes(value: Any, validate: Any) -> Any:
     return value if isinstance(value, Unknown) else validate(value)
 
 
-Known = Annotated[T, WrapValidator(_unknown_passes)]
+OrUnknown = Annotated[T, WrapValidator(_unknown_passes)]
 """A value that is validated now, or UNKNOWN, which is validated once it is known."""
 
 

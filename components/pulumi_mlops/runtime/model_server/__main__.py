@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from pulumi_mlops.runtime.model_server.settings import Settings, SettingsError
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        settings = Settings.from_env(os.environ)
+        settings = ModelServerSettings.from_env(os.environ)
         # After the settings, so that a bad variable is named in a tenth of a second.
         from pulumi_mlops.runtime.model_server.server import exit_now, run  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ import orjson
 from pulumi_mlops.runtime.model_server import http
 from pulumi_mlops.runtime.model_server.http import Receive, RequestError, Response, Scope, Send
 from pulumi_mlops.runtime.model_server.metrics import CONTENT_TYPE, Metrics
-from pulumi_mlops.runtime.model_server.settings import Settings
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 from pulumi_mlops.runtime.prediction_log import PredictionLog
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class App:
     """One model's endpoints; see the module's package for the protocols."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, prediction_log: PredictionLog | None
+        self, settings: ModelServerSettings, metrics: Metrics, prediction_log: PredictionLog | None
     ) -> None:
         self.state = State()
         self._settings = settings

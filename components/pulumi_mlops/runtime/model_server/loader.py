@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pulumi_mlops.runtime.model_server.http import RequestError
-from pulumi_mlops.runtime.model_server.settings import Settings
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference
@@ -36,7 +36,7 @@ class Loader:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ModelServerSettings,
         on_ready: Callable[[Inference], None],
         on_failure: Callable[[str, bool], None],
     ) -> None:
@@ -91,7 +91,7 @@ class Loader:
             self._on_ready(inference)
 
 
-def fetch(settings: Settings, folder: str) -> str:
+def fetch(settings: ModelServerSettings, folder: str) -> str:
     """Download the model into ``folder``; returns its path.
 
     Raises LoadError naming the registered versions when this one is not among them, and whatever
@@ -124,7 +124,7 @@ def _not_registered(client: Any, name: str, version: str) -> str:
     )
 
 
-def load(settings: Settings, path: str) -> Inference:
+def load(settings: ModelServerSettings, path: str) -> Inference:
     """Load the model at ``path`` and make its golden request.
 
     The golden request is the input example that the model was logged with, in the serving form

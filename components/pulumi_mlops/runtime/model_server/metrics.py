@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from pulumi_mlops.runtime.model_server.settings import Settings
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 from pulumi_mlops.runtime.prediction_log import Stats
 
 # The *_created series double the exposition, and nothing here reads them.
@@ -35,7 +35,9 @@ class Metrics:
     counting on it.
     """
 
-    def __init__(self, settings: Settings, log_stats: Callable[[], Stats] | None) -> None:
+    def __init__(
+        self, settings: ModelServerSettings, log_stats: Callable[[], Stats] | None
+    ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         values = (settings.endpoint, settings.model_name, settings.model_version)

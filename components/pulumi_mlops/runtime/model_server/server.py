@@ -17,7 +17,7 @@ import uvloop
 from pulumi_mlops.runtime.model_server.app import App
 from pulumi_mlops.runtime.model_server.loader import Loader
 from pulumi_mlops.runtime.model_server.metrics import Metrics
-from pulumi_mlops.runtime.model_server.settings import Settings, SettingsError
+from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
 from pulumi_mlops.runtime.prediction_log import PredictionLog, store_for
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: ModelServerSettings) -> socket.socket:
     """The listening socket. Raises SettingsError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -70,7 +70,7 @@ def listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def run(settings: Settings) -> int:
+def run(settings: ModelServerSettings) -> int:
     """Serve until a signal; returns the exit code, 0 after a clean stop."""
     listener = listen(settings)
     log = None

@@ -13,7 +13,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ModelServerSettings:
     """The model version that one server serves, and its address.
 
     | variable | meaning | default |
@@ -56,7 +56,7 @@ class Settings:
     log_max_bytes: int
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Settings:
+    def from_env(cls, env: Mapping[str, str]) -> ModelServerSettings:
         """Read the variables above; raises SettingsError for the first that is bad."""
         name = _required(env, "MLOPS_MODEL_NAME")
         version = _required(env, "MLOPS_MODEL_VERSION")

@@ -28,7 +28,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import page, status
-from .config import Target
+from .config import ScrapeTarget
 from .exposition import CONTENT_TYPE, render
 from .watcher import Watcher
 
@@ -105,7 +105,7 @@ def _cached_status(watcher: Watcher) -> Any:
     return current
 
 
-def _discovered(target: Target) -> dict[str, Any]:
+def _discovered(target: ScrapeTarget) -> dict[str, Any]:
     """The target in the format of https://prometheus.io/docs/prometheus/latest/http_sd/ ."""
     parts = urlsplit(target.url or "")
     query = parse_qs(parts.query, keep_blank_values=True)

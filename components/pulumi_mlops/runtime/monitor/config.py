@@ -4,7 +4,7 @@
 ``HOST``                  address to listen on; default ``127.0.0.1``
 ``PORT``                  port to listen on; required
 ``MLOPS_STACK``           name of the stack, the title of the dashboard; default ``mlops``
-``MLOPS_TARGETS``         JSON list of targets, see :class:`Target`
+``MLOPS_TARGETS``         JSON list of targets, see :class:`ScrapeTarget`
 ``MLOPS_TARGETS_DIR``     folder of JSON files, each with a target or a list of targets. It is read
                           again when a file changes, without a restart and loss of history. This
                           or ``MLOPS_TARGETS`` is required
@@ -31,7 +31,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class ScrapeTarget:
     """A service to scrape. ``url``, ``health_url`` or both are required.
 
     As in Prometheus, ``job`` is the kind of service and ``instance`` the name of one; the pair is
@@ -60,7 +60,7 @@ class Config:
     """The configuration; the table of the module describes the fields."""
 
     port: int
-    targets: tuple[Target, ...]
+    targets: tuple[ScrapeTarget, ...]
     host: str = "127.0.0.1"
     stack: str = "mlops"
     links: Mapping[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def _folder(environ: Mapping[str, str]) -> Path | None:
     return Path(folder) if folder else None
 
 
-def _targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
+def _targets(environ: Mapping[str, str]) -> tuple[ScrapeTarget, ...]:
     text, folder = environ.get("MLOPS_TARGETS"), _folder(environ)
     if folder is not None:
         return read_targets(folder)
@@ -121,7 +121,7 @@ def _targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
     return _unique([(f"MLOPS_TARGETS[{i}]", item) for i, item in enumerate(items)])
 
 
-def read_targets(folder: Path) -> tuple[Target, ...]:
+def read_targets(folder: Path) -> tuple[ScrapeTarget, ...]:
     """The targets in the JSON files of ``folder``. Raises :class:`ConfigError`."""
     if not folder.is_dir():
         raise ConfigError(f"MLOPS_TARGETS_DIR: {folder} is not a folder")
@@ -139,7 +139,7 @@ def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
-def _unique(items: Sequence[tuple[str, object]]) -> tuple[Target, ...]:
+def _unique(items: Sequence[tuple[str, object]]) -> tuple[ScrapeTarget, ...]:
     targets = tuple(_target(where, item) for where, item in items)
     seen: set[tuple[str, str]] = set()
     for (where, _), target in zip(items, targets, strict=True):
@@ -153,7 +153,7 @@ def _unique(items: Sequence[tuple[str, object]]) -> tuple[Target, ...]:
     return targets
 
 
-def _target(where: str, item: object) -> Target:
+def _target(where: str, item: object) -> ScrapeTarget:
     if not isinstance(item, dict):
         raise ConfigError(f"{where}: must be an object with {', '.join(_FIELDS)}")
     for name in item:
@@ -177,7 +177,7 @@ def _target(where: str, item: object) -> Target:
             )
         if not isinstance(value, str):
             raise ConfigError(f"{where}.labels.{name}: must be a string")
-    return Target(item["job"], item["instance"], url, health_url, labels)
+    return ScrapeTarget(item["job"], item["instance"], url, health_url, labels)
 
 
 def _url(where: str, value: object) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from .config import Target
+from .config import ScrapeTarget
 
 Lookup = Callable[[str], Awaitable[list[str]]]
 
@@ -22,7 +22,9 @@ async def resolve_host(host: str) -> list[str]:
     return sorted({str(address[0]) for *_, address in results})
 
 
-async def resolve_targets(targets: Sequence[Target], lookup: Lookup = resolve_host) -> list[Target]:
+async def resolve_targets(
+    targets: Sequence[ScrapeTarget], lookup: Lookup = resolve_host
+) -> list[ScrapeTarget]:
     """The targets, with one target for each address of a host name that has several.
 
     A target whose host name does not resolve is unchanged: its scrape reports the error.
@@ -47,7 +49,7 @@ async def resolve_targets(targets: Sequence[Target], lookup: Lookup = resolve_ho
     return resolved
 
 
-def _host_name(target: Target) -> str:
+def _host_name(target: ScrapeTarget) -> str:
     """The host name of a target; empty for an IP address or ``localhost``."""
     host = urlsplit(target.url or target.health_url or "").hostname or ""
     try:

@@ -119,7 +119,7 @@ def _bound(series: Series) -> float:
 
 
 @dataclass
-class Server:
+class ServerTraffic:
     """A server of a route."""
 
     weight: float = 0.0
@@ -136,7 +136,7 @@ class Version:
     durations: Group = field(default_factory=Group)
     classes: Group = field(default_factory=Group)
     in_progress: float | None = None
-    servers: list["Server"] = field(default_factory=list)
+    servers: list["ServerTraffic"] = field(default_factory=list)
 
     @property
     def weight(self) -> float:
@@ -145,7 +145,7 @@ class Version:
 
 
 @dataclass
-class Endpoint:
+class EndpointTraffic:
     """The model versions of an endpoint and the counters of its route."""
 
     versions: dict[str, Version] = field(default_factory=lambda: defaultdict(Version))
@@ -167,7 +167,9 @@ class Logs:
 class Traffic:
     """The series of all endpoints and prediction logs."""
 
-    endpoints: dict[str, Endpoint] = field(default_factory=lambda: defaultdict(Endpoint))
+    endpoints: dict[str, EndpointTraffic] = field(
+        default_factory=lambda: defaultdict(EndpointTraffic)
+    )
     logs: dict[tuple[str, str], Logs] = field(default_factory=lambda: defaultdict(Logs))
 
 
@@ -175,7 +177,7 @@ def collect(watched: Iterable[Watched]) -> Traffic:
     """Group the series of all targets."""
     traffic = Traffic()
     routes: list[tuple[TargetHistory, Series]] = []
-    servers: dict[tuple[str, str], Server] = defaultdict(Server)
+    servers: dict[tuple[str, str], ServerTraffic] = defaultdict(ServerTraffic)
     for one in watched:
         for sample in one.samples:
             _add_gauge(traffic, servers, one.history, sample)
@@ -198,7 +200,7 @@ def collect(watched: Iterable[Watched]) -> Traffic:
 
 def _add_gauge(
     traffic: Traffic,
-    servers: dict[tuple[str, str], Server],
+    servers: dict[tuple[str, str], ServerTraffic],
     history: TargetHistory,
     sample: Sample,
 ) -> None:

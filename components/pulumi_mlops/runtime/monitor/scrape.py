@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import httpx
 
-from .config import Target
+from .config import ScrapeTarget
 from .exposition import Family, ParseError, parse
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -22,7 +22,7 @@ class ScrapeError(Exception):
 
 
 @dataclass(frozen=True)
-class Result:
+class ScrapeResult:
     """The result of a scrape.
 
     ``state`` is ``up``, ``down``, or ``degraded`` if the target is healthy and its metrics cannot
@@ -55,7 +55,9 @@ def new_client() -> httpx.AsyncClient:
     )
 
 
-async def scrape_target(client: httpx.AsyncClient, target: Target, timeout: float) -> Result:
+async def scrape_target(
+    client: httpx.AsyncClient, target: ScrapeTarget, timeout: float
+) -> ScrapeResult:
     """Check the health and read the metrics of a target, both within ``timeout`` seconds."""
     started = time.perf_counter()
     health, metrics = await asyncio.gather(
@@ -66,12 +68,12 @@ async def scrape_target(client: httpx.AsyncClient, target: Target, timeout: floa
     # Keep the metrics of an unhealthy server: while it drains it still answers requests.
     families = metrics[1] if isinstance(metrics, tuple) else None
     if isinstance(health, ScrapeError):
-        return Result("down", duration, None, f"health: {health}", families)
+        return ScrapeResult("down", duration, None, f"health: {health}", families)
     if isinstance(metrics, ScrapeError):
         state: State = "down" if health is None else "degraded"
-        return Result(state, duration, health, f"metrics: {metrics}")
+        return ScrapeResult(state, duration, health, f"metrics: {metrics}")
     latency = health if health is not None else metrics[0] if metrics else None
-    return Result("up", duration, latency, None, families)
+    return ScrapeResult("up", duration, latency, None, families)
 
 
 async def _attempt(work: Awaitable[T]) -> T | ScrapeError:

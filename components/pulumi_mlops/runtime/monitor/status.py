@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .history import MAX_SERIES
-from .model import Endpoint, Group, Version, collect
+from .model import EndpointTraffic, Group, Version, collect
 from .rates import ratio
 from .watcher import Watched, Watcher
 
@@ -165,7 +165,7 @@ class Spans:
         return [((i - 1) * self.step, i * self.step) for i in range(last - count + 1, last + 1)]
 
 
-def _endpoint(name: str, endpoint: Endpoint, spans: Spans) -> dict[str, Any]:
+def _endpoint(name: str, endpoint: EndpointTraffic, spans: Spans) -> dict[str, Any]:
     rows = endpoint.versions
     all_requests = Group.join(row.requests for row in rows.values())
     total = sum(row.requests.increase(*spans.recent) for row in rows.values())

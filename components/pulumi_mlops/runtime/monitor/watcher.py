@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from .config import Config, ConfigError, Target, fingerprint, read_targets
+from .config import Config, ConfigError, ScrapeTarget, fingerprint, read_targets
 from .discovery import resolve_targets
 from .exposition import Family, Sample, merge, parse
 from .history import MAX_SERIES, Budget, TargetHistory, window_for
-from .scrape import Result, new_client, scrape_target
+from .scrape import ScrapeResult, new_client, scrape_target
 
 log = logging.getLogger("mlops.monitor")
 CONCURRENCY = 64
@@ -25,9 +25,9 @@ MISSED_INTERVALS = 3
 class Watched:
     """A target, its latest result and its history."""
 
-    target: Target
+    target: ScrapeTarget
     history: TargetHistory
-    result: Result | None = None
+    result: ScrapeResult | None = None
     since: float | None = None
     """Unix time of the last change of the state, at the earliest the monitor's first scrape."""
     last_success: float | None = None
@@ -90,13 +90,13 @@ class OwnMetrics:
             registry=self.registry,
         )
 
-    def forget(self, target: Target) -> None:
+    def forget(self, target: ScrapeTarget) -> None:
         """Remove the series of a target that is no longer scraped."""
         for metric in (self.up, self.success, self.duration, self.samples):
             with contextlib.suppress(KeyError):
                 metric.remove(target.job, target.instance)
 
-    def record(self, target: Target, result: Result) -> None:
+    def record(self, target: ScrapeTarget, result: ScrapeResult) -> None:
         """Record the result of a scrape."""
         labels = (target.job, target.instance)
         self.up.labels(*labels).set(result.state != "down")
@@ -122,7 +122,7 @@ class Watcher:
         self.budget = Budget()
         self.metrics = OwnMetrics()
         self.watched: list[Watched] = []
-        self._configured: Sequence[Target] = config.targets
+        self._configured: Sequence[ScrapeTarget] = config.targets
         self.set_targets(config.targets)
         self._fingerprint = fingerprint(config.targets_dir) if config.targets_dir else ()
         self.last_round: float | None = None
@@ -132,11 +132,11 @@ class Watcher:
         self._last_progress = clock()
 
     @property
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[ScrapeTarget]:
         """The current targets."""
         return [watched.target for watched in self.watched]
 
-    def set_targets(self, targets: Sequence[Target]) -> None:
+    def set_targets(self, targets: Sequence[ScrapeTarget]) -> None:
         """Replace the targets. Those that stay keep their history."""
         known = {watched.target: watched for watched in self.watched}
         for target, watched in known.items():
@@ -208,7 +208,7 @@ class Watcher:
                 self.metrics.failures.inc()
                 log.exception("cannot scrape %s/%s", watched.target.job, watched.target.instance)
 
-    def record(self, watched: Watched, result: Result) -> None:
+    def record(self, watched: Watched, result: ScrapeResult) -> None:
         """Record the result of a scrape of a target."""
         now, wall = self.clock(), self.wall()
         if result.state != watched.state:

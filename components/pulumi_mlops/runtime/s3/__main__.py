@@ -17,9 +17,9 @@ from typing import Any
 
 from pulumi_mlops.runtime.errors import ResourceError, UnreachableError
 from pulumi_mlops.runtime.s3.bucket import Owner, make
-from pulumi_mlops.runtime.s3.client import DeniedError, Endpoint, exists
+from pulumi_mlops.runtime.s3.client import DeniedError, S3Endpoint, exists
 from pulumi_mlops.runtime.s3.settings import (
-    Settings,
+    BucketSettings,
     new_claim,
     owner_of,
     read_settings,
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; 1 with the reason if the bucket cannot be created or configured."""
     *options, text = arguments
     given = json.loads(text)
-    endpoint = Endpoint(given["endpointUrl"], given.get("region") or "us-east-1", None, None)
+    endpoint = S3Endpoint(given["endpointUrl"], given.get("region") or "us-east-1", None, None)
     bucket = given["bucket"]
     try:
         if "--wait" in options:
@@ -47,13 +47,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def settle(endpoint: Endpoint, bucket: str, given: dict[str, Any]) -> None:
+def settle(endpoint: S3Endpoint, bucket: str, given: dict[str, Any]) -> None:
     """Create the bucket if it does not exist, and apply its settings."""
     client = endpoint.client()
     with endpoint.errors(bucket, "create"):
         make(client, endpoint, bucket, Owner(given["urn"], _tell))
     with endpoint.errors(bucket, "change the settings of"):
-        wanted = Settings(
+        wanted = BucketSettings(
             versioning=bool(given.get("versioning")),
             lifecycle=given.get("lifecycle"),
             encryption=given.get("encryption"),
@@ -65,7 +65,7 @@ def settle(endpoint: Endpoint, bucket: str, given: dict[str, Any]) -> None:
         write_settings(_tell, client, endpoint, bucket, wanted)
 
 
-def _is_there(endpoint: Endpoint, bucket: str) -> None:
+def _is_there(endpoint: S3Endpoint, bucket: str) -> None:
     with endpoint.errors(bucket, "look at"):
         if not exists(endpoint.client(quick=True), bucket):
             raise UnreachableError(f"there is no bucket {bucket} at {endpoint} yet")

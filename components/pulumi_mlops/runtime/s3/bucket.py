@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pulumi_mlops.runtime.errors import ResourceError
-from pulumi_mlops.runtime.s3.client import Endpoint, code_of, exists
+from pulumi_mlops.runtime.s3.client import S3Endpoint, code_of, exists
 from pulumi_mlops.runtime.s3.contents import contents
 from pulumi_mlops.runtime.s3.settings import owner_of, read_settings
 
@@ -25,7 +25,7 @@ class Owner:
     """A further fix to name in the error about a bucket of another owner."""
 
 
-def make(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> bool:
+def make(client: S3Client, endpoint: S3Endpoint, bucket: str, owner: Owner) -> bool:
     """Create the bucket, or adopt one that an interrupted create or a retained volume left.
 
     Returns whether the bucket was created.
@@ -51,7 +51,7 @@ def make(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> boo
     return False
 
 
-def take_over(client: S3Client, endpoint: Endpoint, bucket: str, owner: Owner) -> None:
+def take_over(client: S3Client, endpoint: S3Endpoint, bucket: str, owner: Owner) -> None:
     """Refuse a bucket of another owner; log that an own bucket is adopted."""
     now, held = read_settings(client, bucket), contents(client, bucket)
     if now.owner == owner_of(owner.urn) or (now.owner is None and not held):

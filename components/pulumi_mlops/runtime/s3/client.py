@@ -23,7 +23,7 @@ class DeniedError(ResourceError):
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class S3Endpoint:
     """An S3 service and the credentials for it."""
 
     url: str | None
@@ -35,7 +35,7 @@ class Endpoint:
     """From the address to one that this machine reaches it by."""
 
     @classmethod
-    def of_environment(cls, reach: Callable[[str], str]) -> Endpoint:
+    def of_environment(cls, reach: Callable[[str], str]) -> S3Endpoint:
         """Where the AWS tools would look: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION and
         the default chain of credentials. For an import, which comes with no inputs."""
         env = os.environ
@@ -44,7 +44,7 @@ class Endpoint:
         return cls(url, region, None, None, reach)
 
     @classmethod
-    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> Endpoint:
+    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> S3Endpoint:
         """Where the recorded state says that the bucket is."""
         return cls(
             state.get("endpointUrl"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pulumi_mlops.runtime.errors import ResourceError
-from pulumi_mlops.runtime.s3.client import Endpoint, code_of, is_unsupported
+from pulumi_mlops.runtime.s3.client import S3Endpoint, code_of, is_unsupported
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,7 +30,7 @@ _PROBE = ".mlops/encryption-probe"
 
 
 @dataclass(frozen=True)
-class Settings:
+class BucketSettings:
     """The settings of a bucket. `unsupported` names the settings that the store does not have."""
 
     versioning: bool = False
@@ -54,7 +54,7 @@ def owner_of(urn: str) -> str:
     return "".join(char if char in allowed else "/" for char in urn)[-256:]
 
 
-def read_settings(client: S3Client, bucket: str) -> Settings:
+def read_settings(client: S3Client, bucket: str) -> BucketSettings:
     """The current settings."""
     unsupported: list[str] = []
 
@@ -87,7 +87,7 @@ def read_settings(client: S3Client, bucket: str) -> Settings:
     )
     tagging = ask("tags", client.get_bucket_tagging, "NoSuchTagSet")
     tags = {tag["Key"]: tag["Value"] for tag in (tagging or {}).get("TagSet", [])}
-    return Settings(
+    return BucketSettings(
         versioning=versioning.get("Status") == "Enabled",
         lifecycle=_lifecycle_of((lifecycle or {}).get("Rules", [])),
         encryption=_algorithm_of(encryption or {}),
@@ -110,9 +110,9 @@ def read_settings(client: S3Client, bucket: str) -> Settings:
 def write_settings(
     log: Callable[..., None],
     client: S3Client,
-    endpoint: Endpoint,
+    endpoint: S3Endpoint,
     bucket: str,
-    wanted: Settings,
+    wanted: BucketSettings,
 ) -> list[str]:
     """Apply `wanted`, changing only what differs. Returns the settings the store does not have.
 
@@ -171,7 +171,7 @@ _NAMES = {
 }
 
 
-def _write_tags(client: S3Client, bucket: str, wanted: Settings, now: Settings) -> None:
+def _write_tags(client: S3Client, bucket: str, wanted: BucketSettings, now: BucketSettings) -> None:
     if now.tags is None:
         return
     before = (now.tags, now.owner, now.claim)
@@ -186,7 +186,7 @@ def _write_tags(client: S3Client, bucket: str, wanted: Settings, now: Settings) 
 
 
 def _write_encryption(
-    client: S3Client, endpoint: Endpoint, bucket: str, wanted: str | None, now: str | None
+    client: S3Client, endpoint: S3Endpoint, bucket: str, wanted: str | None, now: str | None
 ) -> None:
     if wanted == now:
         return
@@ -199,7 +199,7 @@ def _write_encryption(
     client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
 
 
-def _probe_encryption(client: S3Client, endpoint: Endpoint, bucket: str, wanted: str) -> None:
+def _probe_encryption(client: S3Client, endpoint: S3Endpoint, bucket: str, wanted: str) -> None:
     """Some stores accept the setting without a key, and then refuse every object."""
     algorithm: Any = wanted
     try:

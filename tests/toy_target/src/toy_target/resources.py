@@ -15,7 +15,7 @@ from uv import find_uv_bin
 from pulumi_mlops.files import read_json, remove_tree, write_private
 from pulumi_mlops.plugin.errors import ResourceError
 from pulumi_mlops.plugin.handler import Context, Handler, Inputs, OutputField, ResourceSet
-from pulumi_mlops.plugin.values import Known, known_text
+from pulumi_mlops.plugin.values import OrUnknown, known_text
 
 from . import processes
 
@@ -71,9 +71,9 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
 class ProgramInputs(Inputs):
     """A command in an environment."""
 
-    command: list[Known[str]] = Field(min_length=1, description="Program and arguments.")
-    env: dict[str, Known[str]] = Field({}, description="Environment variables.")
-    environment: Known[str] = Field(description="Folder of the environment.")
+    command: list[OrUnknown[str]] = Field(min_length=1, description="Program and arguments.")
+    env: dict[str, OrUnknown[str]] = Field({}, description="Environment variables.")
+    environment: OrUnknown[str] = Field(description="Folder of the environment.")
     version: str = Field(description="Version of the environment.")
 
 
@@ -89,8 +89,8 @@ class ProcessInputs(ProgramInputs):
     """A program that keeps running."""
 
     ports: dict[str, int] = Field({"http": 0}, description="Port numbers. 0: an unused port.")
-    files: dict[str, Known[str]] = Field({}, description="Private files in FILES_DIR.")
-    data: Known[str] | None = Field(None, description="Folder in DATA_DIR.")
+    files: dict[str, OrUnknown[str]] = Field({}, description="Private files in FILES_DIR.")
+    data: OrUnknown[str] | None = Field(None, description="Folder in DATA_DIR.")
     health: HealthInputs = Field(HealthInputs(), description="When it is ready.")
     stop_seconds: float = Field(10, gt=0, description="Seconds between stop and kill.")
 

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ....cli.checks import Check, Checker, guarded, ok, warn, wrong
+from ....cli.checks import Checker, Finding, guarded, ok, warn, wrong
 from ....cli.selection import Stack, read_yaml
 from ....images import registry
 from ....images.catalog import images_in
@@ -55,7 +55,7 @@ def checkers(stack: Stack) -> dict[str, Checker]:
     return {**plan, "cluster": partial(cluster, stack)}
 
 
-def cluster(stack: Stack) -> list[Check]:
+def cluster(stack: Stack) -> list[Finding]:
     """Whether the cluster answers, and if so, whether it has what the stack needs."""
     if _packages()[0].verdict != "ok":
         return []
@@ -65,7 +65,7 @@ def cluster(stack: Stack) -> list[Check]:
         return findings if findings[0].verdict == "ok" else [_not_needed(findings[0])]
     if findings[0].verdict != "ok":
         return findings
-    checks: dict[str, Callable[[ClusterApi, Stack], list[Check]]] = {
+    checks: dict[str, Callable[[ClusterApi, Stack], list[Finding]]] = {
         "rights": rights, "namespace": namespace, "owner": owner, "storage": storage,
         "gateway": gateway,
     }  # fmt: skip
@@ -74,7 +74,7 @@ def cluster(stack: Stack) -> list[Check]:
     return findings
 
 
-def _packages() -> list[Check]:
+def _packages() -> list[Finding]:
     try:
         versions = {name: version(name) for name in ("pulumi-kubernetes", "kr8s")}
     except PackageNotFoundError as error:
@@ -82,7 +82,7 @@ def _packages() -> list[Check]:
     return [ok("packages", ", ".join(f"{name} {number}" for name, number in versions.items()))]
 
 
-def answer(api: ClusterApi) -> list[Check]:
+def answer(api: ClusterApi) -> list[Finding]:
     """Whether the cluster answers."""
     try:
         answered = api.request("GET", "version").json()
@@ -93,13 +93,13 @@ def answer(api: ClusterApi) -> list[Check]:
     return [ok("cluster", f"Kubernetes {answered['gitVersion']} ({where})")]
 
 
-def _not_needed(finding: Check) -> Check:
+def _not_needed(finding: Finding) -> Finding:
     """Change a failure to a warning: an update that renders does not need the cluster."""
     message = f"{finding.message}; updates do not need it because mlops:kubernetes.render_to is set"
     return warn(finding.name, message, f"for status, logs and connect, {finding.fix}")
 
 
-def rights(api: ClusterApi, stack: Stack) -> list[Check]:
+def rights(api: ClusterApi, stack: Stack) -> list[Finding]:
     """Whether the user has the rights that updates, health checks, logs and tunnels need."""
     required = [
         (group, resource, verb)
@@ -145,7 +145,7 @@ def _is_allowed(
     return bool(review["status"]["allowed"])
 
 
-def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
+def namespace(api: ClusterApi, stack: Stack) -> list[Finding]:
     """Whether the namespace exists or can be created, and its pod security level."""
     name, namespace_name = "namespace", api.where.namespace
     live = api.get("Namespace", namespace_name)
@@ -173,7 +173,7 @@ def namespace(api: ClusterApi, stack: Stack) -> list[Check]:
     ]
 
 
-def owner(api: ClusterApi, stack: Stack) -> list[Check]:
+def owner(api: ClusterApi, stack: Stack) -> list[Finding]:
     """Whether the namespace belongs to another stack."""
     owner_name = (api.get("ConfigMap", OWNER) or {}).get("data", {}).get("owner")
     if owner_name in (None, f"{stack.project}/{stack.name}"):
@@ -182,7 +182,7 @@ def owner(api: ClusterApi, stack: Stack) -> list[Check]:
     return [wrong("owner", message, "set mlops:kubernetes.namespace to another namespace")]
 
 
-def storage(api: ClusterApi, stack: Stack) -> list[Check]:
+def storage(api: ClusterApi, stack: Stack) -> list[Finding]:
     """Whether the storage class of the volumes exists."""
     try:
         classes = {each["metadata"]["name"]: each for each in api.list_objects("StorageClass")}
@@ -207,7 +207,7 @@ def _is_default(storage_class: Manifest) -> bool:
     return str(annotations.get("storageclass.kubernetes.io/is-default-class")) == "true"
 
 
-def plugin(project: Path) -> list[Check]:
+def plugin(project: Path) -> list[Finding]:
     """Whether the engine finds the plugin of pulumi-kubernetes, or can download it."""
     name = "kubernetes plugin"
     providers = (read_yaml(project / "Pulumi.yaml").get("plugins") or {}).get("providers") or []
@@ -237,7 +237,7 @@ def _plugins() -> Iterator[str]:
         yield path
 
 
-def images(stack: Stack) -> list[Check]:
+def images(stack: Stack) -> list[Finding]:
     """Whether the container registry answers this machine, and which images it lacks."""
     name, prefix = "registry", stack.settings.get("registry")
     if prefix is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....cli.checks import Check, ok, wrong
+from ....cli.checks import Finding, ok, wrong
 from ....cli.selection import Stack
 from ..api.client import ClusterApi
 from ..api.errors import RefusedError
@@ -11,7 +11,7 @@ from ..api.pods import Manifest
 _GATEWAYS = "apis/gateway.networking.k8s.io/v1/gateways"
 
 
-def gateway(api: ClusterApi, stack: Stack) -> list[Check]:
+def gateway(api: ClusterApi, stack: Stack) -> list[Finding]:
     """Whether the configured Gateway exists. Without one, the Gateways of the cluster."""
     configured = stack.settings.get("gateway")
     try:

@@ -16,7 +16,7 @@ from .inventory import Inventory, component, created_at, name_of, seconds
 
 
 @dataclass(frozen=True)
-class WorkloadCondition:
+class WorkloadStatus:
     """A Deployment or StatefulSet."""
 
     name: str
@@ -37,7 +37,7 @@ class WorkloadCondition:
 
 
 @dataclass(frozen=True)
-class JobCondition:
+class ClusterJobStatus:
     """A job and the result of its latest run."""
 
     name: str
@@ -52,7 +52,7 @@ class JobCondition:
 
 
 @dataclass(frozen=True)
-class ScheduleCondition:
+class ScheduleStatus:
     """A CronJob and the time of its last run."""
 
     name: str
@@ -62,7 +62,7 @@ class ScheduleCondition:
 
 
 @dataclass(frozen=True)
-class VolumeCondition:
+class ClusterVolumeStatus:
     """A volume. The API of the cluster does not report its usage."""
 
     name: str
@@ -72,7 +72,7 @@ class VolumeCondition:
 
 
 @dataclass(frozen=True)
-class RouteCondition:
+class RouteStatus:
     """The HTTPRoute of an endpoint, and the state that its Gateway reports."""
 
     name: str
@@ -86,14 +86,14 @@ class RouteCondition:
 
 
 @dataclass(frozen=True)
-class Condition:
+class ClusterStatus:
     """The status of a whole stack."""
 
-    programs: list[WorkloadCondition] = field(default_factory=list)
-    routes: list[RouteCondition] = field(default_factory=list)
-    jobs: list[JobCondition] = field(default_factory=list)
-    schedules: list[ScheduleCondition] = field(default_factory=list)
-    volumes: list[VolumeCondition] = field(default_factory=list)
+    programs: list[WorkloadStatus] = field(default_factory=list)
+    routes: list[RouteStatus] = field(default_factory=list)
+    jobs: list[ClusterJobStatus] = field(default_factory=list)
+    schedules: list[ScheduleStatus] = field(default_factory=list)
+    volumes: list[ClusterVolumeStatus] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -101,26 +101,26 @@ class Condition:
         return not self.unhealthy
 
     @property
-    def unhealthy(self) -> list[WorkloadCondition | RouteCondition | JobCondition]:
+    def unhealthy(self) -> list[WorkloadStatus | RouteStatus | ClusterJobStatus]:
         """The programs, routes and jobs that are not healthy."""
-        parts: list[WorkloadCondition | RouteCondition | JobCondition]
+        parts: list[WorkloadStatus | RouteStatus | ClusterJobStatus]
         parts = [*self.programs, *self.routes, *self.jobs]
         return [part for part in parts if not part.healthy]
 
 
-def examine(api: ClusterApi, inventory: Inventory) -> Condition:
+def examine(api: ClusterApi, inventory: Inventory) -> ClusterStatus:
     """The status by the objects. Events explain workloads without pods."""
     templates = {
         name_of(each): each for each in inventory.of("CronJob") if component(each) == "job"
     }
-    return Condition(
+    return ClusterStatus(
         programs=[
             _workload(api, inventory, each) for each in inventory.of("Deployment", "StatefulSet")
         ],
         routes=[_route(each) for each in inventory.of("HTTPRoute")],
         jobs=[_job(inventory, name, templates.get(name)) for name in inventory.job_names()],
         schedules=[
-            ScheduleCondition(
+            ScheduleStatus(
                 name=name_of(each),
                 cron=each["spec"]["schedule"],
                 timezone=each["spec"].get("timeZone", ""),
@@ -130,7 +130,7 @@ def examine(api: ClusterApi, inventory: Inventory) -> Condition:
             if component(each) != "job"
         ],
         volumes=[
-            VolumeCondition(
+            ClusterVolumeStatus(
                 name=each["metadata"]["name"],
                 state=each.get("status", {}).get("phase", "Pending").lower(),
                 size=each["spec"]["resources"]["requests"]["storage"],
@@ -141,7 +141,7 @@ def examine(api: ClusterApi, inventory: Inventory) -> Condition:
     )
 
 
-def _workload(api: ClusterApi, inventory: Inventory, workload: Manifest) -> WorkloadCondition:
+def _workload(api: ClusterApi, inventory: Inventory, workload: Manifest) -> WorkloadStatus:
     name, status = name_of(workload), workload.get("status", {})
     wanted, ready = workload["spec"].get("replicas", 1), status.get("readyReplicas", 0)
     pods = [pod for pod in inventory.pods(name) if "deletionTimestamp" not in pod["metadata"]]
@@ -152,7 +152,7 @@ def _workload(api: ClusterApi, inventory: Inventory, workload: Manifest) -> Work
     elif not is_complete(workload):
         state = "updating" if ready >= wanted else "degraded" if ready else "not ready"
         reason = explain.reason(missing[-1]) if missing else _missing_pods(api, workload, pods)
-    return WorkloadCondition(
+    return WorkloadStatus(
         name=name,
         kind=workload["kind"],
         healthy=state == "ready",
@@ -187,11 +187,11 @@ def _missing_pods(api: ClusterApi, workload: Manifest, pods: Sequence[Manifest])
         return str(error)
 
 
-def _job(inventory: Inventory, name: str, cron_job: Manifest | None) -> JobCondition:
+def _job(inventory: Inventory, name: str, cron_job: Manifest | None) -> ClusterJobStatus:
     runs = inventory.jobs(name)
     if not runs:
         template = cron_job["spec"]["jobTemplate"]["spec"]["template"] if cron_job else {}
-        return JobCondition(name, True, "not run", "", None, None, _image(template), {})
+        return ClusterJobStatus(name, True, "not run", "", None, None, _image(template), {})
     job = runs[-1]
     status, end, pods = job.get("status", {}), job_end(job), inventory.pods_of_job(job)
     started = seconds(status.get("startTime"))
@@ -213,7 +213,7 @@ def _job(inventory: Inventory, name: str, cron_job: Manifest | None) -> JobCondi
             ),
             None,
         )
-    return JobCondition(
+    return ClusterJobStatus(
         name=name,
         healthy=state != "failed",
         state=state,
@@ -253,12 +253,12 @@ def _image(template: Manifest) -> str:
     return reference.rpartition("/")[2].partition(":")[2][:12]
 
 
-def _route(route: Manifest) -> RouteCondition:
+def _route(route: Manifest) -> RouteStatus:
     refusals = gateways.refusals(route)
     state = "waiting" if refusals is None else "refused" if refusals else "taken"
     unprocessed = "no controller has processed it: `mlops doctor` checks its Gateway"
     backends = [each for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
-    return RouteCondition(
+    return RouteStatus(
         name=name_of(route),
         healthy=state == "taken",
         state=state,

@@ -11,7 +11,7 @@ from ....cli.terminal import Style, duration, line_printer, table
 from ....plugin.errors import ResourceError
 from ..api.client import ClusterApi
 from ..api.pods import Manifest
-from .condition import JobCondition, WorkloadCondition, examine
+from .condition import ClusterJobStatus, WorkloadStatus, examine
 from .follow import Follower
 from .inventory import Inventory, connect, list_objects
 
@@ -57,11 +57,11 @@ def listing(api: ClusterApi, inventory: Inventory, style: Style) -> list[str]:
     """A table of workloads and jobs that have pods."""
     state = examine(api, inventory)
     rows = []
-    parts: list[WorkloadCondition | JobCondition] = [*state.programs, *state.jobs]
+    parts: list[WorkloadStatus | ClusterJobStatus] = [*state.programs, *state.jobs]
     for part in parts:
         if pods := pods_of(inventory, part.name):
             names = ", ".join(pod["metadata"]["name"] for pod in pods)
-            age = duration(part.age_seconds) if isinstance(part, WorkloadCondition) else ""
+            age = duration(part.age_seconds) if isinstance(part, WorkloadStatus) else ""
             rows.append([part.name, part.state, age, names])
     return table(["NAME", "STATE", "AGE", "PODS"], rows, style) if rows else ["There are no logs."]
 

@@ -11,7 +11,7 @@ from ....cli.terminal import Style, ago, duration, marked, table
 from ....plugin.errors import ResourceError
 from ..api import explain
 from ..api.client import ClusterApi
-from .condition import Condition, JobCondition, RouteCondition, WorkloadCondition, examine
+from .condition import ClusterJobStatus, ClusterStatus, RouteStatus, WorkloadStatus, examine
 from .inventory import KINDS, Inventory, connect, list_objects
 
 
@@ -35,7 +35,7 @@ def run(stack: Stack, *, as_json: bool) -> int:
     return 0 if status.healthy else 1
 
 
-def json_form(stack: Stack, api: ClusterApi, status: Condition) -> dict[str, object]:
+def json_form(stack: Stack, api: ClusterApi, status: ClusterStatus) -> dict[str, object]:
     """The output of `--json`."""
     return {
         "stack": stack.name,
@@ -50,7 +50,7 @@ def json_form(stack: Stack, api: ClusterApi, status: Condition) -> dict[str, obj
     }
 
 
-def render(stack: Stack, api: ClusterApi, status: Condition, style: Style) -> list[str]:
+def render(stack: Stack, api: ClusterApi, status: ClusterStatus, style: Style) -> list[str]:
     """The tables of the text output."""
     where = f"namespace {api.where.namespace}"
     where += f" of context {api.where.context}" if api.where.context else ""
@@ -73,7 +73,7 @@ def render(stack: Stack, api: ClusterApi, status: Condition, style: Style) -> li
 
 
 def explain_unhealthy(
-    api: ClusterApi, inventory: Inventory, status: Condition, style: Style
+    api: ClusterApi, inventory: Inventory, status: ClusterStatus, style: Style
 ) -> list[str]:
     """What is not healthy, with reason, events and log lines; or that everything is healthy."""
     if not (status.programs or status.jobs):
@@ -84,14 +84,14 @@ def explain_unhealthy(
         return ["", style.good(message), style.quiet(addresses)]
     lines = [""]
     for part in status.unhealthy:
-        if isinstance(part, RouteCondition):
+        if isinstance(part, RouteStatus):
             lines.append(f"{style.bad(part.name)} is {part.state}: {part.reason}")
             continue
         pods = [
             pod for pod in inventory.pods(part.name) if "deletionTimestamp" not in pod["metadata"]
         ]
         state = f"is {part.state}"
-        if isinstance(part, JobCondition):
+        if isinstance(part, ClusterJobStatus):
             state, pods = "failed (`mlops run` runs it again)", pods[-1:]
         try:
             details = explain.pods(api, pods)
@@ -104,7 +104,7 @@ def explain_unhealthy(
     return lines
 
 
-def _programs(programs: list[WorkloadCondition], style: Style) -> list[str]:
+def _programs(programs: list[WorkloadStatus], style: Style) -> list[str]:
     rows = [
         [
             part.name,
@@ -121,7 +121,7 @@ def _programs(programs: list[WorkloadCondition], style: Style) -> list[str]:
     return marked(table(heads, rows, style), [part.healthy for part in programs], style)
 
 
-def _routes(routes: list[RouteCondition], style: Style) -> list[str]:
+def _routes(routes: list[RouteStatus], style: Style) -> list[str]:
     rows = [
         [part.name, part.state, part.host,
          ", ".join(f"{weight} {service}" for service, weight in part.traffic.items())]
@@ -131,7 +131,7 @@ def _routes(routes: list[RouteCondition], style: Style) -> list[str]:
     return marked(lines, [part.healthy for part in routes], style)
 
 
-def _jobs(jobs: list[JobCondition], style: Style) -> list[str]:
+def _jobs(jobs: list[ClusterJobStatus], style: Style) -> list[str]:
     rows = [
         [
             part.name,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ....plugin.values import Known, Unknown
+from ....plugin.values import OrUnknown, Unknown
 from ..api.client import ClusterApi
 from ..api.clusters import Clusters
 from ..api.errors import RefusedError
@@ -23,8 +23,8 @@ _CHOOSE_ANOTHER = "choose another namespace (mlops:kubernetes.namespace)"
 class NamespaceOwnerInputs(Inputs):
     """Inputs of `mlops:kubernetes:NamespaceOwner`."""
 
-    namespace: Known[str] = Field(description="Name of the namespace. It cannot change.")
-    key: Known[str] = Field(
+    namespace: OrUnknown[str] = Field(description="Name of the namespace. It cannot change.")
+    key: OrUnknown[str] = Field(
         description="Key that distinguishes this stack from a stack of the same name in another "
         "backend."
     )
@@ -32,7 +32,7 @@ class NamespaceOwnerInputs(Inputs):
     delete_namespace: bool = Field(
         False, description="Delete the namespace with the resource that created it."
     )
-    provider: Known[str | None] = Field(
+    provider: OrUnknown[str | None] = Field(
         None,
         description="Id of the Kubernetes provider. A plan that replaces it is refused. Default: "
         "not compared.",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError, UnreachableError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ....plugin.values import Known
+from ....plugin.values import OrUnknown
 from ..api import gateways
 from ..api.clusters import Clusters
 from ..api.errors import RefusedError
@@ -23,37 +23,37 @@ _METRICS = "apis/metrics.k8s.io/v1beta1"
 class ReadyInputs(Inputs):
     """Inputs of `mlops:kubernetes:Ready`."""
 
-    kind: Known[Literal["Deployment", "StatefulSet", "Job", "HTTPRoute"]] = Field(
+    kind: OrUnknown[Literal["Deployment", "StatefulSet", "Job", "HTTPRoute"]] = Field(
         description="Kind of the object."
     )
-    namespace: Known[str] = Field(description="Namespace of the object.")
-    name: Known[str] = Field(description="Name of the object.")
-    generation: Known[float | None] = Field(
+    namespace: OrUnknown[str] = Field(description="Namespace of the object.")
+    name: OrUnknown[str] = Field(description="Name of the object.")
+    generation: OrUnknown[float | None] = Field(
         None,
         description="`metadata.generation` of the object. A change starts another wait. Default: "
         "not compared.",
     )
-    uid: Known[str | None] = Field(
+    uid: OrUnknown[str | None] = Field(
         None,
         description="`metadata.uid` of the object. A change starts another wait. Default: not "
         "compared.",
     )
-    content: Known[str | None] = Field(
+    content: OrUnknown[str | None] = Field(
         None,
         description="Content of an object whose generation an autoscaler changes. A change starts "
         "another wait. Default: not compared.",
     )
-    replicas: Known[float | None] = Field(
+    replicas: OrUnknown[float | None] = Field(
         None,
         description="Minimum number of pods of an autoscaled object. Default: the replicas of its "
         "spec.",
     )
-    table: Known[Any] = Field(
+    table: OrUnknown[Any] = Field(
         None,
         description="Traffic table that each pod of a route must have applied. Default: not "
         "checked.",
     )
-    cluster: Known[Any] = Field(
+    cluster: OrUnknown[Any] = Field(
         None,
         description="`facts` of the ClusterIdentity. Nothing is deleted on another cluster. "
         "Default: not compared.",

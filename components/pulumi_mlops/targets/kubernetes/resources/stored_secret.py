@@ -8,17 +8,21 @@ from pydantic import Field
 
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs
-from ....plugin.values import Known
+from ....plugin.values import OrUnknown
 
 
 class StoredSecretInputs(Inputs):
     """Inputs of `mlops:kubernetes:StoredSecret`."""
 
-    namespace: Known[str] = Field(description="Namespace of the Secret.")
-    name: Known[str] = Field(description="Name of the Secret.")
-    labels: Known[dict[str, str]] = Field(default_factory=dict, description="Labels of the Secret.")
-    type: Known[str] = Field("Opaque", description="Type of the Secret.")
-    string_data: Known[dict[str, Known[str]]] = Field(description="Values of the Secret, by key.")
+    namespace: OrUnknown[str] = Field(description="Namespace of the Secret.")
+    name: OrUnknown[str] = Field(description="Name of the Secret.")
+    labels: OrUnknown[dict[str, str]] = Field(
+        default_factory=dict, description="Labels of the Secret."
+    )
+    type: OrUnknown[str] = Field("Opaque", description="Type of the Secret.")
+    string_data: OrUnknown[dict[str, OrUnknown[str]]] = Field(
+        description="Values of the Secret, by key."
+    )
 
 
 class StoredSecretHandler(Handler[StoredSecretInputs]):

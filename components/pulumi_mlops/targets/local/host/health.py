@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports pydantic, which the command line does not need
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """HTTP `path` must answer 200. Without a path, the TCP port must accept a connection."""
 
     port: int
@@ -30,7 +30,7 @@ class Failed(Exception):
     """The program reports that it will not become ready."""
 
 
-def probe(check: Check, timeout: float = 5.0) -> str | None:
+def probe(check: HealthCheck, timeout: float = 5.0) -> str | None:
     """None if ready, otherwise the reason. Raises Failed if the program will not become ready."""
     if check.path is None:
         try:
@@ -58,7 +58,7 @@ def probe(check: Check, timeout: float = 5.0) -> str | None:
 
 def wait(
     ctx: Context,
-    checks: Mapping[str, Check],
+    checks: Mapping[str, HealthCheck],
     timeout: float,
     crashed: Callable[[], str | None],
 ) -> None:

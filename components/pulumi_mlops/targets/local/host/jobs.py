@@ -37,7 +37,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """The end of a run. `outputs` is the JSON object in MLOPS_OUTPUTS; empty without one."""
 
     exit_code: int
@@ -111,7 +111,7 @@ def run(
     name: str,
     on_line: Callable[[str], None],
     cancelled: threading.Event,
-) -> Result:
+) -> RunResult:
     """Run the job `name` and wait for its end. `on_line` is called with each line of output.
 
     Raises ResourceError if the job is not defined, is already running, exceeds its time limit, or
@@ -135,7 +135,7 @@ def _run(
     folder: Path,
     on_line: Callable[[str], None],
     cancelled: threading.Event,
-) -> Result:
+) -> RunResult:
     outputs = folder / "outputs.json"
     outputs.unlink(missing_ok=True)
     log = _rotate_logs(root, job.name)
@@ -175,7 +175,7 @@ def _run(
     if reason:
         raise ResourceError(f"{job.name}: {reason}. Its last log lines:\n{tail(log)}")
     stored = read_json(outputs)
-    return Result(
+    return RunResult(
         exit_code=process.returncode,
         outputs=stored if isinstance(stored, dict) else {},
         seconds=time.monotonic() - started,

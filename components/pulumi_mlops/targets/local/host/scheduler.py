@@ -73,7 +73,7 @@ def main() -> None:
     )
     scheduler.start()
 
-    class Answer(BaseHTTPRequestHandler):
+    class MetricsRequestHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = (runner.metrics() if self.path == "/metrics" else "ok\n").encode()
             self.send_response(200 if self.path in {"/metrics", "/health"} else 404)
@@ -84,7 +84,7 @@ def main() -> None:
         def log_message(self, format: str, *args: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer)
+    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), MetricsRequestHandler)
 
     def stop(number: int, frame: object) -> None:
         runner.stop()

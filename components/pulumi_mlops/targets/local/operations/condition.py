@@ -25,7 +25,7 @@ _PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class ProgramCondition:
+class LocalServiceStatus:
     """A replica, a route's proxy or another program that is kept running."""
 
     name: str
@@ -46,7 +46,7 @@ class ProgramCondition:
 
 
 @dataclass(frozen=True)
-class JobCondition:
+class LocalJobStatus:
     """A job and the result of its latest run."""
 
     name: str
@@ -62,7 +62,7 @@ class JobCondition:
 
 
 @dataclass(frozen=True)
-class VolumeCondition:
+class LocalVolumeStatus:
     """A volume and its size on disk."""
 
     name: str
@@ -71,13 +71,13 @@ class VolumeCondition:
 
 
 @dataclass(frozen=True)
-class Condition:
+class LocalStatus:
     """The status of a whole stack."""
 
     supervisor_pid: int | None
-    programs: list[ProgramCondition] = field(default_factory=list)
-    jobs: list[JobCondition] = field(default_factory=list)
-    volumes: list[VolumeCondition] = field(default_factory=list)
+    programs: list[LocalServiceStatus] = field(default_factory=list)
+    jobs: list[LocalJobStatus] = field(default_factory=list)
+    volumes: list[LocalVolumeStatus] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -85,20 +85,20 @@ class Condition:
         return not self.unhealthy
 
     @property
-    def unhealthy(self) -> list[ProgramCondition | JobCondition]:
+    def unhealthy(self) -> list[LocalServiceStatus | LocalJobStatus]:
         """The programs and jobs that are not healthy."""
-        parts: list[ProgramCondition | JobCondition] = [*self.programs, *self.jobs]
+        parts: list[LocalServiceStatus | LocalJobStatus] = [*self.programs, *self.jobs]
         return [part for part in parts if not part.healthy]
 
 
-def examine(root: StackDir) -> Condition:
+def examine(root: StackDir) -> LocalStatus:
     """Query supervisord, all health checks and all proxies concurrently."""
     supervisor = Supervisor(root)
     infos = supervisor.infos()
     restarts = _restarts(root, supervisor.names())
     assigned = ports.assigned(root)
 
-    def one(name: str) -> ProgramCondition | None:
+    def one(name: str) -> LocalServiceStatus | None:
         program = supervisor.definition(name)
         if program is None:  # removed in the meantime
             return None
@@ -107,7 +107,7 @@ def examine(root: StackDir) -> Condition:
     with ThreadPoolExecutor(max_workers=16) as pool:
         programs = list(pool.map(one, supervisor.names()))
         volumes = list(pool.map(_volume, _folders(root.path / "volumes")))
-    return Condition(
+    return LocalStatus(
         supervisor_pid=supervisor.pid(),
         programs=[program for program in programs if program],
         jobs=[_job(root, name) for name in jobs.names(root)],
@@ -121,7 +121,7 @@ def _program(
     info: dict[str, Any] | None,
     restarts: int | None,
     assigned: dict[str, int],
-) -> ProgramCondition:
+) -> LocalServiceStatus:
     prefix = f"{program.name}/"
     urls = {
         owner.removeprefix(prefix): f"http://127.0.0.1:{port}"
@@ -135,7 +135,7 @@ def _program(
         state, reason = _answer(root, program)
     elif info and info["spawnerr"]:
         reason = str(info["spawnerr"])
-    return ProgramCondition(
+    return LocalServiceStatus(
         name=program.name,
         healthy=state == "ready",
         state=state,
@@ -157,7 +157,7 @@ def _answer(root: StackDir, program: Program) -> tuple[str, str]:
     if program.health is None:
         return "ready", "no health check is known"
     try:
-        reason = health.probe(health.Check(**program.health), _PROBE_SECONDS)
+        reason = health.probe(health.HealthCheck(**program.health), _PROBE_SECONDS)
     except health.Failed as error:
         reason = str(error)
     return ("ready", "") if reason is None else ("not ready", reason)
@@ -234,7 +234,7 @@ def _time(text: str) -> float:
     return time.mktime(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) + int(milliseconds) / 1000
 
 
-def _job(root: StackDir, name: str) -> JobCondition:
+def _job(root: StackDir, name: str) -> LocalJobStatus:
     last_run = jobs.last_run(root, name) or {}
     outputs = read_json(root.path / "jobs" / name / "outputs.json")
     code, reason = last_run.get("exit_code"), str(last_run.get("reason") or "")
@@ -248,7 +248,7 @@ def _job(root: StackDir, name: str) -> JobCondition:
         state = "failed"
         if not reason:
             reason = "it was killed" if code is None else f"exit code {code}"
-    return JobCondition(
+    return LocalJobStatus(
         name=name,
         healthy=state != "failed",
         state=state,
@@ -265,7 +265,7 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.exists() else []
 
 
-def _volume(folder: Path) -> VolumeCondition:
+def _volume(folder: Path) -> LocalVolumeStatus:
     total = 0
     for parent, _, files in os.walk(folder):
         for file in files:
@@ -273,4 +273,4 @@ def _volume(folder: Path) -> VolumeCondition:
                 total += Path(parent, file).lstat().st_blocks * 512
             except OSError:
                 continue  # removed in the meantime
-    return VolumeCondition(folder.name, str(folder), total)
+    return LocalVolumeStatus(folder.name, str(folder), total)

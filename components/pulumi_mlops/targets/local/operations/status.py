@@ -10,10 +10,10 @@ from pathlib import Path
 from ....cli.selection import Stack
 from ....cli.terminal import Style, ago, duration, marked, size, table
 from .condition import (
-    Condition,
-    JobCondition,
-    ProgramCondition,
-    VolumeCondition,
+    LocalJobStatus,
+    LocalServiceStatus,
+    LocalStatus,
+    LocalVolumeStatus,
     examine,
 )
 
@@ -28,7 +28,7 @@ def run(stack: Stack, *, as_json: bool) -> int:
     return 0 if status.healthy else 1
 
 
-def json_form(stack: Stack, status: Condition) -> dict[str, object]:
+def json_form(stack: Stack, status: LocalStatus) -> dict[str, object]:
     """The output of `--json`."""
     return {
         "stack": stack.name,
@@ -41,7 +41,7 @@ def json_form(stack: Stack, status: Condition) -> dict[str, object]:
     }
 
 
-def render(stack: Stack, status: Condition, style: Style) -> list[str]:
+def render(stack: Stack, status: LocalStatus, style: Style) -> list[str]:
     """The output as text."""
     lines = [f"{style.title(stack.name)}  {style.quiet(str(stack.root.path))}"]
     if status.supervisor_pid is None and status.programs:
@@ -57,7 +57,7 @@ def render(stack: Stack, status: Condition, style: Style) -> list[str]:
     return [*lines, "", *_unhealthy(status, style)]
 
 
-def _programs(programs: list[ProgramCondition], style: Style) -> list[str]:
+def _programs(programs: list[LocalServiceStatus], style: Style) -> list[str]:
     rows = [
         [
             part.name,
@@ -74,7 +74,7 @@ def _programs(programs: list[ProgramCondition], style: Style) -> list[str]:
     return marked(table(heads, rows, style), [part.healthy for part in programs], style)
 
 
-def _jobs(jobs: list[JobCondition], style: Style) -> list[str]:
+def _jobs(jobs: list[LocalJobStatus], style: Style) -> list[str]:
     rows = [
         [
             part.name,
@@ -88,18 +88,18 @@ def _jobs(jobs: list[JobCondition], style: Style) -> list[str]:
     return marked(table(heads, rows, style), [part.healthy for part in jobs], style)
 
 
-def _volumes(volumes: list[VolumeCondition], style: Style) -> list[str]:
+def _volumes(volumes: list[LocalVolumeStatus], style: Style) -> list[str]:
     rows = [[part.name, size(part.bytes), part.path] for part in volumes]
     return [f"  {line}" for line in table(["VOLUME", "SIZE", "PATH"], rows, style)]
 
 
-def _unhealthy(status: Condition, style: Style) -> list[str]:
+def _unhealthy(status: LocalStatus, style: Style) -> list[str]:
     """What is not healthy, with reason and log; or a line that everything is healthy."""
     if status.healthy:
         return [style.good("Everything is healthy.")]
     lines = []
     for part in status.unhealthy:
-        if status.supervisor_pid is None and isinstance(part, ProgramCondition):
+        if status.supervisor_pid is None and isinstance(part, LocalServiceStatus):
             continue  # the line about the supervisor covers all programs
         reason = f": {part.reason}" if part.reason else ""
         lines.append(f"{style.bad(part.name)} {_state_text(part)}{reason}")
@@ -108,8 +108,8 @@ def _unhealthy(status: Condition, style: Style) -> list[str]:
     return lines or [style.bad("Not healthy.")]
 
 
-def _state_text(part: ProgramCondition | JobCondition) -> str:
-    if isinstance(part, JobCondition):
+def _state_text(part: LocalServiceStatus | LocalJobStatus) -> str:
+    if isinstance(part, LocalJobStatus):
         return "failed (`mlops run` runs it again)"
     if part.state == "missing":
         return "is not known to the supervisor (run `pulumi up` to start it)"

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from ....files import tail
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ....plugin.values import Known
+from ....plugin.values import OrUnknown
 from ..host import health, ports
 from ..host.supervisor import Supervisor
 from . import process_status
@@ -48,21 +48,21 @@ class ProcessInputs(Inputs):
     The resource sets HOST, PORT (the port `http`), PORT_<NAME>, DATA_DIR, FILES_DIR and REPLICA.
     """
 
-    command: list[Known[str]] = Field(
+    command: list[OrUnknown[str]] = Field(
         min_length=1,
         description="Program and arguments. `$(NAME)` stands for an environment variable.",
     )
-    env: dict[str, Known[str]] = Field(
+    env: dict[str, OrUnknown[str]] = Field(
         {},
         description="Environment variables. The resource adds HOST, PORT, PORT_<NAME>, DATA_DIR, "
         "FILES_DIR and REPLICA.",
     )
-    environment: Known[str] | None = Field(
+    environment: OrUnknown[str] | None = Field(
         None,
         description="Folder of a virtual environment, whose programs come first on PATH. Default: "
         "the environment of the plugin.",
     )
-    code: Known[str] | None = Field(
+    code: OrUnknown[str] | None = Field(
         None,
         description="Working directory, from which Python imports. Default: a folder of the "
         "process.",
@@ -70,14 +70,14 @@ class ProcessInputs(Inputs):
     ports: dict[str, int] = Field(
         {"http": 0}, description="Ports by name, 1 to 65535. 0 stands for an unused port."
     )
-    files: dict[str, Known[str]] = Field(
+    files: dict[str, OrUnknown[str]] = Field(
         {}, description="Private files by name, in the folder FILES_DIR."
     )
     rereads_files: bool = Field(
         False,
         description="The program rereads changed files. Otherwise a changed file restarts it.",
     )
-    data: Known[str] | None = Field(
+    data: OrUnknown[str] | None = Field(
         None, description="Folder of the data, in the variable DATA_DIR. Default: no data."
     )
     replicas: int = Field(1, ge=1, le=64, description="Number of processes.")
@@ -201,7 +201,7 @@ class ProcessHandler(Handler[ProcessInputs]):
     def _run(self, ctx: Context, resource_id: str, new: ProcessInputs) -> dict[str, Any]:
         """Start the replicas as `new` describes, wait until all are ready, remove surplus ones."""
         supervisor = Supervisor(ctx.root)
-        checks: dict[str, health.Check] = {}
+        checks: dict[str, health.HealthCheck] = {}
         addresses: dict[str, list[str]] = {name: [] for name in new.ports}
         for index in range(new.replicas):
             port_numbers = {
@@ -212,7 +212,7 @@ class ProcessHandler(Handler[ProcessInputs]):
             supervisor.start(program)
             for name, port in port_numbers.items():
                 addresses[name].append(f"127.0.0.1:{port}")
-            checks[program.name] = health.Check(**(program.health or {}))
+            checks[program.name] = health.HealthCheck(**(program.health or {}))
         crashed = process_status.crash_watch(supervisor, list(checks))
         try:
             health.wait(ctx, checks, ctx.timeout or new.health.timeout_seconds, crashed)

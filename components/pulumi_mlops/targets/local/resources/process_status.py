@@ -39,7 +39,7 @@ def _is_starting(supervisor: Supervisor, info: dict[str, Any], seconds: float) -
     if program is None or program.health is None:
         return False
     try:
-        return health.probe(health.Check(**program.health), timeout=2) is not None
+        return health.probe(health.HealthCheck(**program.health), timeout=2) is not None
     except health.Failed:
         return True
 

@@ -64,7 +64,7 @@ def definition(
         log=log_file(root, name),
         stop_seconds=inputs.stop_seconds,
         scratch=str(root.socket_folder(name)),
-        health=asdict(health.Check(port_numbers[inputs.health.port], inputs.health.path)),
+        health=asdict(health.HealthCheck(port_numbers[inputs.health.port], inputs.health.path)),
     )
 
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ....plugin.values import Known, Unknown
+from ....plugin.values import OrUnknown, Unknown
 from ....runtime.router import haproxy
 from ..host import ports
 from ..host.router import RouteDefinition, Router
@@ -26,7 +26,7 @@ _MAX_WEIGHT_ERROR = 0.5
 class ServiceInputs(Inputs):
     """A service behind the route: its replicas, weight and health check."""
 
-    addresses: Known[list[Known[str]]] = Field(
+    addresses: OrUnknown[list[OrUnknown[str]]] = Field(
         description="Addresses of the replicas, `host:port` or `http://host:port`."
     )
     weight: int = Field(ge=0, le=100, description="Share of the requests, in percent.")
@@ -140,8 +140,8 @@ class RouteHandler(Handler[RouteInputs]):
                     (
                         "services",
                         "with these numbers of replicas the weights would be off by "
-                        f"{weight_error:.1f} %: give a service with a small weight fewer replicas, or "
-                        "more weight",
+                        f"{weight_error:.1f} %: reduce the replicas of a service with a small "
+                        "weight, or increase its weight",
                     )
                 )
         return problems

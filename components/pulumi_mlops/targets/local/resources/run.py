@@ -9,7 +9,7 @@ from pydantic import Field
 from ....files import tail
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
-from ....plugin.values import Known
+from ....plugin.values import OrUnknown
 from ..host import jobs
 from ..host.programs import command_of, environment_of, working_directory
 
@@ -21,19 +21,19 @@ class RunInputs(Inputs):
     address or a credential, applies to the next run.
     """
 
-    command: list[Known[str]] = Field(
+    command: list[OrUnknown[str]] = Field(
         min_length=1, description="Program and arguments. A change starts another run."
     )
-    env: dict[str, Known[str]] = Field({}, description="Environment variables.")
-    environment: Known[str] | None = Field(
+    env: dict[str, OrUnknown[str]] = Field({}, description="Environment variables.")
+    environment: OrUnknown[str] | None = Field(
         None,
         description="Folder of a virtual environment. Default: the environment of the plugin.",
     )
-    code: Known[str] | None = Field(
+    code: OrUnknown[str] | None = Field(
         None,
         description="Working directory, from which Python imports. Default: a folder of the run.",
     )
-    version: Known[str] = Field(
+    version: OrUnknown[str] = Field(
         "", description="Digest of the code and the requirements. A change starts another run."
     )
     run_on_change: bool = Field(
