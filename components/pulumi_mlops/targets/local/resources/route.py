@@ -140,8 +140,8 @@ class RouteHandler(Handler[RouteInputs]):
                     (
                         "services",
                         "with these numbers of replicas the weights would be off by "
-                        f"{weight_error:.1f} %: give a service with a small weight fewer replicas, or "
-                        "more weight",
+                        f"{weight_error:.1f} %: give a service with a small weight fewer "
+                        "replicas, or more weight",
                     )
                 )
         return problems
