@@ -72,7 +72,7 @@ def test_a_claim_that_is_being_deleted_is_not_adopted(
     handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
 ) -> None:
     put(cluster, deletionTimestamp="now")
-    with pytest.raises(ResourceError, match="is being deleted. It exists until no pod uses it"):
+    with pytest.raises(ResourceError, match=r"is being deleted\. It exists until no pod uses it"):
         handler.preview(ctx, inputs("fast"), None)
 
 
