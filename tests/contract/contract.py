@@ -450,7 +450,7 @@ class TargetContract:
 
         alien = EnvironmentHandle(version="1", native=None)
         for ask in (service(environment=alien), job(environment=alien)):
-            with pytest.raises(pulumi.RunError, match="environment of the same target"):
+            with pytest.raises(pulumi.RunError, match="environment belongs to another target"):
                 self.run(ask, preview=True)
 
     def test_the_target_is_listed_and_its_settings_are_checked(self) -> None:

@@ -66,8 +66,8 @@ def test_one_edit_adds_an_input_to_everything(tmp_path: Path) -> None:
     )
     edit(
         package / "plugin" / "file.py",
-        "    content: Known[str] = Field(",
-        '    paper_size: Known[str] = Field("A4", description="Size of the paper.")',
+        "    content: OrUnknown[str] = Field(",
+        '    paper_size: OrUnknown[str] = Field("A4", description="Size of the paper.")',
     )
     edit(
         package / "targets" / "kubernetes" / "settings.py",

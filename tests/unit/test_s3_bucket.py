@@ -377,7 +377,7 @@ def test_the_delete_of_a_replaced_one_spares_its_successor(
     new = create(ctx, store, bucket, forceDestroy=True)
     HANDLER.delete(ctx, bucket, old)
     assert store.client().get_object(Bucket=bucket, Key="model")["Body"].read() == b"weights"
-    assert "taken it over" in log.of("info")[-1]
+    assert "another resource owns it now" in log.of("info")[-1]
     HANDLER.delete(ctx, bucket, new)
     assert HANDLER.read(ctx, bucket, new) is None
 

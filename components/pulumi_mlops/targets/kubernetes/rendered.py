@@ -120,7 +120,7 @@ class RenderedTarget(KubernetesTarget):
     def existing_secret(self, ref: SecretKeyRef) -> pulumi.Output[str]:
         """Raises pulumi.RunError, since no cluster is accessed."""
         raise pulumi.RunError(
-            f"Secret {ref.name}: secret_key_ref reads an existing Secret of the cluster, but with "
+            f"Secret {ref.name}: secret_key_ref reads existing Secrets of the cluster, but with "
             "mlops:kubernetes.render_to no cluster is accessed: set the value, encrypted by "
             "`pulumi config set --secret --path`, or remove render_to"
         )

@@ -139,7 +139,7 @@ class ToyTarget:
     def _program(self, spec: ServiceSpec | JobSpec) -> dict[str, Any]:
         environment = spec.environment.native
         if not isinstance(environment, sdk.Environment):
-            raise pulumi.RunError("a program needs an environment of the same target")
+            raise pulumi.RunError("the Python environment belongs to another target")
         secrets = {key: pulumi.Output.secret(value) for key, value in spec.secrets.items()}
         return {
             "command": list(spec.command),
