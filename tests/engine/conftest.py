@@ -42,7 +42,8 @@ def project(
 
     def make(program: str, **options: object) -> Project:
         # The name of a test with parameters has brackets, which many a tool takes for a pattern.
-        folder = places / f"{request.node.name}-{len(made)}".replace("/", "-")
+        name = f"{request.path.stem}-{request.node.name}-{len(made)}"
+        folder = places / name.replace("/", "-")
         made.append(Project(folder, program, **options))  # type: ignore[arg-type]
         return made[-1]
 
