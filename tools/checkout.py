@@ -140,7 +140,30 @@ def config_file(project: Path, stack: str) -> Path:
             f"STACK={stack}: there is no stacks/Pulumi.{stack}.yaml. Existing environments:"
             f" {existing}. Choose one of them, or copy one to stacks/Pulumi.{stack}.yaml"
         )
-    return folder / f"Pulumi.{stack}.yaml"
+    file = folder / f"Pulumi.{stack}.yaml"
+    refuse_unknown_keys(file)
+    return file
+
+
+# pulumi.com, "Stack settings file reference".
+_TOP_LEVEL = ("config", "encryptedkey", "encryptionsalt", "environment", "secretsprovider")
+
+
+def refuse_unknown_keys(file: Path) -> None:
+    """Refuse a misspelled top-level key.
+
+    The engine ignores such a key, removes it from the file, and would provision an environment
+    without the configuration below it. Raises StackError.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError:
+        return  # the engine reports the line
+    if unknown := [key for key in content or () if key not in _TOP_LEVEL]:
+        raise StackError(
+            f"{file.parent.name}/{file.name}: {unknown[0]!r} is not a key of a stack file:"
+            f" use {', '.join(_TOP_LEVEL)}. Inputs belong below `config`"
+        )
 
 
 def target_of(file: Path) -> registry.TargetPackage:

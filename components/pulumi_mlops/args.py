@@ -93,11 +93,11 @@ class MonitoringStackArgs(TypedDict):
     interval: NotRequired[float]
     """Seconds between two scrapes. 1 to 3600. Default: `5`."""
     port: NotRequired[int]
-    """Port of the live page. 1 to 65535. Default: an unused port."""
+    """Port of the dashboard. 1 to 65535. Default: an unused port."""
     resources: NotRequired[ResourceArgs]
     """CPU, memory and GPUs of the monitor. Default: the defaults of its inputs."""
     links: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """URLs that the live page links to, by title. Default: empty."""
+    """URLs that the dashboard links to, by title. Default: empty."""
 
 
 class ServingEndpointArgs(TypedDict):
@@ -107,7 +107,7 @@ class ServingEndpointArgs(TypedDict):
     """Name of the registered model. Not empty."""
     traffic: Mapping[str, int]
     """Traffic table: percent of the requests by model version, such as `{"2": 90, "3": 10}`. The
-    shares sum to 100. A version with 0 is kept warm. Not empty."""
+    weights sum to 100. A version with 0 is kept warm. Not empty."""
     requirements: str | Sequence[str]
     """Requirements of the model: a requirements file, whose path starts at the folder of
     Pulumi.yaml, or a list of requirements."""

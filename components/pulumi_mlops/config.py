@@ -156,7 +156,14 @@ def load(project: str | None = None) -> PlatformConfig:
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
     messages = []
-    for key, text in pulumi.runtime.config.CONFIG.get().items():
+    configured = pulumi.runtime.config.CONFIG.get()
+    if not configured:
+        raise pulumi.RunError(
+            f"stack {pulumi.get_stack()} has no configuration: its stack file is missing, or its "
+            "key `config` is misspelled. An environment with all defaults needs one input, such "
+            f"as `{project}:artifacts: {{bucket: artifacts}}`"
+        )
+    for key, text in configured.items():
         namespace, _, part = key.partition(":")
         if namespace == "mlops" and part not in _SETTINGS:
             messages += _target_problems(part)

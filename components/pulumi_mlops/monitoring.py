@@ -24,10 +24,10 @@ if typing.TYPE_CHECKING:
 
 
 class MonitoringStackSettings(Spec):
-    """The monitor: a live page (dashboard) and the metrics of every service."""
+    """The monitor: the dashboard and the metrics of every service."""
 
     interval: Number = Field(5, ge=1, le=3600, description="Seconds between two scrapes.")
-    port: Port | None = Field(None, description="Port of the live page. Default: an unused port.")
+    port: Port | None = Field(None, description="Port of the dashboard. Default: an unused port.")
     resources: ResourceSettings = Field(
         ResourceSettings(), description="CPU, memory and GPUs of the monitor."
     )
@@ -40,7 +40,7 @@ class MonitoringStackSpec(MonitoringStackSettings, OnTarget):
         description="Services to scrape, by name: the merged `scrape` of the components."
     )
     links: dict[str, OrOutput[str]] = Field(
-        {}, description="URLs that the live page links to, by title."
+        {}, description="URLs that the dashboard links to, by title."
     )
 
 

@@ -39,7 +39,7 @@ class ServingEndpointSettings(Spec):
     traffic: dict[str, Whole] = Field(
         min_length=1,
         description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
-        '"3": 10}`. The shares sum to 100. A version with 0 is kept warm.',
+        '"3": 10}`. The weights sum to 100. A version with 0 is kept warm.',
     )
     requirements: Requirements = Field(
         description="Requirements of the model: a requirements file, whose path starts at the "

@@ -362,3 +362,13 @@ def test_proxies_are_asked_at_the_port_that_their_pods_have() -> None:
     assert [file.name for file in package.rglob("*.py") if digits in file.read_text()] == [
         "ports.py"
     ]
+
+
+def test_a_state_without_a_cluster_records_it_once(ready: Any) -> None:
+    """`pulumi destroy` compares the recorded cluster, and runs no program that could add it."""
+    it: Ready = ready()
+    assert it.handler.drift(it.ctx, "team/Deployment/tool", {"status": "ready"}) == {
+        "cluster": "not recorded"
+    }
+    recorded = {"status": "ready", "cluster": {"uid": "1"}}
+    assert it.handler.drift(it.ctx, "team/Deployment/tool", recorded) == {}

@@ -256,3 +256,15 @@ def test_a_stack_file_that_names_no_target_is_of_this_machine(tmp_path, text):
     (tmp_path / "Pulumi.x.yaml").write_text(text)
 
     assert checkout.target_of(tmp_path / "Pulumi.x.yaml").on_this_machine
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [("confg:\n  a:b: c\n", "confg"), ("config: {}\nextra: 1\n", "extra")]
+)
+def test_a_misspelled_key_of_a_stack_file_is_refused(tmp_path, text, key):
+    (tmp_path / "stacks").mkdir()
+    file = tmp_path / "stacks" / "Pulumi.dev.yaml"
+    file.write_text(text)
+    with pytest.raises(checkout.StackError, match=f"Pulumi.dev.yaml: '{key}' is not a key"):
+        checkout.config_file(tmp_path, "dev")
+    assert file.read_text() == text

@@ -119,7 +119,9 @@ def data_folder(project: Path, stack: str) -> Path:
     """The folder of the stacks' folders: mlops:dataDir, or `.mlops` of the project."""
     folder = _config(project, stack).get("mlops:dataDir")
     if isinstance(folder, str):
-        return (project / Path(folder).expanduser()).absolute()
+        # A relative path starts at the working folder of the program and the plugin.
+        main = str(read_yaml(project / "Pulumi.yaml").get("main") or ".")
+        return (project / main / Path(folder).expanduser()).absolute()
     return project / ".mlops"
 
 

@@ -14,7 +14,12 @@ def main() -> None:
     """Serve the engine. Its address is the first argument that is not a flag."""
     addresses = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     # The state of a stack may contain resources of any target, so all targets are served.
-    targets = [registry.load(name).resources() for name in registry.names()]
+    targets = []
+    for name in registry.names():
+        try:
+            targets.append(registry.load(name).resources())
+        except Exception as error:  # a broken target must not stop the stacks of other targets
+            print(f"mlops: the target {name} is not available: {error}", file=sys.stderr)
     serve(
         [SharedResources(), *targets],
         version("pulumi-mlops"),

@@ -69,7 +69,7 @@ def _resource(handler: Handler[Any]) -> dict[str, Any]:
 
 
 def _type_of(annotation: Any) -> dict[str, Any]:
-    """The schema of a type annotation. `X | None` and `Known[X]` have the schema of X."""
+    """The schema of a type annotation. `X | None` and `OrUnknown[X]` have the schema of X."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in {Annotated, Union, UnionType}:
         return _type_of(next(each for each in arguments if each is not type(None)))

@@ -170,7 +170,7 @@ def stack_folder() -> Path:
     """The folder with the local files of this stack, below `mlops:dataDir`. Default: `.mlops` in
     the project folder."""
     base = pulumi.Config("mlops").get("dataDir") or find_project() / ".mlops"
-    return Path(base).absolute() / pulumi.get_stack()
+    return Path(base).expanduser().absolute() / pulumi.get_stack()
 
 
 def runtime_folder() -> Path:

@@ -91,7 +91,7 @@ class NamespaceOwnerArgs(TypedDict):
     deleteNamespace: NotRequired[bool | None]
     """Delete the namespace with the resource that created it. Default: `false`."""
     provider: NotRequired[pulumi.Input[str] | None]
-    """Id of the Kubernetes provider. A plan that replaces it is refused. Default: not compared."""
+    """Id of the Kubernetes provider. A preview that replaces it fails. Default: not compared."""
 
 
 class NamespaceOwner(MlopsResource):

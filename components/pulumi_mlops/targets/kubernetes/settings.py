@@ -229,7 +229,7 @@ class KubernetesSettings(Spec):
         [],
         description="Namespaces, such as that of an ingress controller, and address ranges, such "
         "as `10.1.0.0/16`, that may call the endpoints, the tracking server, the artifact store "
-        "and the live page. Pods of the platform's namespace always may.",
+        "and the dashboard. Pods of the platform's namespace always may.",
     )
     gateway: GatewaySettings | None = Field(
         None,

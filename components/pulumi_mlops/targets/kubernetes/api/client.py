@@ -202,12 +202,12 @@ class ClusterApi:
 
     def _objects(self, method: str, path: str, **options: Any) -> Manifest:
         try:
-            pod_or_service = self.request(method, path, **options).json()
+            manifest = self.request(method, path, **options).json()
         except ValueError:
-            pod_or_service = None
-        if not isinstance(pod_or_service, dict):
+            manifest = None
+        if not isinstance(manifest, dict):
             raise UnreachableError(f"the server is not a Kubernetes API: {self._hint()}")
-        return pod_or_service
+        return manifest
 
     def _path(self, kind: str) -> str:
         return _PATHS[kind].format(namespace=self.where.namespace)
@@ -326,5 +326,5 @@ def _ignore_not_found() -> Iterator[None]:
 
 def _response_of(error: Any) -> httpx.Response:
     """The response that caused a ServerError of kr8s."""
-    pod_or_service: httpx.Response = error.response
-    return pod_or_service
+    response: httpx.Response = error.response
+    return response

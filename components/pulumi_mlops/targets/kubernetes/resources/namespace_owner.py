@@ -34,7 +34,7 @@ class NamespaceOwnerInputs(Inputs):
     )
     provider: OrUnknown[str | None] = Field(
         None,
-        description="Id of the Kubernetes provider. A plan that replaces it is refused. Default: "
+        description="Id of the Kubernetes provider. A preview that replaces it fails. Default: "
         "not compared.",
     )
 
@@ -55,8 +55,7 @@ class NamespaceOwnerHandler(Handler[NamespaceOwnerInputs]):
     outputs: ClassVar[dict[str, OutputField]] = {
         "status": OutputField(str, "`owned`, `gone` or `of another stack`.")
     }
-    replace_on: ClassVar[frozenset[str]] = frozenset()
-    ignore_in_diff = frozenset({"createNamespace"})
+    # createNamespace is compared too: `refuse_change` reads the recorded value.
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters

@@ -85,6 +85,10 @@ class ReadyHandler(Handler[ReadyInputs]):
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
 
+    def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
+        # A state of version 0.1.0 has no cluster to compare with when it is destroyed.
+        return {} if state.get("cluster") else {"cluster": "not recorded"}
+
     def preview(self, ctx: Context, new: ReadyInputs, old: dict[str, Any] | None) -> dict[str, Any]:
         known: dict[str, Any] = {"status": "ready"}
         if new.kind != "Job":

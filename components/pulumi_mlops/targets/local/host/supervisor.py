@@ -53,7 +53,7 @@ class Program:
     scratch: str | None = None
     """A folder that is emptied at every start, for sockets and temporary files."""
     health: dict[str, Any] | None = None
-    """The fields of its `health.Check`, for later checks. A change causes no restart."""
+    """The fields of its `health.HealthCheck`, for later checks. A change causes no restart."""
 
 
 class Supervisor:
