@@ -64,7 +64,7 @@ def test_pods_get_what_it_says_and_nobody_else_sees_it(provision: Any, project: 
     [
         ({}, "Secret store: secret_key_ref is not supported by this target: set the value"),
         (config(render_to="manifests"),
-         "Secret store: secret_key_ref reads an existing Secret of the cluster, but with m"),
+         "Secret store: secret_key_ref reads existing Secrets of the cluster, but with m"),
     ],
     ids=["local", "rendered"],
 )  # fmt: skip
