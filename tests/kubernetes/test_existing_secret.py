@@ -49,7 +49,8 @@ def test_its_value_is_used_and_followed(light: Callable[..., MlopsProject]) -> N
     told = project.up(fails=True)
     assert f"there is no Secret db in namespace {project.namespace}: create it, or correct" in told
     project.kubectl("create", "secret", "generic", "db", f"--from-literal=password={FIRST}")
-    assert "has no key url: correct secret_key_ref.key. Its keys: password" in project.up(fails=True)
+    told = project.up(fails=True)
+    assert "has no key url: correct secret_key_ref.key. Its keys: password" in told
     keep(project, "url", FIRST)
     hidden(project, project.up())
     assert given(project) == FIRST
