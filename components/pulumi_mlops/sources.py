@@ -45,7 +45,7 @@ def _entries(folder: Path | str, above: str = "") -> Iterator[tuple[str, os.DirE
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
-    except OSError:  # not readable, or removed meanwhile: left out, as os.walk does
+    except OSError:  # not readable, or removed since: left out, as in os.walk
         return
     folders = []
     for entry in entries:

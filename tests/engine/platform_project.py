@@ -326,7 +326,7 @@ def belonging_to(folder: Path) -> list[psutil.Process]:
             continue
         try:
             texts = [*process.cmdline(), *process.environ().values()]
-        except psutil.Error:  # ended meanwhile, or a zombie
+        except psutil.Error:  # has ended, or a zombie
             continue
         if any(_names(text, folder) for text in texts):
             found.append(process)

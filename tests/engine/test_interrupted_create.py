@@ -54,7 +54,7 @@ def test_an_update_that_is_stopped_in_the_middle_of_a_create_converges(
     assert {"environment", "job", "store", "route"} <= set(stopped)
     stack.up()
     outputs = whole(stack)
-    # The engine remembers what it was at until it is told that this has been taken care of.
+    # The engine keeps the pending operation in the state until it is removed.
     stack.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
     assert not stack.pending()
     assert whole(stack) == outputs

@@ -116,7 +116,7 @@ def processes_of(folder: Path) -> list[str]:
             command = " ".join(process.cmdline())
             if str(folder) in command or str(folder) in str(process.environ()):
                 found.append(command)
-        except psutil.Error:  # ended meanwhile
+        except psutil.Error:  # has ended
             continue
     return found
 

@@ -130,7 +130,7 @@ def _processes_of(folder: Path) -> Iterable[psutil.Process]:
                 str(folder) in text for text in [*process.cmdline(), *process.environ().values()]
             ):
                 yield process
-        except psutil.Error:  # ended meanwhile, or another user's
+        except psutil.Error:  # has ended, or another user's
             continue
 
 
