@@ -69,7 +69,7 @@ class Reconciler:
         """Observe HAProxy once and carry out the plan.
 
         While `desired` does not pass `gate`, `fallback` receives the requests; without a fallback
-        the weights stay as they are. The desired servers are added and checked in that time. `save` is
+        the weights stay as they are. The desired servers are added and checked. `save` is
         called before the weights change, so that a restart of HAProxy in between loses no server.
         """
         live = self._socket.servers(self._endpoint)
