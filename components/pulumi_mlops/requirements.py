@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SETUPTOOLS_WITH_PKG_RESOURCES = "setuptools<81"
-"""MLflow before 2.16 imports `pkg_resources` without a requirement for it."""
+_MLFLOW_WITHOUT_PKG_RESOURCES = Version("2.16")
+"""Earlier versions import `pkg_resources` without a requirement for it."""
 
 
 def with_model_server(model: Sequence[str], server: Sequence[str]) -> list[str]:
@@ -36,6 +38,8 @@ def _is_mlflow_before_2_16(line: str) -> bool:
         requirement = Requirement(line)
     except InvalidRequirement:
         return False
-    return canonicalize_name(requirement.name) in {"mlflow", "mlflow-skinny"} and not any(
-        requirement.specifier.contains(version) for version in ("2.16.0", "2.22.0", "3.0.0", "4.0")
+    return canonicalize_name(requirement.name) in {"mlflow", "mlflow-skinny"} and any(
+        each.operator in {"==", "<", "<="}
+        and Version(each.version.removesuffix(".*")) < _MLFLOW_WITHOUT_PKG_RESOURCES
+        for each in requirement.specifier
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,7 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"
 
 
 def test_the_servers_upper_bounds_are_the_locked_versions() -> None:
-    locked = dict(
-        line.removesuffix(" \\").split("==")
-        for line in LOCK.read_text().splitlines()
-        if "==" in line
-    )
+    locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", LOCK.read_text(), re.MULTILINE))
     shared_with_models = {"pyarrow", "boto3"}
     for line in SERVER:
         requirement = Requirement(line)
@@ -47,6 +44,8 @@ def test_an_mlflow_that_imports_pkg_resources_gets_it(mlflow: str) -> None:
     assert "setuptools<81" not in with_model_server([mlflow, "setuptools==68"], SERVER)
 
 
-@pytest.mark.parametrize("mlflow", ["mlflow==2.22.0", "mlflow>=2.9", "mlflow", "mlflow==3.17.2"])
+@pytest.mark.parametrize(
+    "mlflow", ["mlflow==2.22.0", "mlflow>=2.9", "mlflow", "mlflow>=3.5,<4", "mlflow==3.17.2"]
+)
 def test_a_later_mlflow_gets_no_setuptools(mlflow: str) -> None:
     assert with_model_server([mlflow], SERVER) == [mlflow, *SERVER]
