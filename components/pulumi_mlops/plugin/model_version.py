@@ -209,15 +209,17 @@ class _Registry:
         versions = sorted(int(each["version"]) for each in answer.get("model_versions", []))
         if versions:
             # A model may have hundreds of versions. The newest ones help most.
-            kind = "the newest versions" if len(versions) > 20 else "its versions"
+            newest = "newest " if len(versions) > 20 else ""
+            plural = "" if len(versions) == 1 else "s"
             numbers = ", ".join(map(str, versions[-20:]))
             return (
-                f'{model} has no version "{version}": {kind} are {numbers} (input version; of a '
-                "serving endpoint: traffic)"
+                f'{model} has no version "{version}". Its {newest}registered version{plural}: '
+                f"{numbers}. Correct the traffic table of the endpoint (of a ModelVersion: its "
+                "input version)"
             )
         if self._ask("registered-models/get", {"name": model}) is not None:
             return (
-                f'{model} has no version "{version}": it has no versions (input version). Run the '
+                f'{model} has no version "{version}": no version of it is registered. Run the '
                 "pipeline that registers one"
             )
         answer = self._ask("registered-models/search", {"max_results": "20"}) or {}
