@@ -17,6 +17,7 @@ from urllib.parse import quote
 import yaml
 
 from pulumi_mlops.cli.checks import without_credentials
+from pulumi_mlops.runtime.net import direct_loopback
 from pulumi_mlops.stackdir import name_problem
 from pulumi_mlops.targets import registry
 
@@ -61,6 +62,8 @@ def settings(project: Path, base: Mapping[str, str]) -> dict[str, str]:
     stored = {
         "PATH": os.pathsep.join(first + rest),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # The program connects to the engine on 127.0.0.1.
+        **direct_loopback(base),
     }
     if uses_own_backend(project, base):
         stored["PULUMI_BACKEND_URL"] = own_backend(project)

@@ -252,6 +252,12 @@ def test_one_life_of_a_stack(clone):
     project, env = clone
     config = project / "stacks" / "Pulumi.dev.yaml"
 
+    # The program's connection to the engine does not go to a proxy, whatever `no_proxy` says.
+    env |= {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "corp",
+    }
     done = command(clone, "up")
     assert done.returncode == 0, done.stderr
     assert "tracking server  http://127.0.0.1:5000" in done.stdout
