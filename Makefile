@@ -11,6 +11,8 @@ WORKERS ?= 2
 PYTEST = $(TEST_ENV) $(VENV)/bin/pytest -n $(WORKERS)
 # Images and CI often set it. Without compiled modules every command here takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+# Tools and programs use the modules of .venv only.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help

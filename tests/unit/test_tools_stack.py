@@ -329,6 +329,21 @@ def test_a_wrong_environment_is_an_error_without_a_traceback(clone):
     assert "Traceback" not in done.stderr
 
 
+def test_make_uses_no_modules_of_the_shell(clone, tmp_path):
+    project, env = clone
+    for module in ("yaml", "psutil", "pulumi"):
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError('a module of the shell')\n")
+    shutil.copy(ROOT / "Makefile", project)
+    done = subprocess.run(
+        ["make", "-s", "-o", ".venv/.engine", "env"], cwd=project,
+        env={**env, "PYTHONPATH": str(tmp_path), "STACK": "dev"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "a module of the shell" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "export PULUMI_STACK=dev" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("env", "stack"),
     [
