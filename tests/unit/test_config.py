@@ -239,6 +239,18 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "registry, 1 or higher",
         ),
         ("endpoints.penguins.traffic", {}, "{key}: must not be empty"),
+        (
+            "endpoints.penguins.model",
+            "no/such",
+            "{key}: contains / or :, which MLflow does not allow in the name of a registered "
+            "model",
+        ),
+        (
+            "endpoints.penguins.model",
+            "a\nb",
+            "{key}: contains a control character, such as a line break: rename the registered "
+            "model",
+        ),
         ("endpoints.penguins.replicas", 0, "{key}: must be at least 1"),
         (
             "endpoints.penguins.replicas",

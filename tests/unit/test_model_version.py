@@ -132,7 +132,7 @@ RECORD = {name: value for name, value in OUTPUTS.items() if name != "example"}
         ({"version": "latest"}, "version", "number in quotes"),
         ({"version": "²"}, "version", "number in quotes"),
         ({"version": ""}, "version", "number in quotes"),
-        ({"model": "a/b"}, "model", "without / and :"),
+        ({"model": "a/b"}, "model", "contains / or :"),
         ({"model": " "}, "model", "name of a registered model"),
         ({"trackingUri": "sqlite:///mlflow.db"}, "trackingUri", "http://host:port"),
         ({"username": "u"}, "password", "set both"),
@@ -384,3 +384,16 @@ def test_a_version_is_gone_with_its_registry(ctx: Context) -> None:
 
     state = {"trackingUri": "http://tracking.team.svc:5000", "model": "m", "version": "1"}
     assert HANDLER.read(replace(ctx, reach=reach), "m/1", state) is None
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', 'it\'s "b"', "100% #1?", "Größe 模型🐧"])
+def test_names_with_any_character_are_looked_up(
+    ctx: Context, registry: Registry, name: str
+) -> None:
+    registry.post("registered-models/create", name=name)
+    registry.register(name, 1)
+    resource_id, outputs = HANDLER.create(ctx, inputs(registry.uri, name, "1"))
+    assert resource_id == f"{name}/1"
+    assert outputs["uri"] == f"models:/{name}/1"
+    with pytest.raises(ResourceError, match='has no version "2". Its registered version: 1'):
+        HANDLER.create(ctx, inputs(registry.uri, name, "2"))
