@@ -94,6 +94,7 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request))
         self._known_ids.add(request.resource_id)
         old, new = _plain(request.old_state), _plain(request.new_inputs)
+        handler.check_folder(ctx, old)
         compared = {_alias(handler, name) for name in handler.inputs.model_fields} - {
             *handler.ignore_in_diff,
             *request.ignore_changes,
@@ -147,6 +148,7 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request), request.timeout)
         self._known_ids.add(request.resource_id)
         old = _plain(request.olds)
+        handler.check_folder(ctx, old)
         new = handler.inputs.model_validate(_plain(request.news))
         if request.preview:
             known = await self._run(handler.preview, ctx, new, old)
@@ -160,6 +162,7 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request))
         self._known_ids.add(request.resource_id)
         state = _plain(request.properties)
+        handler.check_folder(ctx, state)
         current = await self._run(handler.read, ctx, request.resource_id, state)
         if current is None:
             return api.ReadResponse(resource_id="")
@@ -184,7 +187,9 @@ class MlopsProvider(api.Provider):
             # The same update created this object: the resource was replaced under a fixed name
             # (`pulumi up --replace`), or moved to another URN without an alias.
             return
-        await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
+        state = _plain(request.properties)
+        handler.check_folder(ctx, state)
+        await self._run(handler.delete, ctx, request.resource_id, state)
 
     async def cancel(self) -> None:
         self._cancelled.set()

@@ -116,6 +116,7 @@ class ProcessHandler(Handler[ProcessInputs]):
         "status": OutputField(str, "`running`, or what is wrong with the processes."),
         "logs": OutputField(list[str], "Paths of the log files."),
     }
+    path_output = ("logs", 2)
 
     def check(self, ctx: Context, new: ProcessInputs) -> list[tuple[str, str]]:
         problems = []

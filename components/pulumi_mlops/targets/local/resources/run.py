@@ -52,6 +52,7 @@ class RunHandler(Handler[RunInputs]):
         "outputs": OutputField(dict[str, Any], "JSON that the last run wrote to MLOPS_OUTPUTS."),
         "log": OutputField(str, "Path of the log."),
     }
+    path_output = ("log", 2)
 
     _RERUN: ClassVar[frozenset[str]] = frozenset({"command", "version"})
 
