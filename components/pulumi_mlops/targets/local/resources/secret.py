@@ -41,8 +41,16 @@ class SecretHandler(Handler[SecretInputs]):
         return True
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        present = (ctx.root.path / "secrets" / resource_id).exists()
-        return {} if present else {"status": "missing"}
+        return {} if self._is_complete(ctx, resource_id, state) else {"status": "missing"}
+
+    @staticmethod
+    def _is_complete(ctx: Context, resource_id: str, state: dict[str, Any]) -> bool:
+        """Whether the file has the secret. A full disk may have cut it off."""
+        try:
+            text = (ctx.root.path / "secrets" / resource_id).read_text()
+        except FileNotFoundError:
+            return False
+        return bool(text) and state.get("value") in (None, "", text)
 
     def preview(
         self, ctx: Context, new: SecretInputs, old: dict[str, Any] | None
@@ -62,7 +70,8 @@ class SecretHandler(Handler[SecretInputs]):
         file = ctx.root.path / "secrets" / resource_id
         if not state.get("value") and not file.exists():
             return None
-        return {"status": "present"} if file.exists() else {"status": "missing"}
+        complete = self._is_complete(ctx, resource_id, state)
+        return {"status": "present" if complete else "missing"}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: SecretInputs
