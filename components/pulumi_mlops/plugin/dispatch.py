@@ -15,7 +15,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pydantic import ValidationError
 
 from ..sources import find_project
-from ..stackdir import StackDir, name_problem
+from ..stackdir import StackDir, data_folder_problem, name_problem
 from .errors import ResourceError
 from .handler import Context, Handler, ResourceSet
 from .masking import Masking
@@ -63,6 +63,9 @@ class MlopsProvider(api.Provider):
             for each in self._resource_sets
             for where, message in each.check_config(old, new)
         ]
+        folder = str(new.get("dataDir") or "")
+        if folder and (problem := data_folder_problem(folder, Path.cwd())) is not None:
+            failures.append(api.CheckFailure("dataDir", problem))
         # `pulumi destroy` is not refused: the engine then checks no configuration.
         if (problem := name_problem(_stack_of(request.urn))) is not None:
             failures.append(api.CheckFailure("", problem))

@@ -217,7 +217,8 @@ def _is_contradiction(errors: str) -> bool:
     return any(
         text in flat
         for text in ("No solution found", "was not found in the package registry", "Couldn't parse",
-                     "there are no versions of", "Expected ")
+                     "there are no versions of", "Expected ", "Unexpected '",
+                     "Error parsing included file", "Distribution not found at")
     ) and "Failed to fetch" not in flat  # fmt: skip
 
 
