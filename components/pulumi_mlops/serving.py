@@ -10,6 +10,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
+from .requirements import with_model_server
 from .runtime.model_names import path_segment, problem
 from .sources import find_project
 from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
@@ -157,7 +158,7 @@ class ServingEndpoint(pulumi.ComponentResource):
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=_merged(
+                requirements=with_model_server(
                     requirements,
                     requirements_of(name, "requirements-model-server.txt", runtime),
                 ),
@@ -277,15 +278,3 @@ def _replicas_to_scrape(
         ]
 
     return addresses.apply(targets)
-
-
-def _merged(model: list[str], server: list[str]) -> list[str]:
-    """The requirements of the model, and those of the model server that the model does not pin."""
-
-    def project(requirement: str) -> str:
-        """The project name, normalized by PEP 503. An option such as `--index-url` is unchanged."""
-        name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-        return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
-
-    pinned = {project(requirement) for requirement in model}
-    return [*model, *(line for line in server if project(line) not in pinned)]

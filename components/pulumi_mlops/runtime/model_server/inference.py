@@ -16,13 +16,16 @@ from typing import Any
 
 import orjson
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
-from mlflow.pyfunc.utils.serving_data_parser import is_unified_llm_input
 
 from pulumi_mlops.runtime.model_server import outputs
 from pulumi_mlops.runtime.model_server.frames import block_of, direct_predict
 from pulumi_mlops.runtime.model_server.http import SANE_ID, RequestError
+from pulumi_mlops.runtime.model_server.mlflow_compat import (
+    MlflowException,
+    infer_and_parse_data,
+    is_unified_llm_input,
+    parse_csv_input,
+)
 from pulumi_mlops.runtime.model_server.signature import Signature, read_signature
 from pulumi_mlops.runtime.model_server.tensors import TensorReader
 from pulumi_mlops.runtime.prediction_log import Record
