@@ -104,7 +104,8 @@ class ServingEndpointArgs(TypedDict):
     """Inputs of a ServingEndpoint."""
 
     model: str
-    """Name of the registered model. Not empty."""
+    """Name of the registered model. In URLs it is percent-encoded, such as
+    `/v2/models/price%20list/infer`."""
     traffic: Mapping[str, int]
     """Traffic table: percent of the requests by model version, such as `{"2": 90, "3": 10}`. The
     weights sum to 100. A version with 0 is kept warm. Not empty."""

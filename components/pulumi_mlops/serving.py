@@ -10,6 +10,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
+from .runtime.model_names import path_segment, problem
 from .sources import find_project
 from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
 from .targets.port import (
@@ -35,7 +36,10 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 class ServingEndpointSettings(Spec):
     """An endpoint: pinned versions of a registered model behind one URL."""
 
-    model: str = Field(min_length=1, description="Name of the registered model.")
+    model: str = Field(
+        description="Name of the registered model. In URLs it is percent-encoded, such as "
+        "`/v2/models/price%20list/infer`."
+    )
     traffic: dict[str, Whole] = Field(
         min_length=1,
         description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
@@ -67,6 +71,13 @@ class ServingEndpointSettings(Spec):
     resources: ResourceSettings = Field(
         ResourceSettings(), description="CPU, memory and GPUs of each server."
     )
+
+    @field_validator("model")
+    @classmethod
+    def _valid_model(cls, model: str) -> str:
+        if (message := problem(model)) is not None:
+            raise ValueError(message)
+        return model
 
     @field_validator("traffic")
     @classmethod
@@ -174,7 +185,7 @@ class ServingEndpoint(pulumi.ComponentResource):
                 ),
                 child,
             )
-            ready_path = f"/v2/models/{spec.model}/versions/{version}/ready"
+            ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
             service = target.service(
                 f"{name}-v{version}",
                 ServiceSpec(
@@ -260,7 +271,7 @@ def _replicas_to_scrape(
                 "job": "serving",
                 "instance": f"{name}-v{version}-{index}",
                 "url": f"http://{address}/metrics",
-                "health_url": f"http://{address}/v2/models/{model}/ready",
+                "health_url": f"http://{address}/v2/models/{path_segment(model)}/ready",
             }
             for index, address in enumerate(all["http"])
         ]

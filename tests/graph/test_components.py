@@ -373,6 +373,17 @@ def test_the_traffic_table_becomes_weights_of_the_route(provision: Any) -> None:
     assert graph.result["traffic"].value == {"8": 10, "9": 90, "10": 0}
 
 
+def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any) -> None:
+    name = "price list #1 模型"
+    encoded = "/v2/models/price%20list%20%231%20%E6%A8%A1%E5%9E%8B"
+    graph = provision(lambda: endpoint(model=name))
+    server, route = graph["live-v1"].inputs, graph["live-route"].inputs
+    assert server["env"]["MLOPS_MODEL_NAME"] == name
+    assert graph["live-v1-model"].inputs["model"] == name
+    assert server["health"]["path"] == f"{encoded}/versions/1/ready"
+    assert route["services"]["v1"]["checkPath"] == f"{encoded}/versions/1/ready"
+
+
 def test_a_promotion_changes_the_route_and_nothing_else(provision: Any) -> None:
     before = provision(lambda: endpoint(traffic={"1": 90, "2": 10}))
     after = provision(lambda: endpoint(traffic={"1": 0, "2": 100}))

@@ -209,6 +209,21 @@ def test_a_service_is_there_before_its_pods(graph: Any) -> None:
             assert exposed.urn in graph[workload].depends_on
 
 
+def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any, project: Path) -> None:
+    name, encoded = "price list #1 模型", "price%20list%20%231%20%E6%A8%A1%E5%9E%8B"
+    live = {**PLATFORM["endpoints"]["live"], "model": name}
+    config = {**PLATFORM, "endpoints": {"live": live}}
+    graph = provision(lambda: mlops.MlopsPlatform("platform", config), CONFIG)
+    path = f"/v2/models/{encoded}/versions/1/ready"
+    (container,) = graph[f"{ENDPOINT}-v1"].inputs["spec"]["template"]["spec"]["containers"]
+    assert {"name": "MLOPS_MODEL_NAME", "value": name} in container["env"]
+    assert container["readinessProbe"]["httpGet"]["path"] == path
+    entry = json.loads(graph[f"{ENDPOINT}-route-table"].inputs["data"]["v1"])
+    assert entry["check_path"] == path
+    for each in of_the_cluster(graph):
+        assert name not in json.dumps(each.inputs.get("metadata", {}), ensure_ascii=False)
+
+
 def test_the_traffic_changes_once_every_version_is_ready(graph: Any) -> None:
     table, route = graph[f"{ENDPOINT}-route-table"], graph[f"{ENDPOINT}-route"]
     for version in ("v1", "v2"):

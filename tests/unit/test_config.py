@@ -239,6 +239,18 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "registry, 1 or higher",
         ),
         ("endpoints.penguins.traffic", {}, "{key}: must not be empty"),
+        (
+            "endpoints.penguins.model",
+            "no/such",
+            "{key}: contains / or :, which MLflow does not allow in the name of a registered "
+            "model",
+        ),
+        (
+            "endpoints.penguins.model",
+            "a\nb",
+            "{key}: contains a control character, such as a line break: rename the registered "
+            "model",
+        ),
         ("endpoints.penguins.replicas", 0, "{key}: must be at least 1"),
         (
             "endpoints.penguins.replicas",
@@ -434,7 +446,7 @@ def test_a_key_without_value_has_its_defaults(engine_config: None) -> None:
         ("app:tracking", "[" * 100_000, "app.tracking: must be a map of keys to values"),
         ("app:tracking", "1" * 5000, "app.tracking: must be a map of keys to values"),
         ("app:trakcing", "{}", "app.trakcing: there is no such input: did you mean `tracking`?"),
-        ("mlops:taget", "local", "mlops.taget: there is no such setting: did you mean `target`?"),
+        ("mlops:taget", "local", "mlops:taget: there is no such key: did you mean `target`?"),
     ],
 )  # fmt: skip
 def test_message_for_what_was_loaded(
@@ -444,6 +456,12 @@ def test_message_for_what_was_loaded(
     with pytest.raises(pulumi.RunError) as refusal:
         config.load("app")
     assert str(refusal.value) == message
+
+
+def test_a_stack_without_configuration_is_refused(engine_config: None) -> None:
+    hand_over({})
+    with pytest.raises(pulumi.RunError, match="has no configuration: its stack file is missing"):
+        config.load("app")
 
 
 def secret_fields(part: BaseModel) -> set[str]:

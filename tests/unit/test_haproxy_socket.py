@@ -22,6 +22,7 @@ from pulumi_mlops.runtime.router.haproxy_socket import (
     parse_stat,
     weight_command,
 )
+from pulumi_mlops.runtime.router.reconciler import Reconciler
 
 # As HAProxy 2.8.25 answered.
 STATE = """1
@@ -98,8 +99,22 @@ def test_a_refusal_carries_haproxys_words(serve: Callable[..., RuntimeSocket]) -
 def test_nobody_answers(tmp_path: Path, serve: Callable[..., RuntimeSocket]) -> None:
     with pytest.raises(FileNotFoundError):
         RuntimeSocket(tmp_path / "none").ask("show info")
+
+
+@pytest.mark.parametrize("cut_off", ["", STAT[:-1], STAT[:60], STATE[:200], "Server del"])
+def test_a_response_that_was_cut_off_is_an_error(
+    cut_off: str, serve: Callable[..., RuntimeSocket]
+) -> None:
     with pytest.raises(ConnectionResetError):
-        serve("").ask("show info")
+        serve(cut_off).ask("show info")
+
+
+def test_the_failures_of_servers_while_haproxy_restarts(
+    serve: Callable[..., RuntimeSocket],
+) -> None:
+    reconciler = Reconciler("penguins", serve(STAT[:60]), drain_seconds=1)
+    server = ProxyServer("v2-b", "v2", "127.0.0.1:7102", 9, "/ready")
+    assert reconciler.failures([server]).startswith("HAProxy does not respond: ")
 
 
 def test_adding_begins_with_no_weight(serve: Callable[..., RuntimeSocket]) -> None:

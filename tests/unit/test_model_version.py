@@ -132,7 +132,7 @@ RECORD = {name: value for name, value in OUTPUTS.items() if name != "example"}
         ({"version": "latest"}, "version", "number in quotes"),
         ({"version": "²"}, "version", "number in quotes"),
         ({"version": ""}, "version", "number in quotes"),
-        ({"model": "a/b"}, "model", "without / and :"),
+        ({"model": "a/b"}, "model", "contains / or :"),
         ({"model": " "}, "model", "name of a registered model"),
         ({"trackingUri": "sqlite:///mlflow.db"}, "trackingUri", "http://host:port"),
         ({"username": "u"}, "password", "set both"),
@@ -184,18 +184,20 @@ def test_a_version_that_is_gone(registry: Registry, ctx: Context) -> None:
     registry.delete("gone", "1")
     state = {"trackingUri": registry.uri, "model": "gone", "version": "1", **outputs}
     assert HANDLER.read(ctx, "gone/1", state) is None
-    with pytest.raises(ResourceError, match="it has no versions"):
+    with pytest.raises(ResourceError, match="no version of it is registered"):
         HANDLER.update(ctx, "gone/1", state, new)
 
 
 def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
     with pytest.raises(ResourceError) as caught:
         HANDLER.create(ctx, inputs(registry.uri, "penguins", "7"))
-    told = 'penguins has no version "7": its versions are 1, 2, 3 (input version'
+    told = 'penguins has no version "7". Its registered versions: 1, 2, 3. Correct the traffic'
     assert str(caught.value).startswith(told)
-    with pytest.raises(ResourceError, match=r"the newest versions are 2, 3, 4, .*, 20, 21 \(input"):
+    with pytest.raises(
+        ResourceError, match=r"Its newest registered versions: 2, 3, 4, .*, 20, 21\. "
+    ):
         HANDLER.create(ctx, inputs(registry.uri, "many", "22"))
-    with pytest.raises(ResourceError, match=r"it has no versions .*Run the pipeline"):
+    with pytest.raises(ResourceError, match=r"no version of it is registered\. Run the pipeline"):
         HANDLER.create(ctx, inputs(registry.uri, "bare", "1"))
     for name in ("pinguins", "o'neill"):
         with pytest.raises(ResourceError, match=f"no registered model {name} .*bare, .*penguins"):
@@ -203,7 +205,7 @@ def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
 
 
 def test_preview_refuses_what_is_not_registered(registry: Registry, ctx: Context) -> None:
-    with pytest.raises(ResourceError, match="its versions are 1, 2, 3"):
+    with pytest.raises(ResourceError, match="Its registered versions: 1, 2, 3"):
         HANDLER.preview(ctx, inputs(registry.uri, "penguins", "7"), None)
 
 
@@ -382,3 +384,16 @@ def test_a_version_is_gone_with_its_registry(ctx: Context) -> None:
 
     state = {"trackingUri": "http://tracking.team.svc:5000", "model": "m", "version": "1"}
     assert HANDLER.read(replace(ctx, reach=reach), "m/1", state) is None
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', 'it\'s "b"', "100% #1?", "Größe 模型🐧"])
+def test_names_with_any_character_are_looked_up(
+    ctx: Context, registry: Registry, name: str
+) -> None:
+    registry.post("registered-models/create", name=name)
+    registry.register(name, 1)
+    resource_id, outputs = HANDLER.create(ctx, inputs(registry.uri, name, "1"))
+    assert resource_id == f"{name}/1"
+    assert outputs["uri"] == f"models:/{name}/1"
+    with pytest.raises(ResourceError, match='has no version "2". Its registered version: 1'):
+        HANDLER.create(ctx, inputs(registry.uri, name, "2"))

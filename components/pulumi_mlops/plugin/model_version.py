@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import Field
 
+from ..runtime import model_names
 from ..runtime.net import is_http, is_loopback
 from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs, OutputField
@@ -75,8 +76,8 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
             problems.append(
                 ("version", f'must be a number in quotes, such as "7", not {new.version!r}')
             )
-        if isinstance(new.model, str) and (not new.model.strip() or set(new.model) & set("/:")):
-            problems.append(("model", "must be the name of a registered model, without / and :"))
+        if isinstance(new.model, str) and (message := model_names.problem(new.model)) is not None:
+            problems.append(("model", message))
         if isinstance(new.tracking_uri, str) and not is_http(new.tracking_uri):
             problems.append(("trackingUri", "must be http://host:port or https://host"))
         if (new.username is None) != (new.password is None):
@@ -202,22 +203,36 @@ class _Registry:
         answer = self._ask("model-versions/get", {"name": model, "version": version})
         return None if answer is None else answer["model_version"]
 
-    def _not_registered(self, model: str, version: str) -> str:
-        quote = '"' if "'" in model else "'"
-        parameters = {"filter": f"name={quote}{model}{quote}", "max_results": "1000"}
+    def versions(self, model: str) -> list[int]:
+        """The numbers of at most 1000 registered versions of `model`."""
+        if "'" not in model:
+            condition = f"name='{model}'"
+        elif '"' not in model:
+            condition = f'name="{model}"'
+        else:
+            # MLflow cannot escape a quotation mark. `_` matches any character.
+            pattern = model.replace("'", "_")
+            condition = f"name LIKE '{pattern}'"
+        parameters = {"filter": condition, "max_results": "1000"}
         answer = self._ask("model-versions/search", parameters) or {}
-        versions = sorted(int(each["version"]) for each in answer.get("model_versions", []))
+        found = answer.get("model_versions", [])
+        return sorted(int(each["version"]) for each in found if each["name"] == model)
+
+    def _not_registered(self, model: str, version: str) -> str:
+        versions = self.versions(model)
         if versions:
             # A model may have hundreds of versions. The newest ones help most.
-            kind = "the newest versions" if len(versions) > 20 else "its versions"
+            newest = "newest " if len(versions) > 20 else ""
+            plural = "" if len(versions) == 1 else "s"
             numbers = ", ".join(map(str, versions[-20:]))
             return (
-                f'{model} has no version "{version}": {kind} are {numbers} (input version; of a '
-                "serving endpoint: traffic)"
+                f'{model} has no version "{version}". Its {newest}registered version{plural}: '
+                f"{numbers}. Correct the traffic table of the endpoint (of a ModelVersion: its "
+                "input version)"
             )
         if self._ask("registered-models/get", {"name": model}) is not None:
             return (
-                f'{model} has no version "{version}": it has no versions (input version). Run the '
+                f'{model} has no version "{version}": no version of it is registered. Run the '
                 "pipeline that registers one"
             )
         answer = self._ask("registered-models/search", {"max_results": "20"}) or {}

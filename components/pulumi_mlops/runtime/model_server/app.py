@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
+from pulumi_mlops.runtime.model_names import header_value, path_segment
 from pulumi_mlops.runtime.model_server import http
 from pulumi_mlops.runtime.model_server.http import Receive, RequestError, Response, Scope, Send
 from pulumi_mlops.runtime.model_server.metrics import CONTENT_TYPE, Metrics
@@ -86,13 +87,14 @@ class App:
         metrics.queue_length.set_function(lambda: len(self._queue))
         self._batcher: Batcher | None = None
         self._model_headers = [
-            (b"x-model-name", quote(settings.model_name, safe=" ").encode()),
+            (b"x-model-name", header_value(settings.model_name).encode()),
             (b"x-model-version", quote(settings.model_version, safe=" ").encode()),
         ]
         self._identity = {
             "model_name": settings.model_name,
             "model_version": settings.model_version,
         }
+        # ASGI's paths are decoded, so they have the name itself.
         base = f"/v2/models/{settings.model_name}"
         self._gets: dict[str, Callable[[], Response]] = {
             "/v2": self._server_metadata,
@@ -234,7 +236,8 @@ class App:
                 return f"model '{parts[3]}' is not served here; {served}"
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != settings.model_version:
                 return f"version {parts[5]} is not served here; {served}"
-        return f"no such path; {served} at /v2/models/{settings.model_name}/infer and /invocations"
+        path = f"/v2/models/{path_segment(settings.model_name)}/infer"
+        return f"no such path; {served} at {path} and /invocations"
 
     def _server_metadata(self) -> Response:
         return _json({"name": SERVER_NAME, "version": _version("mlflow"), "extensions": []})

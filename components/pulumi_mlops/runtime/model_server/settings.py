@@ -66,7 +66,8 @@ class ModelServerSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ModelServerSettings:
         """Read the variables above; raises SettingsError for the first that is bad."""
-        name = _required(env, "MLOPS_MODEL_NAME")
+        _required(env, "MLOPS_MODEL_NAME")
+        name = env["MLOPS_MODEL_NAME"]  # with its spaces, which are part of the name
         version = _required(env, "MLOPS_MODEL_VERSION")
         if "/" in name or "/" in version:
             bad = "MLOPS_MODEL_NAME" if "/" in name else "MLOPS_MODEL_VERSION"

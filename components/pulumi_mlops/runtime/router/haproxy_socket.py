@@ -109,8 +109,9 @@ class RuntimeSocket:
             response = b""
             while part := connection.recv(65536):
                 response += part
-        if not response:
-            raise ConnectionResetError("HAProxy closed the connection without a response")
+        # Every response ends with an empty line, so a response without it was cut off.
+        if response != b"\n" and not response.endswith(b"\n\n"):
+            raise ConnectionResetError("HAProxy closed the connection before the response ended")
         return response.decode()
 
     def do(self, command: str, allowed: str = "") -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from . import planning
 from .haproxy import ProxyBackend, ProxyServer, backend_servers
-from .haproxy_socket import RuntimeSocket
+from .haproxy_socket import CommandRefused, RuntimeSocket
 from .planning import Add, Command, Delete, Drain, Gate, Readiness, Revive, SetWeights
 
 Save = Callable[[list[ProxyServer], bool], None]
@@ -104,8 +104,11 @@ class Reconciler:
         return tuple(present)
 
     def failures(self, servers: Iterable[ProxyServer]) -> str:
-        """The last check result of each server, for messages."""
-        rows = self._socket.stat(self._endpoint)
+        """The last check result of each server, for messages. HAProxy may be restarting."""
+        try:
+            rows = self._socket.stat(self._endpoint)
+        except (OSError, CommandRefused) as error:
+            return f"HAProxy does not respond: {error}"
         texts = []
         for server in servers:
             row = rows.get(server.name, {})
