@@ -36,6 +36,26 @@ _OLDEST_PYTHON = (3, 10)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
+class BatchingSettings(Spec):
+    """How the servers combine requests that wait at the same time into one call of the model.
+
+    Requests of one form are combined: the same columns and types, without parameters. An error
+    stays with its own request. A model without a signature, with type hints, or whose rows depend
+    on one another is called once per request.
+    """
+
+    max_batch: Whole = Field(
+        64, ge=1, le=4096, description="Maximum rows in one call of the model. 1 is off."
+    )
+    max_delay: Number = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Seconds that the first request of a call waits for others. With 0, only "
+        "requests that wait already are combined, and none is delayed.",
+    )
+
+
 class ServingEndpointSettings(Spec):
     """An endpoint: pinned versions of a registered model behind one URL."""
 
@@ -73,6 +93,23 @@ class ServingEndpointSettings(Spec):
     )
     startup_timeout: Number = Field(
         180, gt=0, le=86400, description="Seconds within which a version must become ready."
+    )
+    max_queue: Whole = Field(
+        256,
+        ge=1,
+        le=1000,
+        description="Maximum requests that wait for the model in each server. Further ones are "
+        "refused with 503 and `Retry-After`.",
+    )
+    queue_timeout: Number = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Seconds after which a waiting request is refused. When most clients give up "
+        "earlier, each server refuses earlier.",
+    )
+    batching: BatchingSettings = Field(
+        BatchingSettings(), description="How the servers combine requests."
     )
     resources: ResourceSettings = Field(
         ResourceSettings(), description="CPU, memory and GPUs of each server."
@@ -308,6 +345,10 @@ def _environment(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
+        "MLOPS_MAX_QUEUE": str(spec.max_queue),
+        "MLOPS_QUEUE_SECONDS": f"{spec.queue_timeout:g}",
+        "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
+        "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
     }
     secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:

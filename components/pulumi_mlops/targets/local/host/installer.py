@@ -106,7 +106,8 @@ def _is_contradiction(errors: str) -> bool:
     return any(
         text in flat
         for text in ("No solution found", "was not found in the package registry", "Couldn't parse",
-                     "there are no versions of", "Expected ", "Failed to parse", "Failed to read",
+                     "there are no versions of", "Expected ", "Unexpected '",
+                     "Error parsing included file", "Failed to parse", "Failed to read",
                      "The build backend returned an error", "Distribution not found at",
                      "does not appear to be a Python project")
     ) and "Failed to fetch" not in flat  # fmt: skip

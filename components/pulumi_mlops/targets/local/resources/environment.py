@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -56,6 +57,10 @@ class EnvironmentInputs(Inputs):
     )
 
 
+def _is_mlflow(requirement: Any) -> bool:
+    return isinstance(requirement, str) and re.match(r"mlflow\b(?!-)", requirement) is not None
+
+
 class EnvironmentHandler(Handler[EnvironmentInputs]):
     """Manages `envs/<id>/venv` and the snapshots of the code in `envs/<id>/code`.
 
@@ -78,6 +83,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         ),
         "status": OutputField(str, "`ready` or `missing`."),
     }
+    path_output = ("path", 3)
     replace_on = frozenset({"requirements", "constraints", "local", "python"})
 
     def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:
@@ -89,6 +95,15 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         ]
         if isinstance(new.python, str) and new.python and (problem := python_problem(new.python)):
             problems.append(("python", problem))
+        known = [] if has_unknown(new.requirements) else new.requirements
+        if "%" in str(ctx.root.path) and any(_is_mlflow(each) for each in known):
+            problems.append(
+                (
+                    "requirements",
+                    f"MLflow does not start in a folder with `%` in its path ({ctx.root.path}): "
+                    "move the project, or set mlops:dataDir to a folder without it",
+                )
+            )
         return problems
 
     def replaces(self, changed: set[str], old: dict[str, Any], new: EnvironmentInputs) -> set[str]:
