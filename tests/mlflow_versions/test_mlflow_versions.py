@@ -3,7 +3,7 @@
 For each row, uv creates an environment with that version and with the libraries of its time, which
 logs a model to a tracking server of the newest version. The plugin reads the requirements from its
 registry and creates the environment of the model server, whose answers are compared.
-`make test-mlflow` runs all rows and prints the table of docs/serving-versions.md.
+`make test-mlflow` runs all rows and prints the table of docs/environments.md.
 """
 
 from __future__ import annotations
