@@ -74,7 +74,9 @@ def _rows_differ(row: Row) -> bool:
 
 
 def _encodable(row: Row) -> bool:
-    return (row.theirs.status, row.theirs.text) == (500, "Internal Server Error") and row.ours.ok
+    """A UUID, a key that is a date: orjson has a text for them."""
+    crashed = (row.theirs.status, row.theirs.text) == (500, "Internal Server Error")
+    return crashed and row.ours.ok and row.model.name == "answers"
 
 
 def _no_rows(row: Row) -> bool:
@@ -100,6 +102,7 @@ def _no_media_type(row: Row) -> bool:
 
 
 REASONS: dict[str, Callable[[Row], bool]] = {
+    "without a media type the body is JSON": _no_media_type,
     "a failure of the model is 500: the monitor and the rollout count it": _model_failed,
     "NaN, Infinity and NA are null: JSON has none of them": _not_finite,
     "rows of unequal length are refused, where MLflow fills them up": _ragged,
@@ -108,5 +111,4 @@ REASONS: dict[str, Callable[[Row], bool]] = {
     "a request without rows that the model does not accept is the client's error": _no_rows,
     "a body that cannot be read is the client's error": _unreadable,
     "case and quotes of a media type have no meaning": _media_type,
-    "without a media type the body is JSON": _no_media_type,
 }

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import infrastructure
 import infrastructure_kubernetes
+import overload
 import serving
+import serving_batched
 from figures import Part, Report
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PARTS: dict[str, Part] = {
     "serving": serving.requests,
+    "serving-batched": serving_batched.requests,
+    "overload": overload.goodput,
     "local-unchanged": infrastructure.unchanged,
     "local-growth": infrastructure.growth,
     "local-platform": infrastructure.platform,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -206,10 +205,14 @@ class _Registry:
 
     def versions(self, model: str) -> list[int]:
         """The numbers of at most 1000 registered versions of `model`."""
-        condition = f"name='{model}'" if "'" not in model else f'name="{model}"'
-        if "'" in model and '"' in model:
+        if "'" not in model:
+            condition = f"name='{model}'"
+        elif '"' not in model:
+            condition = f'name="{model}"'
+        else:
             # MLflow cannot escape a quotation mark. `_` matches any character.
-            condition = f"name LIKE '{re.sub(chr(39), '_', model)}'"
+            pattern = model.replace("'", "_")
+            condition = f"name LIKE '{pattern}'"
         parameters = {"filter": condition, "max_results": "1000"}
         answer = self._ask("model-versions/search", parameters) or {}
         found = answer.get("model_versions", [])

@@ -7,13 +7,16 @@ from io import BytesIO, StringIO
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
-from mlflow.pyfunc.utils.serving_data_parser import is_unified_llm_input
 
 from pulumi_mlops.runtime.model_server import payload
 from pulumi_mlops.runtime.model_server.frames import Block
 from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.mlflow_compat import (
+    MlflowException,
+    infer_and_parse_data,
+    is_unified_llm_input,
+    parse_csv_input,
+)
 from pulumi_mlops.runtime.model_server.signature import Signature
 
 logger = logging.getLogger(__name__)

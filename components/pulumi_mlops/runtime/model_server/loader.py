@@ -68,6 +68,10 @@ class Loader:
             try:
                 path = fetch(self._settings, self._folder.name)
                 break
+            except ImportError as error:  # the environment lacks a package, which no retry adds
+                self._on_failure(f"MLflow does not load: {one_line(error)}", True)
+                logger.exception("not ready: MLflow does not load")
+                return
             except Exception as error:
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 reason = one_line(error)
@@ -135,6 +139,7 @@ def load(settings: ModelServerSettings, path: str) -> Inference:
 
     # Heavy imports (numpy, pandas, MLflow) happen here, in the background.
     from pulumi_mlops.runtime.model_server.inference import Inference  # noqa: PLC0415
+    from pulumi_mlops.runtime.model_server.mlflow_compat import serving_input  # noqa: PLC0415
     from pulumi_mlops.runtime.model_server.verification import (  # noqa: PLC0415
         CheckFailed,
         verify_example,
@@ -144,8 +149,7 @@ def load(settings: ModelServerSettings, path: str) -> Inference:
     inference = Inference(
         mlflow.pyfunc.load_model(path), settings.model_name, settings.model_version
     )
-    metadata = inference.pyfunc.metadata
-    golden = metadata.get_serving_input(path) if metadata.saved_input_example_info else None
+    golden = serving_input(inference.pyfunc.metadata, path)
     try:
         if golden:
             verify_example(inference, golden.encode())

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-from mlflow.utils.proto_json_utils import NumpyEncoder
 
 from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.mlflow_compat import NumpyEncoder
 from pulumi_mlops.runtime.model_server.signature import DATATYPE_OF, FLOATS, Signature
 
 # The rest is for MLflow's encoder: orjson rounds float32 values otherwise.
