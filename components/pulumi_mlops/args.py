@@ -137,6 +137,11 @@ class ServingEndpointArgs(TypedDict):
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
     prediction_log: NotRequired[bool]
     """Log requests and answers to the artifact store. Default: `true`."""
+    check_output: NotRequired[Literal["error", "warn"]]
+    """Result of a failed check of a model version: `error` fails the update, `warn` logs the reason
+    and serves the version. A version is checked before it is ready: its input example must be
+    answered as its signature says, or, without an example, one of the requests made from its
+    signature must be answered. Default: `error`."""
     python: NotRequired[str]
     """Python version of the servers, such as `3.12`. At least 3.10. Default: with `requirements`,
     the version that runs the Pulumi program. Without, the version that MLflow stored with the

@@ -85,6 +85,13 @@ class ServingEndpointSettings(Spec):
     prediction_log: bool = Field(
         True, description="Log requests and answers to the artifact store."
     )
+    check_output: typing.Literal["error", "warn"] = Field(
+        "error",
+        description="Result of a failed check of a model version: `error` fails the update, `warn` "
+        "logs the reason and serves the version. A version is checked before it is ready: its "
+        "input example must be answered as its signature says, or, without an example, one of the "
+        "requests made from its signature must be answered.",
+    )
     python: str | None = Field(
         None,
         description="Python version of the servers, such as `3.12`. At least 3.10. Default: with "
@@ -350,6 +357,8 @@ def _environment(
         "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
         "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
     }
+    if spec.check_output != "error":
+        env["MLOPS_CHECK_OUTPUT"] = spec.check_output
     secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")

@@ -418,6 +418,12 @@ def test_the_prediction_log_is_on_unless_told(provision: Any, wanted: bool) -> N
     assert {key for key, value in env.items() if is_secret(value)} <= {"AWS_SECRET_ACCESS_KEY"}
 
 
+@pytest.mark.parametrize(("check_output", "variable"), [("error", None), ("warn", "warn")])
+def test_check_output(provision: Any, check_output: str, variable: str | None) -> None:
+    env = provision(lambda: endpoint(check_output=check_output))["live-v1"].inputs["env"]
+    assert env.get("MLOPS_CHECK_OUTPUT") == variable
+
+
 @pytest.mark.parametrize(
     "pin",
     [
