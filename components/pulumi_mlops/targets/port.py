@@ -24,10 +24,13 @@ from .specs import (
     BucketHandle,
     BucketSpec,
     ClientSettingsHandle,
+    CopySpec,
     DatabaseHandle,
     DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     Health,
     JobHandle,
     JobSpec,
@@ -49,10 +52,13 @@ __all__ = [
     "BucketSpec",
     "Capability",
     "ClientSettingsHandle",
+    "CopySpec",
     "DatabaseHandle",
     "DatabaseSpec",
     "EnvironmentHandle",
     "EnvironmentSpec",
+    "FetchedFilesHandle",
+    "FetchedFilesSpec",
     "Health",
     "JobHandle",
     "JobSpec",
@@ -130,6 +136,11 @@ class Target(Protocol):
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersionHandle:
         """Look up a registered version of a model."""
+
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        """Fetch files by a program, for services."""
 
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions

@@ -56,7 +56,7 @@ def model_version(
         },
         opts,
     )
-    return ModelVersionHandle(example=native.example, ready=native)
+    return ModelVersionHandle(example=native.example, source=native.source, ready=native)
 
 
 def client_settings(

@@ -18,6 +18,8 @@ from ..port import (
     DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     JobHandle,
     JobSpec,
     ModelVersionHandle,
@@ -30,7 +32,7 @@ from ..port import (
     ServiceSpec,
     VolumeHandle,
 )
-from . import environments, jobs, routes, services, volumes
+from . import environments, fetched_files, jobs, routes, services, volumes
 from .cluster import Cluster, cluster
 from .delivery import Delivery
 
@@ -91,6 +93,11 @@ class KubernetesTarget:
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersionHandle:
         return shared_resources.model_version(name, spec, opts)
+
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        return fetched_files.fetched_files(self._delivery, name, spec, opts)
 
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions

@@ -128,6 +128,11 @@ class ToyTarget:
     ) -> ModelVersionHandle:
         return shared_resources.model_version(name, spec, opts)
 
+    def fetched_files(self, name: str, spec: Any, opts: pulumi.ResourceOptions) -> NoReturn:
+        raise unsupported(
+            name, "fetched_files", Capability.FETCHED_FILES, "let the service fetch them"
+        )
+
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
     ) -> ClientSettingsHandle:
