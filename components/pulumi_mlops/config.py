@@ -198,7 +198,7 @@ def _target_problems(name: str) -> list[str]:
         model = None
     if model is None:
         known = [*_SETTINGS, *(each for each in registry.names() if registry.load(each).settings())]
-        return [f"mlops.{name}: {no_such('setting', name, known)}"]
+        return [f"mlops:{name}: {no_such('key', name, known)}"]
     try:
         stack_settings(name, model)
     except pulumi.RunError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 # APScheduler counts the days of the week from Monday = 0, crontab from Sunday = 0 (and 7).
+_FIELDS = ("minute", "hour", "day of the month", "month")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -24,6 +26,11 @@ def for_apscheduler(cron: str) -> str:
         raise ValueError(
             "sets both a day of the month and a day of the week: use `*` for one of them"
         )
+    for field, what in zip(fields, _FIELDS, strict=False):
+        if not re.fullmatch(r"[0-9A-Za-z*/,-]+", field):
+            raise ValueError(
+                f"has {field!r} for the {what}: use the digits 0 to 9, names, `*`, `/`, `,` and `-`"
+            )
     fields[4] = ",".join(_days(part.lower()) for part in fields[4].split(","))
     read = " ".join(fields)
     # This import takes half a second, and only schedules need it.

@@ -367,6 +367,17 @@ class TargetContract:
     def test_schedule(self, ask: Ask) -> None:
         self.check(Case(ask, frozenset({Capability.SCHEDULES})))
 
+    @pytest.mark.parametrize("cron", ["0 0 1 * 1", "0 25 * * *", "every day"])
+    def test_schedule_that_a_target_may_refuse(self, cron: str) -> None:
+        """A cron expression that the target does not support is refused at preview, by name."""
+        if not self.has(Capability.SCHEDULES):
+            return
+        for preview in (True, False):
+            try:
+                self.run(lambda r: r.schedule(cron), preview=preview)
+            except pulumi.RunError as refusal:
+                assert str(refusal).startswith("tool-schedule: cron: ")
+
     @pytest.mark.parametrize("ask", ROUTES.values(), ids=ROUTES)
     def test_route(self, ask: Ask) -> None:
         graph, handle = self.check(Case(ask, frozenset({Capability.ROUTES})))

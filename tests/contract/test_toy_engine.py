@@ -14,3 +14,4 @@ pytestmark = pytest.mark.engine
 class TestToy(EngineContract):
     target = "toy"
     config: ClassVar = {"mlops:toy": {"greeting": "hi"}}
+    has_routes = False

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "shared")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "images"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "cluster"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract"))
 sys.path.insert(0, str(Path(__file__).parent))
 import base_image
 import debian

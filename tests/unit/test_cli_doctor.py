@@ -231,13 +231,36 @@ def test_a_port_that_something_else_holds(root: StackDir) -> None:
     assert str(os.getpid()) in found.message
 
 
-def test_claims_of_a_stack_that_is_gone(tmp_path: Path) -> None:
+def test_many_claims_of_deleted_stacks_are_one_short_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claims(count: int) -> dict[Path, tuple[Path, str]]:
+        return {
+            tmp_path / "claims of ports" / str(20000 + each): (tmp_path / f"gone-{each}", "p/http")
+            for each in range(count)
+        }
+
+    monkeypatch.setattr(ports, "claims", lambda: claims(2))
+    (found,) = checks_stack.claims()
+    folder = tmp_path / "claims of ports"
+    assert found.fix == f"rm '{folder}/20000' '{folder}/20001'"
+    monkeypatch.setattr(ports, "claims", lambda: claims(200))
+    (found,) = checks_stack.claims()
+    assert found.message.startswith("200 of stacks that no longer exist: ")
+    assert found.message.endswith(" and 195 more")
+    assert len(found.message.split(", ")) == 5 and "20000" not in found.fix
+
+
+def test_claims_of_a_stack_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = StackDir(tmp_path / "gone" / ".mlops" / "dev")
     port = ports.claim(gone, "p-server-0/http")
     (claim,) = [file for file, (stack, _) in ports.claims().items() if stack == gone.path]
     try:
         assert str(gone.path) not in str(checks_stack.claims())
         shutil.rmtree(gone.path)
+        # Other stacks of this machine may be gone as well.
+        of_the_test = {claim: (gone.path, "p-server-0/http")}
+        monkeypatch.setattr(ports, "claims", lambda: of_the_test)
         (found,) = checks_stack.claims()
         assert found.verdict == "warn"
         assert str(gone.path) in found.message

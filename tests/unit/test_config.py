@@ -457,7 +457,7 @@ def test_a_key_without_value_has_its_defaults(engine_config: None) -> None:
         ("app:tracking", "[" * 100_000, "app.tracking: must be a map of keys to values"),
         ("app:tracking", "1" * 5000, "app.tracking: must be a map of keys to values"),
         ("app:trakcing", "{}", "app.trakcing: there is no such input: did you mean `tracking`?"),
-        ("mlops:taget", "local", "mlops.taget: there is no such setting: did you mean `target`?"),
+        ("mlops:taget", "local", "mlops:taget: there is no such key: did you mean `target`?"),
     ],
 )  # fmt: skip
 def test_message_for_what_was_loaded(
@@ -467,6 +467,12 @@ def test_message_for_what_was_loaded(
     with pytest.raises(pulumi.RunError) as refusal:
         config.load("app")
     assert str(refusal.value) == message
+
+
+def test_a_stack_without_configuration_is_refused(engine_config: None) -> None:
+    hand_over({})
+    with pytest.raises(pulumi.RunError, match="has no configuration: its stack file is missing"):
+        config.load("app")
 
 
 def secret_fields(part: BaseModel) -> set[str]:

@@ -59,6 +59,9 @@ def test_days_of_the_week_are_counted_from_sunday(field: str, expected: str) -> 
         ("0 0 * * ", "has 4 fields"),
         ("0 0 * * ²", "has '²' for the day of the week"),
         ("0 25 * * *", "25"),
+        ("\uff15 0 * * *", "has '\uff15' for the minute"),
+        ("0 \u0663 * * *", "has '\u0663' for the hour"),
+        ("0 0 L * *", "L"),
         ("0 0 30 2 *", "does not exist"),
     ],
 )

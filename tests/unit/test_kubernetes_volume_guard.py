@@ -68,6 +68,26 @@ def test_the_claim_itself_is_compared(
             work()
 
 
+@pytest.mark.parametrize(("operation", "refuses"), [("Apply", True), ("Update", False)])
+def test_a_removed_storage_class_is_refused_without_a_guard_in_the_state(
+    handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster, operation: str, refuses: bool
+) -> None:
+    """As in the first update after version 0.1.0. The cluster sets its default by an Update."""
+    put(cluster, managedFields=[
+        {"manager": "kubelet", "operation": "Update"},
+        {"manager": "pulumi", "operation": "Apply", "fieldsV1": {"f:spec": {"f:resources": {}}}},
+        {"operation": operation, "fieldsV1": {"f:spec": {"f:storageClassName": {}}}},
+    ])  # fmt: skip
+    for request in (lambda: handler.preview(ctx, inputs(None), None),
+                    lambda: handler.create(ctx, inputs(None))):  # fmt: skip
+        if not refuses:
+            request()
+            continue
+        with pytest.raises(ResourceError, match=r"cannot become null .* storage class fast"):
+            request()
+    handler.preview(ctx, inputs("fast"), None)
+
+
 def test_a_claim_that_is_being_deleted_is_not_adopted(
     handler: VolumeGuardHandler, ctx: Any, cluster: FakeCluster
 ) -> None:

@@ -188,18 +188,20 @@ def test_a_version_that_is_gone(registry: Registry, ctx: Context, log: Log) -> N
     assert HANDLER.read(ctx, "gone/1", state) == {}
     assert HANDLER.update(ctx, "gone/1", state, new) == outputs
     assert len([line for line in log.of("warning") if "no longer registered" in line]) == 2
-    with pytest.raises(ResourceError, match="it has no versions"):
+    with pytest.raises(ResourceError, match="no version of it is registered"):
         HANDLER.create(ctx, new)
 
 
 def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
     with pytest.raises(ResourceError) as caught:
         HANDLER.create(ctx, inputs(registry.uri, "penguins", "7"))
-    told = 'penguins has no version "7": its versions are 1, 2, 3 (input version'
+    told = 'penguins has no version "7". Its registered versions: 1, 2, 3. Correct the traffic'
     assert str(caught.value).startswith(told)
-    with pytest.raises(ResourceError, match=r"the newest versions are 2, 3, 4, .*, 20, 21 \(input"):
+    with pytest.raises(
+        ResourceError, match=r"Its newest registered versions: 2, 3, 4, .*, 20, 21\. "
+    ):
         HANDLER.create(ctx, inputs(registry.uri, "many", "22"))
-    with pytest.raises(ResourceError, match=r"it has no versions .*Run the pipeline"):
+    with pytest.raises(ResourceError, match=r"no version of it is registered\. Run the pipeline"):
         HANDLER.create(ctx, inputs(registry.uri, "bare", "1"))
     for name in ("pinguins", "o'neill"):
         with pytest.raises(ResourceError, match=f"no registered model {name} .*bare, .*penguins"):
@@ -207,7 +209,7 @@ def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
 
 
 def test_preview_refuses_what_is_not_registered(registry: Registry, ctx: Context) -> None:
-    with pytest.raises(ResourceError, match="its versions are 1, 2, 3"):
+    with pytest.raises(ResourceError, match="Its registered versions: 1, 2, 3"):
         HANDLER.preview(ctx, inputs(registry.uri, "penguins", "7"), None)
 
 
@@ -411,5 +413,5 @@ def test_names_with_any_character_are_looked_up(
     resource_id, outputs = HANDLER.create(ctx, inputs(registry.uri, name, "1"))
     assert resource_id == f"{name}/1"
     assert outputs["uri"] == f"models:/{name}/1"
-    with pytest.raises(ResourceError, match='has no version "2": its versions are 1'):
+    with pytest.raises(ResourceError, match=r'has no version "2". Its registered version: 1'):
         HANDLER.create(ctx, inputs(registry.uri, name, "2"))

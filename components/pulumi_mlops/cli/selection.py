@@ -211,4 +211,9 @@ def _existing(project: Path, provisioned: list[str] | None = None) -> str:
     configured = [name for name in _configured(project) if name not in provisioned]
     parts = [f"there is {', '.join(provisioned)}"] if provisioned else []
     parts += [f"configured, with no files here: {', '.join(configured)}"] if configured else []
-    return "; ".join(parts) or "nothing is provisioned here; `pulumi up` does that"
+    return "; ".join(parts) or f"nothing is provisioned here. {provision_hint('NAME')}"
+
+
+def provision_hint(stack: str) -> str:
+    """How to provision an environment. A deleted stack must be created again first."""
+    return f"To provision it: `pulumi stack select --create {stack}`, then `pulumi up`"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -214,10 +213,14 @@ class Registry:
 
     def versions(self, model: str) -> list[int]:
         """The numbers of at most 1000 registered versions of `model`."""
-        condition = f"name='{model}'" if "'" not in model else f'name="{model}"'
-        if "'" in model and '"' in model:
+        if "'" not in model:
+            condition = f"name='{model}'"
+        elif '"' not in model:
+            condition = f'name="{model}"'
+        else:
             # MLflow cannot escape a quotation mark. `_` matches any character.
-            condition = f"name LIKE '{re.sub(chr(39), '_', model)}'"
+            pattern = model.replace("'", "_")
+            condition = f"name LIKE '{pattern}'"
         parameters = {"filter": condition, "max_results": "1000"}
         answer = self._ask("model-versions/search", parameters) or {}
         found = answer.get("model_versions", [])
@@ -227,15 +230,17 @@ class Registry:
         versions = self.versions(model)
         if versions:
             # A model may have hundreds of versions. The newest ones help most.
-            kind = "the newest versions" if len(versions) > 20 else "its versions"
+            newest = "newest " if len(versions) > 20 else ""
+            plural = "" if len(versions) == 1 else "s"
             numbers = ", ".join(map(str, versions[-20:]))
             return (
-                f'{model} has no version "{version}": {kind} are {numbers} (input version; of a '
-                "serving endpoint: traffic)"
+                f'{model} has no version "{version}". Its {newest}registered version{plural}: '
+                f"{numbers}. Correct the traffic table of the endpoint (of a ModelVersion: its "
+                "input version)"
             )
         if self._ask("registered-models/get", {"name": model}) is not None:
             return (
-                f'{model} has no version "{version}": it has no versions (input version). Run the '
+                f'{model} has no version "{version}": no version of it is registered. Run the '
                 "pipeline that registers one"
             )
         answer = self._ask("registered-models/search", {"max_results": "20"}) or {}

@@ -71,8 +71,18 @@ def load(name: str) -> TargetPackage:
 
 
 def supporting(capability: Capability) -> list[str]:
-    """The names of the installed targets that support a capability."""
-    return [name for name in names() if capability in load(name).capabilities]
+    """The names of the installed targets that support a capability.
+
+    A target that cannot be loaded is left out: it must not hide the error of another target.
+    """
+    return [name for name in names() if capability in _capabilities(name)]
+
+
+def _capabilities(name: str) -> Collection[Capability]:
+    try:
+        return load(name).capabilities
+    except Exception:  # the code of another distribution
+        return ()
 
 
 @lru_cache(maxsize=1)

@@ -9,13 +9,46 @@ from typing import cast
 import pulumi
 
 from ..plugin import sdk
+from . import databases
 from .port import (
     BucketHandle,
     BucketSpec,
     ClientSettingsHandle,
+    DatabaseHandle,
+    DatabaseSpec,
     ModelVersionHandle,
     ModelVersionSpec,
+    Target,
 )
+
+
+class SharedRequests:
+    """A mixin for adapters: the requests of the port that every target may answer alike.
+
+    An adapter inherits it and overrides what it answers in another way.
+    """
+
+    def database(
+        self: Target, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
+    ) -> DatabaseHandle:
+        """Provision a database with the volumes, secrets and services of the target."""
+        return databases.database(self, name, spec, opts)
+
+    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
+        """Provision a bucket with the S3 API."""
+        return bucket(name, spec, opts)
+
+    def model_version(
+        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
+    ) -> ModelVersionHandle:
+        """Look up a model version in the model registry."""
+        return model_version(name, spec, opts)
+
+    def client_settings(
+        self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
+    ) -> ClientSettingsHandle:
+        """Write the client settings file to the stack folder."""
+        return client_settings(name, env, opts)
 
 
 def bucket(name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:

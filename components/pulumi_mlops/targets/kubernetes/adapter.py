@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 
 import pulumi
 
 from ...plugin import sdk as plugin_sdk
 from ...spec import SecretKeyRef
-from .. import databases, shared_resources
 from ..port import (
-    BucketHandle,
-    BucketSpec,
-    ClientSettingsHandle,
-    DatabaseHandle,
-    DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
     FetchedFilesHandle,
     FetchedFilesSpec,
     JobHandle,
     JobSpec,
-    ModelVersionHandle,
-    ModelVersionSpec,
     RouteHandle,
     RouteSpec,
     ScheduleSpec,
@@ -32,12 +23,13 @@ from ..port import (
     ServiceSpec,
     VolumeHandle,
 )
+from ..shared_resources import SharedRequests
 from . import environments, fetched_files, jobs, routes, services, volumes
 from .cluster import Cluster, cluster
 from .delivery import Delivery
 
 
-class KubernetesTarget:
+class KubernetesTarget(SharedRequests):
     """The adapter of a stack that an update applies to a cluster."""
 
     @cached_property
@@ -81,28 +73,10 @@ class KubernetesTarget:
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
         return volumes.volume(self._cluster, name, retain, opts)
 
-    def database(
-        self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
-    ) -> DatabaseHandle:
-        return databases.database(self, name, spec, opts)
-
-    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
-        return shared_resources.bucket(name, spec, opts)
-
-    def model_version(
-        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
-    ) -> ModelVersionHandle:
-        return shared_resources.model_version(name, spec, opts)
-
     def fetched_files(
         self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
     ) -> FetchedFilesHandle:
         return fetched_files.fetched_files(self._delivery, name, spec, opts)
-
-    def client_settings(
-        self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-    ) -> ClientSettingsHandle:
-        return shared_resources.client_settings(name, env, opts)
 
     def logs_dir(self) -> str | None:
         return None

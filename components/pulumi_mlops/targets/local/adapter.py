@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 
 import psutil
 import pulumi
@@ -12,22 +11,14 @@ import pulumi
 from ... import sources
 from ...crontab import for_apscheduler
 from ...spec import SecretKeyRef
-from .. import databases, shared_resources
 from ..port import (
-    BucketHandle,
-    BucketSpec,
     Capability,
-    ClientSettingsHandle,
-    DatabaseHandle,
-    DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
     FetchedFilesHandle,
     FetchedFilesSpec,
     JobHandle,
     JobSpec,
-    ModelVersionHandle,
-    ModelVersionSpec,
     Resources,
     RouteHandle,
     RouteSpec,
@@ -39,11 +30,12 @@ from ..port import (
     stack_folder,
     unsupported,
 )
+from ..shared_resources import SharedRequests
 from . import sdk
 from .host.gpu import has_gpu
 
 
-class LocalTarget:
+class LocalTarget(SharedRequests):
     """The adapter. Its native resources are those of the module `mlops:local`."""
 
     def environment(
@@ -134,12 +126,16 @@ class LocalTarget:
     def schedule(
         self, name: str, spec: ScheduleSpec, opts: pulumi.ResourceOptions
     ) -> ServiceHandle | None:
+        try:
+            cron = for_apscheduler(spec.cron)
+        except ValueError as error:
+            raise pulumi.RunError(f"{name}: cron: {error}") from None
         native = sdk.Process(
             name,
             {
                 "command": [
                     "python", "-m", "pulumi_mlops.targets.local.host.scheduler",
-                    "--job", spec.job.name, "--cron", for_apscheduler(spec.cron),
+                    "--job", spec.job.name, "--cron", cron,
                     "--timezone", spec.timezone,
                 ],
                 "ports": {"http": 0},
@@ -203,19 +199,6 @@ class LocalTarget:
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.path, retain=retain, native=native)
 
-    def database(
-        self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
-    ) -> DatabaseHandle:
-        return databases.database(self, name, spec, opts)
-
-    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
-        return shared_resources.bucket(name, spec, opts)
-
-    def model_version(
-        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
-    ) -> ModelVersionHandle:
-        return shared_resources.model_version(name, spec, opts)
-
     def fetched_files(
         self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
     ) -> FetchedFilesHandle:
@@ -233,11 +216,6 @@ class LocalTarget:
             opts,
         )
         return FetchedFilesHandle(path=native.path, native=native, spec=spec)
-
-    def client_settings(
-        self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-    ) -> ClientSettingsHandle:
-        return shared_resources.client_settings(name, env, opts)
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pulumi
@@ -11,20 +10,12 @@ import pulumi
 from pulumi_mlops import sources
 from pulumi_mlops.plugin import sdk as plugin_sdk
 from pulumi_mlops.spec import SecretKeyRef
-from pulumi_mlops.targets import databases, shared_resources
 from pulumi_mlops.targets.port import (
-    BucketHandle,
-    BucketSpec,
     Capability,
-    ClientSettingsHandle,
-    DatabaseHandle,
-    DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
     JobHandle,
     JobSpec,
-    ModelVersionHandle,
-    ModelVersionSpec,
     Resources,
     RouteHandle,
     RouteSpec,
@@ -36,11 +27,12 @@ from pulumi_mlops.targets.port import (
     stack_folder,
     unsupported,
 )
+from pulumi_mlops.targets.shared_resources import SharedRequests
 
 from . import sdk, settings
 
 
-class ToyTarget:
+class ToyTarget(SharedRequests):
     """Child processes and files in the stack folder."""
 
     def __init__(self) -> None:
@@ -113,30 +105,10 @@ class ToyTarget:
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.output("path"), retain=retain, native=native)
 
-    # Requests that the package answers in the same way for every target.
-
-    def database(
-        self, name: str, spec: DatabaseSpec, opts: pulumi.ResourceOptions
-    ) -> DatabaseHandle:
-        return databases.database(self, name, spec, opts)
-
-    def bucket(self, name: str, spec: BucketSpec, opts: pulumi.ResourceOptions) -> BucketHandle:
-        return shared_resources.bucket(name, spec, opts)
-
-    def model_version(
-        self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
-    ) -> ModelVersionHandle:
-        return shared_resources.model_version(name, spec, opts)
-
     def fetched_files(self, name: str, spec: Any, opts: pulumi.ResourceOptions) -> NoReturn:
         raise unsupported(
             name, "fetched_files", Capability.FETCHED_FILES, "let the service fetch them"
         )
-
-    def client_settings(
-        self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions
-    ) -> ClientSettingsHandle:
-        return shared_resources.client_settings(name, env, opts)
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "toy" / "logs")

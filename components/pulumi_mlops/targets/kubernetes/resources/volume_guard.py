@@ -91,8 +91,22 @@ class VolumeGuardHandler(Handler[VolumeGuardInputs]):
                 f"{new.namespace} get pvc {new.name}`), then update again"
             )
         existing = found.get("spec", {}).get("storageClassName")
-        if new.storage_class is not None and existing != new.storage_class:
+        # Without the input, the class is the cluster's default, or was applied by a former update.
+        removed = new.storage_class is None and _is_applied(found)
+        if removed or (new.storage_class is not None and existing != new.storage_class):
             raise _replaced(new, existing)
+
+
+def _is_applied(claim: Any) -> bool:
+    """Whether a client applied the storage class, so that the cluster did not choose it.
+
+    Kubernetes records the fields of each server-side apply in `managedFields`.
+    """
+    return any(
+        entry.get("operation") == "Apply"
+        and "f:storageClassName" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in claim["metadata"].get("managedFields") or []
+    )
 
 
 def _replaced(new: VolumeGuardInputs, existing: Any) -> ResourceError:

@@ -24,6 +24,7 @@ _POD_REQUEST_INTERVAL = 5.0  # seconds: each request opens a tunnel to a pod
 _MAX_RESTARTS = 2  # during the wait
 _FATAL_REASONS = {"InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull"}
 _POLL_INTERVAL = 0.5  # seconds
+_REPORT_SECONDS = 15.0  # the resolution of the elapsed time in status lines
 _MAX_OUTAGE = 120.0  # seconds: an API server does not answer while it is restarted or upgraded
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500  # HTTP status codes
 T = TypeVar("T")
@@ -284,7 +285,11 @@ class Wait:
 
     def _show_status(self, line: str) -> None:
         """Show a status line, then pause. Raises ResourceError if the user interrupts."""
-        self._ctx.log(line, status=True)
+        # Only a terminal shows how long an operation takes.
+        elapsed = time.monotonic() - (self._deadline - self._timeout)
+        steps = int(elapsed / _REPORT_SECONDS)
+        suffix = f" ({steps * _REPORT_SECONDS:.0f} s)" if steps else ""
+        self._ctx.log(f"{line}{suffix}", status=True)
         self._status_shown = True
         if self._ctx.cancelled.wait(_POLL_INTERVAL):
             raise ResourceError(f"interrupted while waiting for {self._kind} {self._name}")

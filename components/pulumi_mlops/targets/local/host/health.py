@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # it imports pydantic, which the command line does not need
     from ....plugin.handler import Context
 
 
+_REPORT_SECONDS = 15.0
+"""A status line is repeated in this interval, with the elapsed time."""
+
+
 @dataclass(frozen=True)
 class HealthCheck:
     """HTTP `path` must answer 200. Without a path, the TCP port must accept a connection."""
@@ -71,6 +75,7 @@ def wait(
     pending = dict(checks)
     pause = 0.05
     reported = ""
+    started = reported_at = time.monotonic()
     while pending:
         name, check = next(iter(pending.items()))
         try:
@@ -89,8 +94,10 @@ def wait(
             raise ResourceError(f"{name} does not stay up: {crash}")
         if time.monotonic() > deadline:
             raise ResourceError(f"{name} is not ready after {timeout:g} s: {reason}")
-        if reason != reported:
-            ctx.log(f"waiting for {name}: {reason}", status=True)
-            reported = reason
+        now = time.monotonic()
+        if reason != reported or now - reported_at >= _REPORT_SECONDS:
+            # Only a terminal shows how long an operation takes.
+            ctx.log(f"waiting for {name} ({now - started:.0f} s): {reason}", status=True)
+            reported, reported_at = reason, now
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ....cli.checks import Checker
 from ....cli.operations import Operations
-from ....cli.selection import Stack, UsageError, data_folder, stacks_in
+from ....cli.selection import Stack, UsageError, data_folder, provision_hint, stacks_in
 
 
 class LocalOperations(Operations):
@@ -61,5 +61,7 @@ def _provisioned(stack: Stack) -> Stack:
     base = stack.files.parent
     if stack.name in (existing := stacks_in(base)):
         return stack
-    hint = f"the stacks are {', '.join(existing)}" if existing else "`pulumi up` provisions a stack"
-    raise UsageError(f"stack {stack.name!r} has no files in {base}: {hint}")
+    hint = f"the stacks with files are {', '.join(existing)}. " if existing else ""
+    raise UsageError(
+        f"stack {stack.name!r} has no files in {base}: {hint}{provision_hint(stack.name)}"
+    )

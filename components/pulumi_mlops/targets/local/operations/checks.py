@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _MAX_SOCKET_PATH = 107
 # <stack folder>:uv:<name> or <stack folder>:fetch:<name>.
 _COOKIE = re.compile(r"(/.*/[^/:]+):(?:(job|uv|fetch):)?([^/:]+)")
 _UPDATE = "run `pulumi up`"
+_SHOWN = 5
+"""The number of stacks and of files that one finding lists."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,16 @@ def claims() -> list[Finding]:
     }  # fmt: skip
     if not gone:
         return [ok(name, "all belong to existing stacks")]
-    stacks = ", ".join(sorted({str(stack) for stack in gone.values()}))
-    files = f"{next(iter(gone)).parent}/{{{','.join(sorted(file.name for file in gone))}}}"
-    if len(gone) == 1:
-        files = str(next(iter(gone)))
-    return [warn(name, f"{len(gone)} of stacks that no longer exist: {stacks}", f"rm {files}")]
+    stacks = sorted({str(stack) for stack in gone.values()})
+    files = sorted(map(str, gone))
+    shown = ", ".join(stacks[:_SHOWN])
+    if len(stacks) > _SHOWN:
+        shown += f" and {len(stacks) - _SHOWN} more"
+    if len(files) <= _SHOWN:
+        fix = f"rm {shlex.join(files)}"
+    else:
+        fix = f"none is needed: they are ignored (files in {next(iter(gone)).parent})"
+    return [warn(name, f"{len(gone)} of stacks that no longer exist: {shown}", fix)]
 
 
 def leftovers() -> list[Finding]:
