@@ -135,6 +135,13 @@ class ServingEndpointArgs(TypedDict):
     to 64. Default: `replicas`, without an autoscaler."""
     port: NotRequired[int]
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
+    hosts: NotRequired[Sequence[str]]
+    """Public host names of an endpoint behind a Gateway, in addition to the one of the Gateway's
+    `url`. Without a Gateway, the proxies of the endpoint accept every host name and refuse this
+    input. Default: empty."""
+    max_request_body: NotRequired[str]
+    """Maximum size of the body of a request, such as `64Mi`. Larger requests get 413. Default:
+    `16Mi`."""
     prediction_log: NotRequired[bool]
     """Log requests and answers to the artifact store. Default: `true`."""
     check_output: NotRequired[Literal["error", "warn"]]
@@ -186,6 +193,9 @@ class TrackingServerArgs(TypedDict):
     """Number of server processes. 1 to 64. Default: `1`."""
     port: NotRequired[int]
     """Port of the server. 1 to 65535. Default: an unused port."""
+    hosts: NotRequired[Sequence[str]]
+    """Further host names by which clients reach the server, such as that of an ingress. The server
+    answers 403 to requests for other names. Default: empty."""
     auth: NotRequired[bool]
     """Require a user name and password. The component creates the user `admin` with a generated
     password, which is part of `client_env`. `admin` can create more users. Default: `false`."""
