@@ -13,12 +13,16 @@ from pathlib import Path
 
 import infrastructure
 import infrastructure_kubernetes
+import monitoring
 import serving
 from figures import Part, Report
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PARTS: dict[str, Part] = {
     "serving": serving.requests,
+    "monitoring-triggers": monitoring.triggers,
+    "monitoring-detectors": monitoring.detectors,
+    "monitoring-drift": monitoring.drift_tests,
     "local-unchanged": infrastructure.unchanged,
     "local-growth": infrastructure.growth,
     "local-platform": infrastructure.platform,

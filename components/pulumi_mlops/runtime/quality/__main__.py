@@ -10,7 +10,7 @@ import uvicorn
 from pulumi_mlops.runtime.quality import app
 from pulumi_mlops.runtime.quality.database import Database
 from pulumi_mlops.runtime.quality.service import Service
-from pulumi_mlops.runtime.quality.settings import SettingsError, load
+from pulumi_mlops.runtime.quality.settings import QualitySettingsError, load
 from pulumi_mlops.runtime.quality.store import store_for
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     try:
         settings = load(os.environ)
         store = store_for(settings.store)
-    except (SettingsError, ValueError) as error:
+    except (QualitySettingsError, ValueError) as error:
         print(f"mlops quality: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 
-class SettingsError(ValueError):
+class QualitySettingsError(ValueError):
     """A variable is missing or invalid. The message is one line with the variable and the fix."""
 
 
@@ -72,15 +72,15 @@ class Settings:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read the settings. Raises :class:`SettingsError`."""
+    """Read the settings. Raises :class:`QualitySettingsError`."""
     for variable in ("PORT", "MLOPS_ARTIFACT_STORE", "MLOPS_DATABASE_URL", "MLOPS_ENDPOINTS_DIR"):
         if not environ.get(variable):
-            raise SettingsError(f"{variable}: is not set")
+            raise QualitySettingsError(f"{variable}: is not set")
     try:
         interval = float(environ.get("MLOPS_QUALITY_INTERVAL") or 15)
         port = int(environ["PORT"])
     except ValueError:
-        raise SettingsError("PORT, MLOPS_QUALITY_INTERVAL: must be numbers") from None
+        raise QualitySettingsError("PORT, MLOPS_QUALITY_INTERVAL: must be numbers") from None
     endpoints = {}
     for file in sorted(Path(environ["MLOPS_ENDPOINTS_DIR"]).glob("*.json")):
         endpoint = _endpoint(file)
@@ -102,7 +102,9 @@ def _endpoint(file: Path) -> Endpoint:
             values[name] = tuple(values.get(name) or ())
         known = {field.name for field in fields(Endpoint)}
         if unknown := values.keys() - known:
-            raise SettingsError(f"{file.name}: {', '.join(sorted(unknown))} is not a setting")
+            raise QualitySettingsError(
+                f"{file.name}: {', '.join(sorted(unknown))} is not a setting"
+            )
         return Endpoint(**{name: value for name, value in values.items() if value is not None})
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{file.name}: {error}") from None
+        raise QualitySettingsError(f"{file.name}: {error}") from None

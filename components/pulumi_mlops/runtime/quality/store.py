@@ -23,7 +23,7 @@ class StoredFile:
     time: float
 
 
-class Store(Protocol):
+class LogStore(Protocol):
     """A store with files below prefixes. Each call raises OSError if the store fails."""
 
     def folders(self, prefix: str) -> list[str]:
@@ -36,21 +36,21 @@ class Store(Protocol):
         """A context manager of the content as a binary file that can seek."""
 
 
-class FolderStore:
+class LogFolder:
     """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def folders(self, prefix: str) -> list[str]:
-        """See :class:`Store`."""
+        """See :class:`LogStore`."""
         folder = self.folder / prefix
         return sorted(each.name for each in folder.iterdir() if each.is_dir()) if (
             folder.is_dir()
         ) else []  # fmt: skip
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
-        """See :class:`Store`. Hidden files are not complete."""
+        """See :class:`LogStore`. Hidden files are not complete."""
         found = (each for each in (self.folder / prefix).rglob("*") if each.is_file())
         for file in sorted(each for each in found if not each.name.startswith(".")):
             status = file.stat()
@@ -60,12 +60,12 @@ class FolderStore:
 
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
-        """See :class:`Store`."""
+        """See :class:`LogStore`."""
         with (self.folder / key).open("rb") as file:
             yield file
 
 
-class S3Store:
+class LogBucket:
     """A bucket and prefix. Credentials, region and endpoint are read from the AWS variables."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -74,7 +74,7 @@ class S3Store:
         self._client = _client()
 
     def folders(self, prefix: str) -> list[str]:
-        """See :class:`Store`."""
+        """See :class:`LogStore`."""
         whole = self.prefix + prefix
         return [
             each["Prefix"][len(whole) :].rstrip("/")
@@ -83,7 +83,7 @@ class S3Store:
         ]
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
-        """See :class:`Store`."""
+        """See :class:`LogStore`."""
         for page in self._pages(self.prefix + prefix):
             for each in page.get("Contents", []):
                 key = each["Key"][len(self.prefix) :]
@@ -99,7 +99,7 @@ class S3Store:
 
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
-        """See :class:`Store`. A large object is a temporary file."""
+        """See :class:`LogStore`. A large object is a temporary file."""
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
             with _os_errors(key):
                 self._client.download_fileobj(self.bucket, self.prefix + key, file)
@@ -134,14 +134,14 @@ def _client() -> Any:
     return boto3.client("s3", config=config)
 
 
-def store_for(location: str) -> Store:
+def store_for(location: str) -> LogStore:
     """The store for a location: ``s3://bucket/prefix`` or a folder.
 
     Raises ValueError with the location for others.
     """
     parts = urlsplit(location)
     if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"))
+        return LogBucket(parts.netloc, parts.path.strip("/"))
     if parts.scheme in ("", "file") and not parts.netloc and parts.path:
-        return FolderStore(Path(parts.path))
+        return LogFolder(Path(parts.path))
     raise ValueError(f"{location!r} is not a location: use s3://bucket/prefix or a folder")
