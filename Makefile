@@ -4,13 +4,15 @@ STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
 ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
-TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py) tools/bench/run.py
+TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/recovery.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py) tools/bench/run.py
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
 WORKERS ?= 2
 PYTEST = $(TEST_ENV) $(VENV)/bin/pytest -n $(WORKERS)
 # Images and CI often set it. Without compiled modules every command here takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+# Tools and programs use the modules of .venv only.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help

@@ -154,6 +154,16 @@ class QualityMonitorArgs(TypedDict):
     """CPU, memory and GPUs of the service. Default: the defaults of its inputs."""
 
 
+class BatchingArgs(TypedDict):
+    """How the servers combine requests that wait at the same time into one call of the model."""
+
+    max_batch: NotRequired[int]
+    """Maximum rows in one call of the model. 1 is off. 1 to 4096. Default: `64`."""
+    max_delay: NotRequired[float]
+    """Seconds that the first request of a call waits for others. With 0, only requests that wait
+    already are combined, and none is delayed. 0 to 10. Default: `0`."""
+
+
 class ServingEndpointArgs(TypedDict):
     """Inputs of a ServingEndpoint."""
 
@@ -186,6 +196,14 @@ class ServingEndpointArgs(TypedDict):
     startup_timeout: NotRequired[float]
     """Seconds within which a version must become ready. More than 0 and at most 86400. Default:
     `180`."""
+    max_queue: NotRequired[int]
+    """Maximum requests that wait for the model in each server. Further ones are refused with 503
+    and `Retry-After`. 1 to 1000. Default: `256`."""
+    queue_timeout: NotRequired[float]
+    """Seconds after which a waiting request is refused. When most clients give up earlier, each
+    server refuses earlier. More than 0 and at most 3600. Default: `10`."""
+    batching: NotRequired[BatchingArgs]
+    """How the servers combine requests. Default: the defaults of its inputs."""
     resources: NotRequired[ResourceArgs]
     """CPU, memory and GPUs of each server. Default: the defaults of its inputs."""
     artifact_store: NotRequired["ArtifactStore"]

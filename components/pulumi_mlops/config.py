@@ -6,6 +6,7 @@ import json
 import re
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pulumi
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -20,6 +21,7 @@ from .secret_inputs import secret_places, with_secrets
 from .serving import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
+from .stackdir import data_folder_problem
 from .targets import registry
 from .targets.port import stack_settings
 from .tracking import TrackingServerSettings
@@ -171,6 +173,8 @@ def load(project: str | None = None) -> PlatformConfig:
     """
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
+    plain: dict[str, typing.Any] = {}
+    secrets = False
     messages = []
     configured = pulumi.runtime.config.CONFIG.get()
     if not configured:
@@ -185,8 +189,9 @@ def load(project: str | None = None) -> PlatformConfig:
             messages += _target_problems(part)
         if namespace != project:
             continue
-        values[part] = _value(text)
+        values[part] = plain[part] = _value(text)
         if pulumi.runtime.is_config_secret(key):
+            secrets = True
             if any(place.split(".")[0] == part for place in _SECRET_PLACES):
                 field = PlatformConfig.model_fields[part]
                 values[part] = with_secrets(field.annotation, values[part])
@@ -196,9 +201,14 @@ def load(project: str | None = None) -> PlatformConfig:
                     f"{project}.{part}: contains a secret, which is allowed only in "
                     f"{', '.join(places)} and {last}"
                 )
-                del values[part]
+                del values[part], plain[part]
+    folder = configured.get("mlops:dataDir")
+    if folder and (problem := data_folder_problem(folder, Path.cwd())) is not None:
+        messages.append(f"mlops:dataDir: {problem}")
     try:
-        config = parse(values, project)
+        config = parse(plain, project)
+        # An Output is not validated, so the values are validated before they become one.
+        config = parse(values, project) if secrets else config
     except pulumi.RunError as error:
         messages.append(str(error))
     if messages:

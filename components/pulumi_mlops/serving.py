@@ -10,6 +10,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
+from .requirements import with_model_server
 from .runtime.model_names import path_segment, problem
 from .sources import find_project
 from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
@@ -31,6 +32,26 @@ if typing.TYPE_CHECKING:
     from .args import ServingEndpointArgs
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class BatchingSettings(Spec):
+    """How the servers combine requests that wait at the same time into one call of the model.
+
+    Requests of one form are combined: the same columns and types, without parameters. An error
+    stays with its own request. A model without a signature, with type hints, or whose rows depend
+    on one another is called once per request.
+    """
+
+    max_batch: Whole = Field(
+        64, ge=1, le=4096, description="Maximum rows in one call of the model. 1 is off."
+    )
+    max_delay: Number = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Seconds that the first request of a call waits for others. With 0, only "
+        "requests that wait already are combined, and none is delayed.",
+    )
 
 
 class ServingEndpointSettings(Spec):
@@ -67,6 +88,23 @@ class ServingEndpointSettings(Spec):
     )
     startup_timeout: Number = Field(
         180, gt=0, le=86400, description="Seconds within which a version must become ready."
+    )
+    max_queue: Whole = Field(
+        256,
+        ge=1,
+        le=1000,
+        description="Maximum requests that wait for the model in each server. Further ones are "
+        "refused with 503 and `Retry-After`.",
+    )
+    queue_timeout: Number = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Seconds after which a waiting request is refused. When most clients give up "
+        "earlier, each server refuses earlier.",
+    )
+    batching: BatchingSettings = Field(
+        BatchingSettings(), description="How the servers combine requests."
     )
     resources: ResourceSettings = Field(
         ResourceSettings(), description="CPU, memory and GPUs of each server."
@@ -157,7 +195,7 @@ class ServingEndpoint(pulumi.ComponentResource):
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=_merged(
+                requirements=with_model_server(
                     requirements,
                     requirements_of(name, "requirements-model-server.txt", runtime),
                 ),
@@ -245,6 +283,10 @@ def _environment(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
+        "MLOPS_MAX_QUEUE": str(spec.max_queue),
+        "MLOPS_QUEUE_SECONDS": f"{spec.queue_timeout:g}",
+        "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
+        "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
     }
     secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:
@@ -277,15 +319,3 @@ def _replicas_to_scrape(
         ]
 
     return addresses.apply(targets)
-
-
-def _merged(model: list[str], server: list[str]) -> list[str]:
-    """The requirements of the model, and those of the model server that the model does not pin."""
-
-    def project(requirement: str) -> str:
-        """The project name, normalized by PEP 503. An option such as `--index-url` is unchanged."""
-        name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-        return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
-
-    pinned = {project(requirement) for requirement in model}
-    return [*model, *(line for line in server if project(line) not in pinned)]

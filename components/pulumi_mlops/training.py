@@ -21,8 +21,15 @@ if typing.TYPE_CHECKING:
 
 Parameter = str | int | float | bool
 _Parameter = typing.Annotated[Parameter, must_be("text, a number, true or false")]
+ParameterName = typing.Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
+    must_be("the name of a parameter: letters, digits, `-`, `_` and `.`"),
+]
+_RequirementLine = typing.Annotated[str, Field(pattern=r"^\s*([A-Za-z0-9#./-]|$)")]
 Requirements = typing.Annotated[
-    str | list[str], must_be("the path of a requirements file, or a list of requirements")
+    str | list[_RequirementLine],
+    must_be("the path of a requirements file, or a list of requirements"),
 ]
 """The path of a requirements file, or a list of requirements."""
 Variable = typing.Annotated[
@@ -138,7 +145,7 @@ class PipelineSettings(Spec):
     command: list[str] = Field(
         ["python", "run.py"], min_length=1, description="Command to run in that folder."
     )
-    parameters: dict[str, _Parameter] = Field(
+    parameters: dict[ParameterName, _Parameter] = Field(
         {}, description="Arguments of the command, passed as `--name value`."
     )
     requirements: Requirements = Field(

@@ -395,5 +395,5 @@ def test_names_with_any_character_are_looked_up(
     resource_id, outputs = HANDLER.create(ctx, inputs(registry.uri, name, "1"))
     assert resource_id == f"{name}/1"
     assert outputs["uri"] == f"models:/{name}/1"
-    with pytest.raises(ResourceError, match='has no version "2". Its registered version: 1'):
+    with pytest.raises(ResourceError, match=r'has no version "2"\. Its registered version: 1'):
         HANDLER.create(ctx, inputs(registry.uri, name, "2"))

@@ -31,7 +31,7 @@ ALPHA = 0.01
 
 def triggers(smoke: bool) -> Iterator[Figure]:
     """False fires per 10,000 labels, and the delay in labels after the drop."""
-    streams = 2 if smoke else 200
+    streams = 8 if smoke else 200
     threshold = MetricThreshold(minimum=THRESHOLD, recover_at=GOOD)
     for name, detector, false_limit, delay_limit in (
         ("MetricThreshold", lambda outcomes: fired(threshold, outcomes), 0.2, 200),
@@ -44,7 +44,7 @@ def triggers(smoke: bool) -> Iterator[Figure]:
 
 def detectors(smoke: bool) -> Iterator[Figure]:
     """River's detectors on the 0/1 errors: false alarms before the drop, and the delay after it."""
-    streams = 2 if smoke else 100
+    streams = 8 if smoke else 100
     makers: dict[str, Callable[[], Any]] = {"ADWIN": partial(ADWIN, 0.002), "DDM": DDM,
                                             "EDDM": EDDM}  # fmt: skip
     for name, make in makers.items():

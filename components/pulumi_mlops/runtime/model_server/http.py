@@ -38,6 +38,8 @@ class Response:
     body: bytes
     content_type: bytes = JSON
     close: bool = False
+    retry_after: int = 0
+    """Seconds for the header `Retry-After`; 0 is none."""
 
 
 def new_request_id() -> str:
@@ -57,6 +59,12 @@ def client_request_id(scope: Scope) -> str:
     """The client's ``x-request-id`` if it is safe for logs and headers, or an empty string."""
     value = header(scope, b"x-request-id")
     return value if SANE_ID.fullmatch(value) else ""
+
+
+def content_length(scope: Scope) -> int:
+    """The header ``content-length``; 0 without it or for an invalid one."""
+    length = header(scope, b"content-length")
+    return int(length) if length.isdigit() else 0
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

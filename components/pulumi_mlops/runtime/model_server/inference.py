@@ -1,7 +1,8 @@
 """From the bytes of a request to the bytes of the response: the one path to the model.
 
-`v2` and `invocations` run on an inference thread, `classes` and `record` on the event loop once the
-response is sent. The golden request runs on the loading thread, with MLflow's enforcement of the
+A request is read, predicted and answered on an inference thread; `batching` combines requests
+between the first and the last. `classes` and `record` run on the event loop once the response is
+sent. The golden request runs on the loading thread, with MLflow's enforcement of the
 signature. Live requests skip the enforcement only if the golden request had the same result
 without it (`use_direct`).
 """
@@ -9,20 +10,24 @@ without it (`use_direct`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
 import orjson
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
-from mlflow.pyfunc.utils.serving_data_parser import is_unified_llm_input
 
 from pulumi_mlops.runtime.model_server import outputs
 from pulumi_mlops.runtime.model_server.frames import block_of, direct_predict
 from pulumi_mlops.runtime.model_server.http import SANE_ID, RequestError
+from pulumi_mlops.runtime.model_server.mlflow_compat import (
+    MlflowException,
+    infer_and_parse_data,
+    is_unified_llm_input,
+    parse_csv_input,
+)
 from pulumi_mlops.runtime.model_server.signature import Signature, read_signature
 from pulumi_mlops.runtime.model_server.tensors import TensorReader
 from pulumi_mlops.runtime.prediction_log import Record
@@ -30,6 +35,20 @@ from pulumi_mlops.runtime.prediction_log import Record
 logger = logging.getLogger(__name__)
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that was read: the input of the model, and how its output becomes the answer."""
+
+    id: str
+    data: Any
+    params: dict[str, Any] | None
+    exact: bool
+    """Whether `data` has the signature's exact form, so that MLflow need not enforce it."""
+    body: Callable[[Any], bytes]
+    """The body of the response from the output of the model."""
+    columns: dict[str, Any] | None = None  # data by column, when known already
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +75,21 @@ class Inference:
         self._direct: Callable[[Any], Any] | None = None
 
     def v2(self, body: bytes, request_id: str) -> Answer:
-        """Answer an Open Inference Protocol request; its own ``id`` wins over the header's.
+        """Answer an Open Inference Protocol request. See `prepare_v2`."""
+        return self.complete(self.prepare_v2(body, request_id))
 
-        Raises RequestError: 400 for what the client did wrong, 500 when the model fails.
+    def invocations(self, body: bytes, content_type: str, request_id: str) -> Answer:
+        """Answer a request of MLflow's scoring protocol. See `prepare_invocations`."""
+        return self.complete(self.prepare_invocations(body, content_type, request_id))
+
+    def complete(self, prepared: Prepared) -> Answer:
+        """Predict and answer. Raises RequestError 500 when the model fails."""
+        return self.answer(prepared, self.predict(prepared))
+
+    def prepare_v2(self, body: bytes, request_id: str) -> Prepared:
+        """Read an Open Inference Protocol request; its own ``id`` wins over the header's.
+
+        Raises RequestError 400 for what the client did wrong.
         """
         request = _json_object(body)
         own_id = request.get("id")
@@ -66,32 +97,51 @@ class Inference:
             if not isinstance(own_id, str) or not SANE_ID.fullmatch(own_id):
                 raise RequestError(400, "id: expected 1 to 128 characters of A-Za-z0-9._:/+=@~-")
             request_id = own_id
-        try:
+        wanted = request.get("outputs")
+
+        def answer(raw: Any) -> bytes:
+            tensors = outputs.select(outputs.to_tensors(raw, self.signature), wanted)
+            return outputs.to_json(
+                {
+                    "model_name": self.name,
+                    "model_version": self.version,
+                    "id": request_id,
+                    "outputs": tensors,
+                }
+            )
+
+        with _errors_of(request_id):
             data, columns = self._tensors.read(request.get("inputs"))
-            raw = self._predict(data, request.get("parameters"), exact=self._block is not None)
-            tensors = outputs.to_tensors(raw, self.signature)
-            tensors = outputs.select(tensors, request.get("outputs"))
-        except RequestError as error:
-            error.request_id = request_id
-            raise
-        answer = {
-            "model_name": self.name,
-            "model_version": self.version,
-            "id": request_id,
-            "outputs": tensors,
-        }
-        return Answer(request_id, outputs.to_json(answer), data, raw, columns)
+            params = self._params(request.get("parameters"))
+        return Prepared(request_id, data, params, self._block is not None, answer, columns)
 
-    def invocations(self, body: bytes, content_type: str, request_id: str) -> Answer:
-        """Answer a request of MLflow's scoring protocol; parsing is MLflow's own.
+    def prepare_invocations(self, body: bytes, content_type: str, request_id: str) -> Prepared:
+        """Read a request of MLflow's scoring protocol; parsing is MLflow's own.
 
-        Raises RequestError: 4xx for what the client did wrong, 500 when the model fails.
+        Raises RequestError 4xx for what the client did wrong.
         """
         data, params, wrap, exact = self._parse_invocation(body, content_type)
-        raw = self._predict(data, params, exact=exact)
-        result = outputs.predictions(raw)
-        text = outputs.to_json({"predictions": result} if wrap else result)
-        return Answer(request_id, text, data, raw)
+
+        def answer(raw: Any) -> bytes:
+            result = outputs.predictions(raw)
+            return outputs.to_json({"predictions": result} if wrap else result)
+
+        return Prepared(request_id, data, self._params(params), exact, answer)
+
+    def predict(self, prepared: Prepared) -> Any:
+        """The output of the model. Raises RequestError 400 or 500 when the model fails."""
+        with _errors_of(prepared.id):
+            return self._predict(prepared.data, prepared.params, exact=prepared.exact)
+
+    def predict_batch(self, data: Any, *, exact: bool) -> Any:
+        """The output of the model for the rows of several requests. Raises RequestError."""
+        return self._predict(data, None, exact=exact)
+
+    def answer(self, prepared: Prepared, raw: Any) -> Answer:
+        """The answer from the output of the model. Raises RequestError."""
+        with _errors_of(prepared.id):
+            body = prepared.body(raw)
+        return Answer(prepared.id, body, prepared.data, raw, prepared.columns)
 
     def classes(self, answer: Answer) -> list[Any]:
         """The predicted classes; empty if the model does not predict classes."""
@@ -189,12 +239,16 @@ class Inference:
             )
         return data
 
-    def _predict(self, data: Any, params: Any, *, exact: bool) -> Any:
-        if params is not None:
-            if not isinstance(params, dict):
-                raise RequestError(400, "params: expected an object")
-            # V2's parameters also carry hints of the protocol, which no model asked for.
-            params = {key: params[key] for key in params if key in self.signature.params} or None
+    def _params(self, given: Any) -> dict[str, Any] | None:
+        """The parameters of a request that the model has."""
+        if given is None:
+            return None
+        if not isinstance(given, dict):
+            raise RequestError(400, "params: expected an object")
+        # V2's parameters also carry hints of the protocol, which no model asked for.
+        return {key: given[key] for key in given if key in self.signature.params} or None
+
+    def _predict(self, data: Any, params: dict[str, Any] | None, *, exact: bool) -> Any:
         try:
             if exact and self._direct is not None:
                 return self._direct(data)
@@ -208,6 +262,16 @@ class Inference:
             logger.exception("the model failed")
             message = f"the model failed: {type(error).__name__}: {error}"
             raise RequestError(500, message.splitlines()[0][:500]) from None
+
+
+@contextmanager
+def _errors_of(request_id: str) -> Iterator[None]:
+    """Add the id of the request to its errors."""
+    try:
+        yield
+    except RequestError as error:
+        error.request_id = request_id
+        raise
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

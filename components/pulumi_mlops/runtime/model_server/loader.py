@@ -70,6 +70,10 @@ class Loader:
             try:
                 path = fetch(self._settings, self._folder.name)
                 break
+            except ImportError as error:  # the environment lacks a package, which no retry adds
+                self._on_failure(f"MLflow does not load: {one_line(error)}", True)
+                logger.exception("not ready: MLflow does not load")
+                return
             except Exception as error:
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 reason = one_line(error)
@@ -135,12 +139,12 @@ def load(settings: ModelServerSettings, path: str) -> Inference:
 
     # Heavy imports (numpy, pandas, MLflow) happen here, in the background.
     from pulumi_mlops.runtime.model_server.inference import Inference  # noqa: PLC0415
+    from pulumi_mlops.runtime.model_server.mlflow_compat import serving_input  # noqa: PLC0415
 
     inference = Inference(
         mlflow.pyfunc.load_model(path), settings.model_name, settings.model_version
     )
-    metadata = inference.pyfunc.metadata
-    golden = metadata.get_serving_input(path) if metadata.saved_input_example_info else None
+    golden = serving_input(inference.pyfunc.metadata, path)
     if not golden:
         logger.warning("the model was logged without an input example: no golden request was made")
         return inference

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-from mlflow.utils.proto_json_utils import NumpyEncoder
 
 from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.mlflow_compat import NumpyEncoder
 from pulumi_mlops.runtime.model_server.signature import DATATYPE_OF, FLOATS, Signature
 
 ORJSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS

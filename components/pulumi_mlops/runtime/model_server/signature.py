@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mlflow.types.schema import ColSpec, DataType, Schema, TensorSpec
+
+from pulumi_mlops.runtime.model_server.mlflow_compat import (
+    ColSpec,
+    DataType,
+    Schema,
+    TensorSpec,
+    is_required,
+)
 
 FLOATS = frozenset({"FP16", "FP32", "FP64"})
 SIGNED = frozenset({"INT8", "INT16", "INT32", "INT64"})
@@ -139,8 +146,8 @@ def _item(spec: ColSpec | TensorSpec, name: str) -> Input:
     if isinstance(spec, TensorSpec):
         datatype = DATATYPE_OF.get(spec.type, "BYTES")
         kind = f"{spec.type} tensor"
-        return Input(name, kind, datatype, tuple(spec.shape), bool(spec.required))
-    required = bool(spec.required)
+        return Input(name, kind, datatype, tuple(spec.shape), is_required(spec))
+    required = is_required(spec)
     if isinstance(spec.type, DataType):
         datatype = COLUMN_DATATYPES.get(spec.type, "BYTES")
         return Input(name, spec.type.name, datatype, (-1,), required)

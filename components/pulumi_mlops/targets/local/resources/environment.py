@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,10 @@ class EnvironmentInputs(Inputs):
     )
 
 
+def _is_mlflow(requirement: Any) -> bool:
+    return isinstance(requirement, str) and re.match(r"mlflow\b(?!-)", requirement) is not None
+
+
 class EnvironmentHandler(Handler[EnvironmentInputs]):
     """Manages `envs/<id>/venv` and the snapshots of the code in `envs/<id>/code`.
 
@@ -65,6 +70,7 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         "codePath": OutputField(str, "Folder of the snapshot of the code."),
         "status": OutputField(str, "`ready` or `missing`."),
     }
+    path_output = ("path", 3)
     replace_on = frozenset({"requirements", "python"})
 
     def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:
@@ -75,6 +81,14 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         ]
         if new.python is not None and (problem := _python_problem(new.python)):
             problems.append(("python", problem))
+        if "%" in str(ctx.root.path) and any(_is_mlflow(each) for each in new.requirements):
+            problems.append(
+                (
+                    "requirements",
+                    f"MLflow does not start in a folder with `%` in its path ({ctx.root.path}): "
+                    "move the project, or set mlops:dataDir to a folder without it",
+                )
+            )
         return problems
 
     def replaces(self, changed: set[str], old: dict[str, Any], new: EnvironmentInputs) -> set[str]:
@@ -203,7 +217,8 @@ def _is_contradiction(errors: str) -> bool:
     return any(
         text in flat
         for text in ("No solution found", "was not found in the package registry", "Couldn't parse",
-                     "there are no versions of", "Expected ")
+                     "there are no versions of", "Expected ", "Unexpected '",
+                     "Error parsing included file", "Distribution not found at")
     ) and "Failed to fetch" not in flat  # fmt: skip
 
 
