@@ -13,7 +13,7 @@ from pulumi_mlops.runtime.quality.database import Database
 from pulumi_mlops.runtime.quality.ingest import day
 from pulumi_mlops.runtime.quality.service import Service
 from pulumi_mlops.runtime.quality.settings import Endpoint, Settings
-from pulumi_mlops.runtime.quality.store import LogFolder
+from pulumi_mlops.runtime.quality.store import SourceFolder
 
 START = 1_795_600_800.0  # a multiple of 3600
 WINDOW = 3600.0
@@ -43,7 +43,7 @@ class World:
                 endpoints={each.name: each for each in self.endpoints}, interval=5,
             ),
             Database(self.url),
-            LogFolder(self.folder),
+            SourceFolder(self.folder),
             clock=lambda: self.clock,
         )  # fmt: skip
         return self.service

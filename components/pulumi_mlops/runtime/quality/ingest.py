@@ -22,7 +22,7 @@ from pulumi_mlops.runtime.quality import labels as labelling
 from pulumi_mlops.runtime.quality.database import Database
 from pulumi_mlops.runtime.quality.rows import Row, RowError, rows_of
 from pulumi_mlops.runtime.quality.settings import Endpoint
-from pulumi_mlops.runtime.quality.store import LogStore, StoredFile
+from pulumi_mlops.runtime.quality.store import SourceStore, StoredFile
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ PREDICTION = "(prediction)"
 _COLUMNS = ["id", "time", "inputs", "outputs"]
 
 
-def read_log(database: Database, store: LogStore, endpoint: Endpoint, since: float) -> int:
+def read_log(database: Database, store: SourceStore, endpoint: Endpoint, since: float) -> int:
     """Read the files of the log that are new, from the day of ``since`` on. Returns their number.
 
     Raises OSError if the store fails; the next call continues with the same file.
@@ -63,7 +63,7 @@ def day(time: float) -> str:
     return datetime.fromtimestamp(max(time, 0.0), UTC).strftime("%Y-%m-%d")
 
 
-def read_label_files(database: Database, store: LogStore, endpoint: Endpoint) -> int:
+def read_label_files(database: Database, store: SourceStore, endpoint: Endpoint) -> int:
     """Read the new and changed label files of an endpoint. Returns their number."""
     prefix = f"labels/endpoint={quote(endpoint.name, safe='')}/"
     known = _known(database, endpoint, "labels")
@@ -110,7 +110,7 @@ def _unreadable(
 
 def _read_log_file(
     database: Database,
-    store: LogStore,
+    store: SourceStore,
     endpoint: Endpoint,
     version: str,
     file: StoredFile,
@@ -146,7 +146,7 @@ def _parsed(endpoint: Endpoint, records: Sequence[dict[str, Any]]) -> tuple[list
 def _store(
     connection: sa.Connection, endpoint: Endpoint, version: str, rows: Sequence[Row]
 ) -> None:
-    """LogStore new rows. A row whose id was read before is a repetition and is only counted."""
+    """SourceStore new rows. A row whose id was read before is a repetition and is only counted."""
     known = labelling.existing(connection, db.predictions, endpoint, [row.id for row in rows])
     new: dict[tuple[str, int], Row] = {}
     for row in rows:

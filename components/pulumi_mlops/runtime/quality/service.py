@@ -13,7 +13,7 @@ from pulumi_mlops.runtime.quality import labels as labelling
 from pulumi_mlops.runtime.quality.database import Database
 from pulumi_mlops.runtime.quality.delays import UNKNOWN, LabelDelay
 from pulumi_mlops.runtime.quality.settings import Endpoint, Settings
-from pulumi_mlops.runtime.quality.store import LogStore
+from pulumi_mlops.runtime.quality.store import SourceStore
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Service:
         self,
         settings: Settings,
         database: Database,
-        store: LogStore,
+        store: SourceStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -59,7 +59,7 @@ class Service:
         return self.delays.get(endpoint.name, UNKNOWN)
 
     def accept(self, endpoint: Endpoint, items: list[dict[str, Any]]) -> labelling.Received:
-        """LogStore labels that arrive now."""
+        """SourceStore labels that arrive now."""
         with self.database.writing() as connection:
             return labelling.accept(connection, endpoint, items, received=self.clock())
 

@@ -23,7 +23,7 @@ class StoredFile:
     time: float
 
 
-class LogStore(Protocol):
+class SourceStore(Protocol):
     """A store with files below prefixes. Each call raises OSError if the store fails."""
 
     def folders(self, prefix: str) -> list[str]:
@@ -36,21 +36,21 @@ class LogStore(Protocol):
         """A context manager of the content as a binary file that can seek."""
 
 
-class LogFolder:
+class SourceFolder:
     """A folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def folders(self, prefix: str) -> list[str]:
-        """See :class:`LogStore`."""
+        """See :class:`SourceStore`."""
         folder = self.folder / prefix
         return sorted(each.name for each in folder.iterdir() if each.is_dir()) if (
             folder.is_dir()
         ) else []  # fmt: skip
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
-        """See :class:`LogStore`. Hidden files are not complete."""
+        """See :class:`SourceStore`. Hidden files are not complete."""
         found = (each for each in (self.folder / prefix).rglob("*") if each.is_file())
         for file in sorted(each for each in found if not each.name.startswith(".")):
             status = file.stat()
@@ -60,12 +60,12 @@ class LogFolder:
 
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
-        """See :class:`LogStore`."""
+        """See :class:`SourceStore`."""
         with (self.folder / key).open("rb") as file:
             yield file
 
 
-class LogBucket:
+class SourceBucket:
     """A bucket and prefix. Credentials, region and endpoint are read from the AWS variables."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -74,7 +74,7 @@ class LogBucket:
         self._client = _client()
 
     def folders(self, prefix: str) -> list[str]:
-        """See :class:`LogStore`."""
+        """See :class:`SourceStore`."""
         whole = self.prefix + prefix
         return [
             each["Prefix"][len(whole) :].rstrip("/")
@@ -83,7 +83,7 @@ class LogBucket:
         ]
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
-        """See :class:`LogStore`."""
+        """See :class:`SourceStore`."""
         for page in self._pages(self.prefix + prefix):
             for each in page.get("Contents", []):
                 key = each["Key"][len(self.prefix) :]
@@ -99,7 +99,7 @@ class LogBucket:
 
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
-        """See :class:`LogStore`. A large object is a temporary file."""
+        """See :class:`SourceStore`. A large object is a temporary file."""
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
             with _os_errors(key):
                 self._client.download_fileobj(self.bucket, self.prefix + key, file)
@@ -134,14 +134,14 @@ def _client() -> Any:
     return boto3.client("s3", config=config)
 
 
-def store_for(location: str) -> LogStore:
+def store_for(location: str) -> SourceStore:
     """The store for a location: ``s3://bucket/prefix`` or a folder.
 
     Raises ValueError with the location for others.
     """
     parts = urlsplit(location)
     if parts.scheme == "s3" and parts.netloc:
-        return LogBucket(parts.netloc, parts.path.strip("/"))
+        return SourceBucket(parts.netloc, parts.path.strip("/"))
     if parts.scheme in ("", "file") and not parts.netloc and parts.path:
-        return LogFolder(Path(parts.path))
+        return SourceFolder(Path(parts.path))
     raise ValueError(f"{location!r} is not a location: use s3://bucket/prefix or a folder")
