@@ -65,6 +65,13 @@ def test_a_store_is_provisioned_and_its_secrets_stay_secret(provision: Any) -> N
     assert identities["identities"][0]["credentials"] == [
         {"accessKey": "mlops", "secretKey": "generated-store-secret-key"}
     ]
+    assert identities["identities"][1] == {
+        "name": "mlops-predictions",
+        "credentials": [
+            {"accessKey": "mlops-predictions", "secretKey": "generated-store-predictions-key"}
+        ],
+        "actions": ["Write:models/predictions/*"],
+    }
     bucket = graph["store-bucket"].inputs
     assert bucket["bucket"] == "models"
     assert secrets_of(bucket) == ["generated-store-secret-key"]
@@ -385,6 +392,41 @@ def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any) -> None:
     assert route["services"]["v1"]["checkPath"] == f"{encoded}/versions/1/ready"
 
 
+def test_the_limit_of_a_body_is_an_input(provision: Any) -> None:
+    default, larger = (
+        provision(lambda inputs=inputs: endpoint(**inputs))["live-v1"].inputs["env"]
+        for inputs in ({}, {"max_request_body": "64Mi"})
+    )
+    assert "MLOPS_MAX_BODY_BYTES" not in default
+    assert larger["MLOPS_MAX_BODY_BYTES"] == str(64 << 20)
+
+
+def test_public_hosts_of_an_endpoint_need_a_gateway(provision: Any) -> None:
+    def program() -> None:
+        with pytest.raises(pulumi.RunError, match=r"live-route: hosts .* accepts every host name"):
+            endpoint(hosts=["live.example.com"])
+
+    provision(program)
+
+
+def test_the_tracking_server_accepts_its_public_hosts(provision: Any) -> None:
+    def program() -> None:
+        store = mlops.ArtifactStore("store", {})
+        mlops.TrackingServer("plain", {"artifact_store": store})
+        hosts = ["mlflow.example.com"]
+        mlops.TrackingServer("public", {"artifact_store": store, "hosts": hosts})
+
+    graph = provision(program)
+    plain, public = (graph[f"{name}-server"].inputs["env"] for name in ("plain", "public"))
+    assert plain["MLFLOW_SERVER_ALLOWED_HOSTS"] == "$(HOST_NAMES)"
+    assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in plain
+    assert public["MLFLOW_SERVER_ALLOWED_HOSTS"] == (
+        "$(HOST_NAMES),mlflow.example.com,mlflow.example.com:*"
+    )
+    origins = public["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    assert {"https://mlflow.example.com", "http://mlflow.example.com:*"} <= set(origins)
+
+
 def test_a_promotion_changes_the_route_and_nothing_else(provision: Any) -> None:
     before = provision(lambda: endpoint(traffic={"1": 90, "2": 10}))
     after = provision(lambda: endpoint(traffic={"1": 0, "2": 100}))
@@ -416,6 +458,12 @@ def test_the_prediction_log_is_on_unless_told(provision: Any, wanted: bool) -> N
     assert (env.get("MLOPS_PREDICTION_LOG") == "s3://log/predictions") is wanted
     assert ("hush" in secrets_of(env)) is wanted
     assert {key for key, value in env.items() if is_secret(value)} <= {"AWS_SECRET_ACCESS_KEY"}
+
+
+@pytest.mark.parametrize(("check_output", "variable"), [("error", None), ("warn", "warn")])
+def test_check_output(provision: Any, check_output: str, variable: str | None) -> None:
+    env = provision(lambda: endpoint(check_output=check_output))["live-v1"].inputs["env"]
+    assert env.get("MLOPS_CHECK_OUTPUT") == variable
 
 
 @pytest.mark.parametrize(
@@ -618,13 +666,13 @@ def test_a_requirements_file_with_a_local_project(provision: Any, project: Path)
     (folder / "limits.txt").write_text("numpy<3\n")
     (folder / "requirements.txt").write_text("mlflow\n-c limits.txt\n-e ./lib\n")
     environment = provision(pipeline)["train-environment"].inputs
-    assert environment["requirements"] == ["mlflow", "./local/lib"]
+    assert environment["requirements"] == ["mlflow", "./projects/lib"]
     assert environment["constraints"] == ["numpy<3"]
-    assert environment["local"]["lib"]["path"] == str(folder / "lib")
-    before = environment["local"]["lib"]["digest"]
+    assert environment["projects"]["lib"]["path"] == str(folder / "lib")
+    before = environment["projects"]["lib"]["digest"]
     (folder / "lib" / "new.py").write_text("")
     changed = provision(pipeline)
-    assert changed["train-environment"].inputs["local"]["lib"]["digest"] != before
+    assert changed["train-environment"].inputs["projects"]["lib"]["digest"] != before
 
 
 def test_what_is_left_out_of_a_source_folder_is_named(

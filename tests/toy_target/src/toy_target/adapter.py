@@ -48,7 +48,7 @@ class ToyTarget(SharedRequests):
             }
         except OSError as error:
             raise pulumi.RunError(f"{name}: its code cannot be read: {error}") from None
-        if spec.constraints or spec.local:
+        if spec.constraints or spec.projects:
             raise pulumi.RunError(
                 f"{name}: constraints and local projects are not supported by this target: list "
                 "requirements of the package index"
@@ -113,6 +113,11 @@ class ToyTarget(SharedRequests):
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.output("path"), retain=retain, native=native)
+
+    def fetched_files(self, name: str, spec: Any, opts: pulumi.ResourceOptions) -> NoReturn:
+        raise unsupported(
+            name, "fetched_files", Capability.FETCHED_FILES, "let the service fetch them"
+        )
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "toy" / "logs")
