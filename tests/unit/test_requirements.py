@@ -32,7 +32,7 @@ def test_the_servers_upper_bounds_are_the_locked_versions() -> None:
 
 def test_a_requirement_of_the_model_replaces_the_servers() -> None:
     assert with_model_server(
-        ["Prometheus_Client==0.20"], ["prometheus-client>=0.17", "orjson"]
+        ["Prometheus_Client==0.20"], ["prometheus-client>=0.18", "orjson"]
     ) == [
         "Prometheus_Client==0.20",
         "orjson",
