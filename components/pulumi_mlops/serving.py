@@ -347,7 +347,7 @@ def _server_environment(
     return EnvironmentSpec(
         requirements=requirements,
         constraints=files.constraints,
-        local=files.local,
+        projects=files.projects,
         python=python,
         code={"pulumi_mlops/runtime": runtime},
     )

@@ -34,9 +34,9 @@ class EnvironmentSpec:
 
     requirements: pulumi.Input[Sequence[str]]
     constraints: Sequence[str] = ()
-    local: Mapping[str, Path] = field(default_factory=dict)
+    projects: Mapping[str, Path] = field(default_factory=dict)
     """Python projects and packages on this machine. A requirement refers to one of them as
-    `./local/<name>`."""
+    `./projects/<name>`."""
     python: pulumi.Input[str] | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
 
