@@ -16,7 +16,7 @@ from .artifacts import ArtifactStoreSettings
 from .monitoring import MonitoringStackSettings
 from .provider_settings import ProviderSettings
 from .secret_inputs import secret_places, with_secrets
-from .serving import ServingEndpointSettings
+from .serving_settings import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
 from .targets import registry

@@ -20,6 +20,7 @@ from ..spec import FromSecret, ResourceSettings, SecretKeyRef, Spec, problems
 from . import registry
 from .capabilities import Capability
 from .specs import (
+    AnalysisSpec,
     Backend,
     BucketHandle,
     BucketSpec,
@@ -47,6 +48,7 @@ from .specs import (
 )
 
 __all__ = [
+    "AnalysisSpec",
     "Backend",
     "BucketHandle",
     "BucketSpec",

@@ -12,6 +12,7 @@ from ... import sources
 from ...crontab import for_apscheduler
 from ...spec import SecretKeyRef
 from ..port import (
+    AnalysisSpec,
     Capability,
     EnvironmentHandle,
     EnvironmentSpec,
@@ -33,6 +34,8 @@ from ..port import (
 from ..shared_resources import SharedRequests
 from . import sdk
 from .host.gpu import has_gpu
+
+_ANALYSIS = AnalysisSpec()
 
 
 class LocalTarget(SharedRequests):
@@ -173,6 +176,7 @@ class LocalTarget(SharedRequests):
                     for key, backend in spec.backends.items()
                 },
                 "port": spec.port,
+                "analysis": _analysis(spec.analysis or _ANALYSIS),
             },
             opts,
         )
@@ -219,6 +223,16 @@ class LocalTarget(SharedRequests):
 
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")
+
+
+def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
+    if not spec.seconds:
+        return None
+    return {
+        "seconds": spec.seconds,
+        "minRequests": spec.min_requests,
+        "maxErrorRate": spec.max_error_rate,
+    }
 
 
 def _check_resources(name: str, requested: Resources) -> None:
