@@ -219,12 +219,28 @@ class Backend:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnalysisSpec:
+    """The analysis of the first requests of a backend whose weight a change sets.
+
+    If more than the share `max_error_rate` of at least `min_requests` responses have a 5xx status
+    within `seconds`, the previous weights are in effect again and the update fails. 0 seconds: no
+    analysis.
+    """
+
+    seconds: float = 10
+    min_requests: int = 20
+    max_error_rate: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
 class RouteSpec:
     """One URL in front of several services. The weights of `backends` sum to 100."""
 
     endpoint: str
     backends: Mapping[str, Backend]
     port: int | None = None
+    analysis: AnalysisSpec | None = None
+    """Default: the target's default."""
     hosts: Sequence[str] = ()
     """Public host names, if the target's routes are selected by host name."""
 
