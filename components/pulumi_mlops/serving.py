@@ -290,6 +290,7 @@ def _environment(
     secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
         env |= store.env
         secrets |= store.secrets
     return env, secrets

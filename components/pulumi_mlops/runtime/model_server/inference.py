@@ -1,8 +1,8 @@
 """From the bytes of a request to the bytes of the response: the one path to the model.
 
 A request is read, predicted and answered on an inference thread; `batching` combines requests
-between the first and the last. `classes` and `record` run on the event loop once the response is
-sent. The golden request runs on the loading thread, with MLflow's enforcement of the
+between the first and the last. `classes` and `record` run on the event loop before the response
+is sent. The golden request runs on the loading thread, with MLflow's enforcement of the
 signature. Live requests skip the enforcement only if the golden request had the same result
 without it (`use_direct`).
 """

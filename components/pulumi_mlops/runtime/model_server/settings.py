@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pulumi_mlops.runtime.prediction_log import store_for
 
@@ -35,6 +36,7 @@ class ModelServerSettings:
     | MLOPS_MAX_DELAY_SECONDS | how long the first request of a batch waits for more | 0 |
     | MLOPS_MAX_CLASSES | distinct classes counted by name, the rest as "other" | 20 |
     | MLOPS_PREDICTION_LOG | s3://bucket/prefix or a folder; empty is off | off |
+    | MLOPS_PREDICTION_LOG_SPOOL | a folder for records not in the store yet; empty is off | off |
     | MLOPS_PREDICTION_LOG_FLUSH_SECONDS | a file is written at least so often | 10 |
     | MLOPS_PREDICTION_LOG_FLUSH_ROWS | … or when this many records wait | 1000 |
     | MLOPS_PREDICTION_LOG_MAX_RECORDS | kept while the store is down | 50000 |
@@ -58,6 +60,7 @@ class ModelServerSettings:
     max_delay_seconds: float
     max_classes: int
     prediction_log: str
+    log_spool: Path | None
     flush_seconds: float
     flush_rows: int
     log_max_records: int
@@ -102,6 +105,7 @@ class ModelServerSettings:
             max_delay_seconds=_number(env, "MLOPS_MAX_DELAY_SECONDS", 0.0),
             max_classes=_integer(env, "MLOPS_MAX_CLASSES", 20),
             prediction_log=location,
+            log_spool=Path(spool) if (spool := env.get(f"{prefix}_SPOOL", "")) else None,
             flush_seconds=_number(env, f"{prefix}_FLUSH_SECONDS", 10.0),
             flush_rows=_integer(env, f"{prefix}_FLUSH_ROWS", 1000),
             log_max_records=_integer(env, f"{prefix}_MAX_RECORDS", 50_000),
