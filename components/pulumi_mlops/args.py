@@ -119,13 +119,14 @@ class ServingEndpointArgs(TypedDict):
     traffic: Mapping[str, int]
     """Traffic table: percent of the requests by model version, such as `{"2": 90, "3": 10}`. The
     weights sum to 100. A version with 0 is kept warm. Not empty."""
-    requirements: str | Sequence[str]
-    """Requirements of the model: a requirements file, whose path starts at the folder of
-    Pulumi.yaml, or a list of requirements."""
     tracking: "TrackingServer"
     """Tracking server that has the registered model."""
     target: NotRequired[str]
     """Name of the target to run on. Default: the stack's `mlops:target`."""
+    requirements: NotRequired[str | Sequence[str]]
+    """Requirements of the models: a requirements file, whose path starts at the folder of
+    Pulumi.yaml, or a list of requirements. Default: for each version, the requirements that MLflow
+    stored with it."""
     replicas: NotRequired[int]
     """Number of servers of each version. 1 to 64. Default: `1`."""
     max_replicas: NotRequired[int]
@@ -136,9 +137,15 @@ class ServingEndpointArgs(TypedDict):
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
     prediction_log: NotRequired[bool]
     """Log requests and answers to the artifact store. Default: `true`."""
+    check_output: NotRequired[Literal["error", "warn"]]
+    """Result of a failed check of a model version: `error` fails the update, `warn` logs the reason
+    and serves the version. A version is checked before it is ready: its input example must be
+    answered as its signature says, or, without an example, one of the requests made from its
+    signature must be answered. Default: `error`."""
     python: NotRequired[str]
-    """Python version of the servers, such as `3.12`. Default: the version that runs the Pulumi
-    program."""
+    """Python version of the servers, such as `3.12`. At least 3.10. Default: with `requirements`,
+    the version that runs the Pulumi program. Without, the version that MLflow stored with the
+    model."""
     startup_timeout: NotRequired[float]
     """Seconds within which a version must become ready. More than 0 and at most 86400. Default:
     `180`."""

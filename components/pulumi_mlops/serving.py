@@ -10,6 +10,7 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
+from .requirements import RequirementSet, read_requirements, with_model_server
 from .runtime.model_names import path_segment, problem
 from .sources import find_project
 from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
@@ -17,6 +18,7 @@ from .targets.port import (
     Backend,
     EnvironmentSpec,
     Health,
+    ModelVersionHandle,
     ModelVersionSpec,
     RouteSpec,
     ServiceSpec,
@@ -25,11 +27,12 @@ from .targets.port import (
     runtime_folder,
 )
 from .tracking import TrackingServer
-from .training import Requirements, requirements_of
+from .training import Requirements
 
 if typing.TYPE_CHECKING:
     from .args import ServingEndpointArgs
 
+_OLDEST_PYTHON = (3, 10)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -65,9 +68,11 @@ class ServingEndpointSettings(Spec):
         description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
         '"3": 10}`. The weights sum to 100. A version with 0 is kept warm.',
     )
-    requirements: Requirements = Field(
-        description="Requirements of the model: a requirements file, whose path starts at the "
-        "folder of Pulumi.yaml, or a list of requirements."
+    requirements: Requirements | None = Field(
+        None,
+        description="Requirements of the models: a requirements file, whose path starts at the "
+        "folder of Pulumi.yaml, or a list of requirements. Default: for each version, the "
+        "requirements that MLflow stored with it.",
     )
     replicas: Whole = Field(1, ge=1, le=64, description="Number of servers of each version.")
     max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
@@ -80,10 +85,18 @@ class ServingEndpointSettings(Spec):
     prediction_log: bool = Field(
         True, description="Log requests and answers to the artifact store."
     )
+    check_output: typing.Literal["error", "warn"] = Field(
+        "error",
+        description="Result of a failed check of a model version: `error` fails the update, `warn` "
+        "logs the reason and serves the version. A version is checked before it is ready: its "
+        "input example must be answered as its signature says, or, without an example, one of the "
+        "requests made from its signature must be answered.",
+    )
     python: str | None = Field(
         None,
-        description="Python version of the servers, such as `3.12`. Default: the version that "
-        "runs the Pulumi program.",
+        description="Python version of the servers, such as `3.12`. At least 3.10. Default: with "
+        "`requirements`, the version that runs the Pulumi program. Without, the version that "
+        "MLflow stored with the model.",
     )
     startup_timeout: Number = Field(
         180, gt=0, le=86400, description="Seconds within which a version must become ready."
@@ -185,23 +198,23 @@ class ServingEndpoint(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         spec = ServingEndpointSpec.of(name, args)
-        requirements = requirements_of(f"{name}.requirements", spec.requirements, find_project())
+        requirements = (
+            None
+            if spec.requirements is None
+            else read_requirements(f"{name}.requirements", spec.requirements, find_project())
+        )
         super().__init__("mlops:index:ServingEndpoint", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
-        runtime = runtime_folder()
         label = spec.label or name
-        environment = target.environment(
-            f"{name}-environment",
-            EnvironmentSpec(
-                requirements=_merged(
-                    requirements,
-                    requirements_of(name, "requirements-model-server.txt", runtime),
-                ),
-                python=spec.python,
-                code={"pulumi_mlops/runtime": runtime},
-            ),
-            child,
+        shared = (
+            None
+            if requirements is None
+            else target.environment(
+                f"{name}-environment",
+                _server_environment(requirements.lines, spec.python, requirements),
+                child,
+            )
         )
         self.scrape: dict[str, typing.Any] = {}
         backends = {}
@@ -219,7 +232,13 @@ class ServingEndpoint(pulumi.ComponentResource):
                     model=spec.model,
                     version=version,
                     after=spec.after,
+                    read_requirements=shared is None,
                 ),
+                child,
+            )
+            environment = shared or target.environment(
+                f"{name}-v{version}-environment",
+                _environment_of_version(name, version, spec.python, model_version),
                 child,
             )
             ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
@@ -272,6 +291,57 @@ class ServingEndpoint(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "traffic": self.traffic})
 
 
+def _server_environment(
+    model: pulumi.Input[typing.Sequence[str]],
+    python: pulumi.Input[str] | None,
+    files: RequirementSet,
+) -> EnvironmentSpec:
+    """The Python environment of model servers for models with these requirements.
+
+    `files` has the constraints and the local projects of the requirements.
+    """
+    runtime = runtime_folder()
+    server = read_requirements("model server", "requirements-model-server.txt", runtime).lines
+    requirements: pulumi.Input[typing.Sequence[str]]
+    if isinstance(model, pulumi.Output):
+        requirements = model.apply(lambda lines: with_model_server(lines, server))
+    else:
+        requirements = with_model_server(typing.cast("list[str]", model), server)
+    return EnvironmentSpec(
+        requirements=requirements,
+        constraints=files.constraints,
+        local=files.local,
+        python=python,
+        code={"pulumi_mlops/runtime": runtime},
+    )
+
+
+def _environment_of_version(
+    name: str, version: str, python: str | None, model_version: ModelVersionHandle
+) -> EnvironmentSpec:
+    """The Python environment that MLflow stored with a model version."""
+    if model_version.requirements is None or model_version.python is None:
+        raise pulumi.RunError(
+            f"{name}.requirements: is required, since this target does not read the model "
+            "registry: set the path of a requirements file, or a list of requirements"
+        )
+
+    def check(stored: str) -> str:
+        if stored and tuple(map(int, stored.split("."))) < _OLDEST_PYTHON:
+            raise pulumi.RunError(
+                f"{name}.python: version {version} was logged with Python {stored}, and the model "
+                "server needs at least 3.10: set `python` and, if its requirements do not "
+                "install there, `requirements`"
+            )
+        return stored
+
+    return _server_environment(
+        model_version.requirements,
+        python or model_version.python.apply(check),
+        RequirementSet(),
+    )
+
+
 def _environment(
     label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
@@ -287,6 +357,8 @@ def _environment(
         "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
         "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
     }
+    if spec.check_output != "error":
+        env["MLOPS_CHECK_OUTPUT"] = spec.check_output
     secrets = dict(tracking.secrets)
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
@@ -319,15 +391,3 @@ def _replicas_to_scrape(
         ]
 
     return addresses.apply(targets)
-
-
-def _merged(model: list[str], server: list[str]) -> list[str]:
-    """The requirements of the model, and those of the model server that the model does not pin."""
-
-    def project(requirement: str) -> str:
-        """The project name, normalized by PEP 503. An option such as `--index-url` is unchanged."""
-        name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-        return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
-
-    pinned = {project(requirement) for requirement in model}
-    return [*model, *(line for line in server if project(line) not in pinned)]

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..plugin.errors import ResourceError
+from ..runtime.net import direct_loopback
 from ..targets import registry
 from .operations import Operations
 from .selection import (
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut = given.index("--") if "--" in given and "connect" in given else len(given)
     options = parser.parse_args(given[:cut])
     options.program = given[cut + 1 :]
+    options.caller = dict(os.environ)
+    os.environ.update(direct_loopback(os.environ))
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2

@@ -20,9 +20,10 @@ class RequestError(Exception):
     """A request that cannot be answered: an HTTP status and one sentence for the client."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        # A message may quote the client's text, and UTF-8 has no lone surrogates.
+        self.message = message.encode(errors="backslashreplace").decode()
+        super().__init__(self.message)
         self.status = status
-        self.message = message
         self.request_id = ""  # the V2 request's own id, once it is known
 
 

@@ -35,6 +35,7 @@ class ModelServerSettings:
     | MLOPS_MAX_BATCH | rows that requests are combined to; 1 is off | 64 |
     | MLOPS_MAX_DELAY_SECONDS | how long the first request of a batch waits for more | 0 |
     | MLOPS_MAX_CLASSES | distinct classes counted by name, the rest as "other" | 20 |
+    | MLOPS_CHECK_OUTPUT | a failed check of the model: error, or warn and serve | error |
     | MLOPS_PREDICTION_LOG | s3://bucket/prefix or a folder; empty is off | off |
     | MLOPS_PREDICTION_LOG_SPOOL | a folder for records not in the store yet; empty is off | off |
     | MLOPS_PREDICTION_LOG_FLUSH_SECONDS | a file is written at least so often | 10 |
@@ -65,6 +66,7 @@ class ModelServerSettings:
     flush_rows: int
     log_max_records: int
     log_max_bytes: int
+    check_output: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ModelServerSettings:
@@ -110,6 +112,7 @@ class ModelServerSettings:
             flush_rows=_integer(env, f"{prefix}_FLUSH_ROWS", 1000),
             log_max_records=_integer(env, f"{prefix}_MAX_RECORDS", 50_000),
             log_max_bytes=_integer(env, f"{prefix}_MAX_BYTES", 64 * 1024 * 1024),
+            check_output=_choice(env, "MLOPS_CHECK_OUTPUT", ("error", "warn")),
         )
 
 
@@ -117,6 +120,13 @@ def _required(env: Mapping[str, str], name: str) -> str:
     value = env.get(name, "").strip()
     if not value:
         raise SettingsError(f"{name} is not set")
+    return value
+
+
+def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = env.get(name, "").strip() or allowed[0]
+    if value not in allowed:
+        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
     return value
 
 

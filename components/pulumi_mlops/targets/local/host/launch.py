@@ -88,7 +88,9 @@ def main() -> None:
     if scratch := spec.get("scratch"):
         empty(Path(scratch))
     if digest := spec.get("digest"):
-        Path(sys.argv[1]).with_name(STARTED).write_text(digest)
+        # The program starts on a full disk, too. Without the file the next update restarts it.
+        with contextlib.suppress(OSError):
+            Path(sys.argv[1]).with_name(STARTED).write_text(digest)
     os.chdir(spec["cwd"])
     environment = {**spec["env"], COOKIE: spec["cookie"]}
     try:

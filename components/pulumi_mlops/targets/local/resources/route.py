@@ -112,6 +112,7 @@ class RouteHandler(Handler[RouteInputs]):
         "status": OutputField(str, "`running`, or what is wrong with the proxy."),
         "logs": OutputField(list[str], "Paths of the log files.", state_only=True),
     }
+    path_output = ("logs", 2)
 
     def check(self, ctx: Context, new: RouteInputs) -> list[tuple[str, str]]:
         problems = []
