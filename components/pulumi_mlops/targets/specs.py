@@ -12,6 +12,7 @@ sets these variables for every service:
   ends and is started again, but not longer than the replica.
 - HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
   commas.
+- START_SLOTS_DIR, of routed services of one machine: a folder that they share, to start in turns.
 - DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`.
 """
 

@@ -25,6 +25,7 @@ class ModelServerSettings:
     | MLOPS_MODEL_VERSION | the version served | required |
     | MLOPS_MODEL_URI | any MLflow model URI | models:/<name>/<version> |
     | MLFLOW_TRACKING_URI | the tracking server | required for models:/ and runs:/ |
+    | START_SLOTS_DIR | the folder of servers that load in turns; empty is off | off |
     | MLOPS_DRAIN_SECONDS | after SIGTERM, not ready but still serving | 1 |
     | MLOPS_SHUTDOWN_SECONDS | then, at most this long for requests in flight | 30 |
     | MLOPS_KEEP_ALIVE_SECONDS | idle connections; longer than the proxy's | 75 |
@@ -50,6 +51,7 @@ class ModelServerSettings:
     model_name: str
     model_version: str
     model_uri: str
+    start_slots: Path | None
     drain_seconds: float
     shutdown_seconds: float
     keep_alive_seconds: int
@@ -96,6 +98,7 @@ class ModelServerSettings:
             model_name=name,
             model_version=version,
             model_uri=uri,
+            start_slots=Path(slots) if (slots := env.get("START_SLOTS_DIR", "")) else None,
             drain_seconds=_number(env, "MLOPS_DRAIN_SECONDS", 1.0),
             shutdown_seconds=_number(env, "MLOPS_SHUTDOWN_SECONDS", 30.0),
             keep_alive_seconds=_integer(env, "MLOPS_KEEP_ALIVE_SECONDS", 75),
