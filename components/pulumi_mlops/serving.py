@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import typing
@@ -9,14 +10,30 @@ import typing
 import pulumi
 from pydantic import Field, field_validator, model_validator
 
-from .artifacts import ArtifactStore
+from .artifacts import PREDICTIONS, ArtifactStore
 from .requirements import RequirementSet, read_requirements, with_model_server
+from .runtime.model_files import MODEL_FOLDER
 from .runtime.model_names import path_segment, problem
 from .sources import find_project
-from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
+from .spec import (
+    HostName,
+    Memory,
+    NoBool,
+    Number,
+    OnTarget,
+    OrOutput,
+    Port,
+    ResourceSettings,
+    Spec,
+    Whole,
+    located,
+)
 from .targets.port import (
     Backend,
+    CopySpec,
+    EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesSpec,
     Health,
     ModelVersionHandle,
     ModelVersionSpec,
@@ -82,6 +99,17 @@ class ServingEndpointSettings(Spec):
         "autoscaler refuses it. Default: `replicas`, without an autoscaler.",
     )
     port: Port | None = Field(None, description="Port of the endpoint. Default: an unused port.")
+    hosts: list[HostName] = Field(
+        [],
+        description="Public host names of an endpoint behind a Gateway, in addition to the one of "
+        "the Gateway's `url`. Without a Gateway, the proxies of the endpoint accept every host "
+        "name and refuse this input.",
+    )
+    max_request_body: Memory | None = Field(
+        None,
+        description="Maximum size of the body of a request, such as `64Mi`. Larger requests get "
+        "413. Default: `16Mi`.",
+    )
     prediction_log: bool = Field(
         True, description="Log requests and answers to the artifact store."
     )
@@ -220,8 +248,8 @@ class ServingEndpoint(pulumi.ComponentResource):
         backends = {}
         examples = {}
         client_env = {**spec.tracking.env, **spec.tracking.secrets}
+        store = spec.artifact_store or spec.tracking.artifact_store
         env, secrets = _environment(label, spec)
-        store = spec.artifact_store
         for version, weight in spec.traffic.items():
             model_version = target.model_version(
                 f"{name}-v{version}-model",
@@ -242,6 +270,17 @@ class ServingEndpoint(pulumi.ComponentResource):
                 child,
             )
             ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
+            looked_up = pulumi.ResourceOptions.merge(
+                child,
+                pulumi.ResourceOptions(
+                    depends_on=[] if model_version.ready is None else [model_version.ready]
+                ),
+            )
+            files = target.fetched_files(
+                f"{name}-v{version}-files",
+                _model_files(name, spec, version, environment, model_version.source),
+                looked_up,
+            )
             service = target.service(
                 f"{name}-v{version}",
                 ServiceSpec(
@@ -249,22 +288,18 @@ class ServingEndpoint(pulumi.ComponentResource):
                     command=["python", "-m", "pulumi_mlops.runtime.model_server"],
                     env={**env, "MLOPS_MODEL_VERSION": version},
                     secrets=secrets,
+                    fetched=files,
                     replicas=spec.replicas,
                     max_replicas=spec.max_replicas,
                     routed=True,
                     resources=resources_of(spec.resources),
-                    calls=[spec.tracking.server, *(store.services if store else ())],
-                    calls_outside=store is not None and not store.services,
+                    calls=[spec.tracking.server, *store.services],
+                    calls_outside=not store.services,
                     # A server that has loaded another version answers 404.
                     health=Health(path=ready_path, timeout=spec.startup_timeout),
                     stop_seconds=30,
                 ),
-                pulumi.ResourceOptions.merge(
-                    child,
-                    pulumi.ResourceOptions(
-                        depends_on=[] if model_version.ready is None else [model_version.ready]
-                    ),
-                ),
+                looked_up,
             )
             self.scrape[f"{name}-v{version}"] = _replicas_to_scrape(
                 name, spec.model, version, service.addresses
@@ -272,7 +307,9 @@ class ServingEndpoint(pulumi.ComponentResource):
             examples[version] = model_version.example
             backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready_path)
         route = target.route(
-            f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
+            f"{name}-route",
+            RouteSpec(endpoint=label, backends=backends, port=spec.port, hosts=spec.hosts),
+            child,
         )
         if route.metrics_url is not None:
             self.scrape[f"{name}-route"] = route.metrics_url.apply(
@@ -346,9 +383,10 @@ def _environment(
     label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
     """The environment variables of the model servers: the plain ones and the secret ones."""
-    tracking, store = spec.tracking, spec.artifact_store
+    store = spec.artifact_store
     env: dict[str, pulumi.Input[str]] = {
-        **tracking.env,
+        # Without a user name and password: a model is code, and runs in the server.
+        "MLFLOW_TRACKING_URI": spec.tracking.url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
@@ -356,16 +394,60 @@ def _environment(
         "MLOPS_QUEUE_SECONDS": f"{spec.queue_timeout:g}",
         "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
         "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
+        "MLOPS_MODEL_DIR": f"$(FETCHED_DIR)/{MODEL_FOLDER}",
     }
     if spec.check_output != "error":
         env["MLOPS_CHECK_OUTPUT"] = spec.check_output
-    secrets = dict(tracking.secrets)
+    if spec.max_request_body is not None:
+        env["MLOPS_MAX_BODY_BYTES"] = str(spec.max_request_body)
+    secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
-        env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
+        env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
         env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
-        env |= store.env
-        secrets |= store.secrets
+        env |= store.prediction_log_env
+        secrets |= store.prediction_log_secrets
     return env, secrets
+
+
+def _model_files(
+    name: str,
+    spec: ServingEndpointSpec,
+    version: str,
+    environment: EnvironmentHandle,
+    source: pulumi.Output[str],
+) -> FetchedFilesSpec:
+    """The files of a model version, fetched with the credentials of the tracking server."""
+    store = spec.artifact_store or spec.tracking.artifact_store
+    folder = f"served-models/{pulumi.get_project()}/{pulumi.get_stack()}/{name}/v{version}"
+
+    def copy_uri(values: typing.Sequence[str]) -> str:
+        uri, content = values
+        return f"{uri}/{folder}-{_digest(spec.model, content)}"
+
+    return FetchedFilesSpec(
+        command=["python", "-m", "pulumi_mlops.runtime.model_files"],
+        environment=environment,
+        # A version that is deleted and registered again has the same number and another source.
+        content=source,
+        env={
+            **spec.tracking.env,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLOPS_MODEL_NAME": spec.model,
+            "MLOPS_MODEL_VERSION": version,
+        },
+        secrets=spec.tracking.secrets,
+        copy=CopySpec(
+            uri=pulumi.Output.all(store.uri, source).apply(copy_uri),
+            env=store.env,
+            secrets=store.secrets,
+        ),
+        copy_variable="MLOPS_MODEL_COPY",
+        timeout=spec.startup_timeout,
+    )
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _curl(values: typing.Sequence[str]) -> str:

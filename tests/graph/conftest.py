@@ -100,6 +100,8 @@ class _Engine(Mocks):
                 return outputs
             case "mlops:local:Environment":
                 return {"path": f"/envs/{name}", "codePath": f"/code/{name}", "status": "ready"}
+            case "mlops:local:FetchedFiles":
+                return {"path": f"/fetched/{name}", "status": "complete"}
             case "mlops:local:Process":
                 addresses = {}
                 for port in inputs["ports"]:

@@ -65,6 +65,13 @@ def test_a_store_is_provisioned_and_its_secrets_stay_secret(provision: Any) -> N
     assert identities["identities"][0]["credentials"] == [
         {"accessKey": "mlops", "secretKey": "generated-store-secret-key"}
     ]
+    assert identities["identities"][1] == {
+        "name": "mlops-predictions",
+        "credentials": [
+            {"accessKey": "mlops-predictions", "secretKey": "generated-store-predictions-key"}
+        ],
+        "actions": ["Write:models/predictions/*"],
+    }
     bucket = graph["store-bucket"].inputs
     assert bucket["bucket"] == "models"
     assert secrets_of(bucket) == ["generated-store-secret-key"]
@@ -383,6 +390,41 @@ def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any) -> None:
     assert graph["live-v1-model"].inputs["model"] == name
     assert server["health"]["path"] == f"{encoded}/versions/1/ready"
     assert route["services"]["v1"]["checkPath"] == f"{encoded}/versions/1/ready"
+
+
+def test_the_limit_of_a_body_is_an_input(provision: Any) -> None:
+    default, larger = (
+        provision(lambda inputs=inputs: endpoint(**inputs))["live-v1"].inputs["env"]
+        for inputs in ({}, {"max_request_body": "64Mi"})
+    )
+    assert "MLOPS_MAX_BODY_BYTES" not in default
+    assert larger["MLOPS_MAX_BODY_BYTES"] == str(64 << 20)
+
+
+def test_public_hosts_of_an_endpoint_need_a_gateway(provision: Any) -> None:
+    def program() -> None:
+        with pytest.raises(pulumi.RunError, match=r"live-route: hosts .* accepts every host name"):
+            endpoint(hosts=["live.example.com"])
+
+    provision(program)
+
+
+def test_the_tracking_server_accepts_its_public_hosts(provision: Any) -> None:
+    def program() -> None:
+        store = mlops.ArtifactStore("store", {})
+        mlops.TrackingServer("plain", {"artifact_store": store})
+        hosts = ["mlflow.example.com"]
+        mlops.TrackingServer("public", {"artifact_store": store, "hosts": hosts})
+
+    graph = provision(program)
+    plain, public = (graph[f"{name}-server"].inputs["env"] for name in ("plain", "public"))
+    assert plain["MLFLOW_SERVER_ALLOWED_HOSTS"] == "$(HOST_NAMES)"
+    assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in plain
+    assert public["MLFLOW_SERVER_ALLOWED_HOSTS"] == (
+        "$(HOST_NAMES),mlflow.example.com,mlflow.example.com:*"
+    )
+    origins = public["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    assert {"https://mlflow.example.com", "http://mlflow.example.com:*"} <= set(origins)
 
 
 def test_a_promotion_changes_the_route_and_nothing_else(provision: Any) -> None:

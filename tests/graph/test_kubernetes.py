@@ -210,6 +210,34 @@ def test_a_service_is_there_before_its_pods(graph: Any) -> None:
             assert exposed.urn in graph[workload].depends_on
 
 
+def test_a_model_is_fetched_by_an_init_container_that_alone_has_the_password(graph: Any) -> None:
+    name = f"{ENDPOINT}-v1"
+    pod = graph[name].inputs["spec"]["template"]["spec"]
+    (server,), (fetch,) = pod["containers"], pod["initContainers"]
+    assert fetch["command"] == ["python", "-m", "pulumi_mlops.runtime.model_files"]
+    assert fetch["image"] == server["image"]
+    of = {entry["name"]: entry for entry in fetch["env"]}
+    copy = of["MLOPS_MODEL_COPY"]["value"]
+    assert copy.startswith(f"s3://platform-artifacts/served-models/project/dev/{ENDPOINT}/v1-")
+    assert of["MLOPS_MODEL_NAME"]["value"] == "m"
+    password = of["MLFLOW_TRACKING_PASSWORD"]["valueFrom"]["secretKeyRef"]
+    assert password == {"name": f"{name}-fetch", "key": "MLFLOW_TRACKING_PASSWORD"}
+    variables = {entry["name"]: entry.get("value") for entry in server["env"]}
+    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & set(variables)
+    assert variables["MLOPS_MODEL_DIR"] == "$(FETCHED_DIR)/model"
+    assert variables["AWS_ACCESS_KEY_ID"] == "mlops-predictions"
+    assert f"{name}-fetch" not in json.dumps(server)
+    mounts = {each["name"]: each for each in server["volumeMounts"]}
+    assert mounts["fetched"]["readOnly"]
+    assert {"name": "fetched", "emptyDir": {}} in pod["volumes"]
+
+    # The copy is deleted after the pods that read it.
+    (kept,) = (each for each in graph.of("mlops:s3:ObjectFolder").values() if name in each.name)
+    assert kept.inputs["uri"] == copy
+    assert kept.urn in graph[name].depends_on
+    assert graph["platform-artifacts-bucket"].urn in above(graph, kept.urn)
+
+
 def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any, project: Path) -> None:
     name, encoded = "price list #1 模型", "price%20list%20%231%20%E6%A8%A1%E5%9E%8B"
     live = {**PLATFORM["endpoints"]["live"], "model": name}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import infrastructure
 import infrastructure_kubernetes
+import monitoring
 import overload
 import serving
 import serving_batched
@@ -21,6 +22,9 @@ from figures import Part, Report
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PARTS: dict[str, Part] = {
     "serving": serving.requests,
+    "monitoring-triggers": monitoring.triggers,
+    "monitoring-detectors": monitoring.detectors,
+    "monitoring-drift": monitoring.drift_tests,
     "serving-batched": serving_batched.requests,
     "overload": overload.goodput,
     "local-unchanged": infrastructure.unchanged,

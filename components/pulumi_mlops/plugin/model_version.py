@@ -123,7 +123,7 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         if not model or not version.isdigit():
             raise ResourceError(f'{resource_id!r} must be <model>/<version>, such as "penguins/7"')
         reach = ctx.reach
-        registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
+        registry = Registry.of_state(state, reach) if state else Registry.of_environment()
         try:
             record = registry.get(model, version)
         except GoneError:
@@ -134,6 +134,9 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
             ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
         if record is None:
+            if state:
+                ctx.log(_kept(model, version), level="warning")
+                return {}
             return None
         identity = {"trackingUri": registry.uri, "model": model, "version": version}
         return {**({} if state else identity), **_outputs(record)}
@@ -141,14 +144,19 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: ModelVersionInputs
     ) -> dict[str, Any]:
-        return self.create(ctx, new)[1]
+        registry = _registry(ctx, new)
+        if registry.get(new.model, new.version) is None and "source" in old:
+            # Its servers have their own copy of the files.
+            ctx.log(_kept(new.model, new.version), level="warning")
+            return {name: old[name] for name in self.outputs if name in old}
+        return _outputs_of(registry, new)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         """Do nothing: a registered model version is data."""
 
 
 @dataclass(frozen=True)
-class _Registry:
+class Registry:
     """The model registry of an MLflow server."""
 
     uri: str
@@ -159,12 +167,12 @@ class _Registry:
     """Maps the URL to one that this machine can reach."""
 
     @classmethod
-    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> _Registry:
+    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> Registry:
         user, password = state.get("username"), state.get("password")
         return cls(state["trackingUri"], user, password, reach=reach)
 
     @classmethod
-    def of_environment(cls) -> _Registry:
+    def of_environment(cls) -> Registry:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not is_http(uri):
             raise ResourceError(
@@ -322,7 +330,7 @@ class _Registry:
             ) from None
 
 
-def _outputs_of(registry: _Registry, new: ModelVersionInputs) -> dict[str, Any]:
+def _outputs_of(registry: Registry, new: ModelVersionInputs) -> dict[str, Any]:
     outputs = registry.ready(new.model, new.version)
     requirements: list[str] = []
     python = ""
@@ -334,8 +342,15 @@ def _outputs_of(registry: _Registry, new: ModelVersionInputs) -> dict[str, Any]:
     return {**outputs, "requirements": requirements, "python": python}
 
 
-def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> _Registry:
-    return _Registry(new.tracking_uri, new.username, new.password, quick, ctx.reach)
+def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> Registry:
+    return Registry(new.tracking_uri, new.username, new.password, quick, ctx.reach)
+
+
+def _kept(model: str, version: str) -> str:
+    return (
+        f'{model} version "{version}" is deployed, but no longer registered: the copy of its files '
+        "is served. Register it again, or move the traffic to another version"
+    )
 
 
 def _outputs(record: dict[str, Any]) -> dict[str, Any]:

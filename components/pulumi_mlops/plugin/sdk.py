@@ -229,3 +229,33 @@ class Bucket(MlopsResource):
     def arn(self) -> pulumi.Output[str]:
         """Amazon Resource Name of the bucket."""
         return self.output("arn")
+
+
+class ObjectFolderArgs(TypedDict):
+    """Inputs of `mlops:s3:ObjectFolder`."""
+
+    uri: pulumi.Input[str]
+    """`s3://bucket/prefix`. The prefix is not empty. A change replaces the resource."""
+    endpointUrl: NotRequired[pulumi.Input[str] | None]
+    """URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."""
+    region: NotRequired[pulumi.Input[str] | None]
+    """Region of the store. Default: `us-east-1`."""
+    accessKeyId: NotRequired[pulumi.Input[str] | None]
+    """Access key. Default: boto3's credential chain."""
+    secretAccessKey: NotRequired[pulumi.Input[str] | None]
+    """Secret of the access key. Encrypted in the state. Default: boto3's credential chain."""
+
+
+class ObjectFolder(MlopsResource):
+    """Objects below a key prefix of a bucket, deleted with the resource."""
+
+    _token = "mlops:s3:ObjectFolder"
+    _outputs = ()
+
+    def __init__(
+        self,
+        name: str,
+        args: ObjectFolderArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(name, args, opts)

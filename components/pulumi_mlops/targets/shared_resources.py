@@ -92,6 +92,7 @@ def model_version(
     )
     return ModelVersionHandle(
         example=native.example,
+        source=native.source,
         ready=native,
         requirements=native.requirements if spec.read_requirements else None,
         python=native.python if spec.read_requirements else None,

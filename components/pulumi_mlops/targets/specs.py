@@ -13,7 +13,8 @@ sets these variables for every service:
 - HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
   commas.
 - START_SLOTS_DIR, of routed services of one machine: a folder that they share, to start in turns.
-- DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`.
+- DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`. FETCHED_DIR: the folder of
+  `fetched`.
 """
 
 from __future__ import annotations
@@ -72,6 +73,47 @@ class Health:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopySpec:
+    """The objects below a key prefix of a bucket, `uri`, and the variables to access them."""
+
+    uri: pulumi.Input[str]
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedFilesSpec:
+    """Files that a program fetches before the services that read them start.
+
+    The program fills the folder FETCHED_DIR, and does nothing if the folder is complete. The files
+    are kept as long as a service has them, whatever becomes of their source.
+    """
+
+    command: Sequence[pulumi.Input[str]]
+    environment: EnvironmentHandle
+    content: pulumi.Input[str]
+    """Identifies the content of the files. A change fetches other files."""
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that only the program may read, not the services."""
+    copy: CopySpec | None = None
+    """Where the program keeps a copy on a target whose machines come and go. It gets the location
+    as `copy_variable`."""
+    copy_variable: str = ""
+    timeout: float = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedFilesHandle:
+    """Fetched files. `path` is the folder in which a service finds them. `native` is None if they
+    are fetched when a service starts."""
+
+    path: pulumi.Input[str]
+    native: pulumi.Resource | None
+    spec: FetchedFilesSpec
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
     """A program that keeps running and listens on ports."""
 
@@ -91,6 +133,7 @@ class ServiceSpec:
     rereads_files: bool = False
     """Whether the program notices changed files. Default: it is restarted."""
     data: VolumeHandle | None = None
+    fetched: FetchedFilesHandle | None = None
     health: Health = Health()
     resources: Resources = Resources()
     replicas: int = 1
@@ -184,6 +227,8 @@ class RouteSpec:
     endpoint: str
     backends: Mapping[str, Backend]
     port: int | None = None
+    hosts: Sequence[str] = ()
+    """Public host names, if the target's routes are selected by host name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,9 +339,11 @@ class ModelVersionSpec:
 @dataclass(frozen=True, kw_only=True)
 class ModelVersionHandle:
     """A model version. `example` is the input example that the model was logged with, or empty.
-    `ready` is None if only the model server looks the version up, when it starts."""
+    `source` is the URI of its files, or empty. `ready` is None if the version is looked up only
+    when its files are fetched."""
 
     example: pulumi.Output[str]
+    source: pulumi.Output[str]
     ready: pulumi.Resource | None
     requirements: pulumi.Output[list[str]] | None = None
     """The requirements that MLflow stored with the version, if `read_requirements`. None if the

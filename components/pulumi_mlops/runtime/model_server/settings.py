@@ -24,7 +24,8 @@ class ModelServerSettings:
     | MLOPS_MODEL_NAME | the name served, and the registered model | required |
     | MLOPS_MODEL_VERSION | the version served | required |
     | MLOPS_MODEL_URI | any MLflow model URI | models:/<name>/<version> |
-    | MLFLOW_TRACKING_URI | the tracking server | required for models:/ and runs:/ |
+    | MLOPS_MODEL_DIR | folder with the model's files | they are downloaded from the URI |
+    | MLFLOW_TRACKING_URI | the tracking server | required for a download of models:/ and runs:/ |
     | START_SLOTS_DIR | the folder of servers that load in turns; empty is off | off |
     | MLOPS_DRAIN_SECONDS | after SIGTERM, not ready but still serving | 1 |
     | MLOPS_SHUTDOWN_SECONDS | then, at most this long for requests in flight | 30 |
@@ -52,6 +53,7 @@ class ModelServerSettings:
     model_version: str
     model_uri: str
     start_slots: Path | None
+    model_dir: str
     drain_seconds: float
     shutdown_seconds: float
     keep_alive_seconds: int
@@ -80,7 +82,9 @@ class ModelServerSettings:
             bad = "MLOPS_MODEL_NAME" if "/" in name else "MLOPS_MODEL_VERSION"
             raise SettingsError(f"{bad} must not contain '/'; it is part of the server's paths")
         uri = env.get("MLOPS_MODEL_URI") or f"models:/{name}/{version}"
-        if uri.startswith(("models:", "runs:")) and not env.get("MLFLOW_TRACKING_URI"):
+        folder = env.get("MLOPS_MODEL_DIR", "")
+        remote = not folder and uri.startswith(("models:", "runs:"))
+        if remote and not env.get("MLFLOW_TRACKING_URI"):
             raise SettingsError(
                 f"MLFLOW_TRACKING_URI is not set; the model {uri} is looked up there"
             )
@@ -99,6 +103,7 @@ class ModelServerSettings:
             model_version=version,
             model_uri=uri,
             start_slots=Path(slots) if (slots := env.get("START_SLOTS_DIR", "")) else None,
+            model_dir=folder,
             drain_seconds=_number(env, "MLOPS_DRAIN_SECONDS", 1.0),
             shutdown_seconds=_number(env, "MLOPS_SHUTDOWN_SECONDS", 30.0),
             keep_alive_seconds=_integer(env, "MLOPS_KEEP_ALIVE_SECONDS", 75),

@@ -18,6 +18,8 @@ from ..port import (
     Capability,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     JobHandle,
     JobSpec,
     Resources,
@@ -90,6 +92,7 @@ class LocalTarget(SharedRequests):
                 "files": dict(spec.files) or None,
                 "rereadsFiles": spec.rereads_files or None,
                 "data": spec.data.path if spec.data else None,
+                "fetched": spec.fetched.path if spec.fetched else None,
                 "replicas": spec.replicas,
                 "routed": spec.routed or None,
                 "health": {
@@ -162,6 +165,11 @@ class LocalTarget(SharedRequests):
         )
 
     def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> RouteHandle:
+        if spec.hosts:
+            raise unsupported(
+                name, "hosts", Capability.PUBLIC_HOSTS,
+                "remove it: the proxy accepts every host name",
+            )  # fmt: skip
         native = sdk.Route(
             name,
             {
@@ -201,6 +209,24 @@ class LocalTarget(SharedRequests):
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.path, retain=retain, native=native)
 
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        environment = _native_environment(spec)
+        native = sdk.FetchedFiles(
+            name,
+            {
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
+                "content": spec.content,
+                "timeoutSeconds": spec.timeout,
+            },
+            opts,
+        )
+        return FetchedFilesHandle(path=native.path, native=native, spec=spec)
+
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")
 
@@ -238,7 +264,7 @@ def _check_resources(name: str, requested: Resources) -> None:
         )  # fmt: skip
 
 
-def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
+def _native_environment(spec: ServiceSpec | JobSpec | FetchedFilesSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
         raise pulumi.RunError(
@@ -247,7 +273,9 @@ def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     return environment
 
 
-def _variables(spec: ServiceSpec | JobSpec) -> dict[str, pulumi.Input[str]] | None:
+def _variables(
+    spec: ServiceSpec | JobSpec | FetchedFilesSpec,
+) -> dict[str, pulumi.Input[str]] | None:
     """The environment variables, with secrets marked as such."""
     secrets = {name: pulumi.Output.secret(value) for name, value in spec.secrets.items()}
     return {**spec.env, **secrets} or None

@@ -114,6 +114,11 @@ class ToyTarget(SharedRequests):
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.output("path"), retain=retain, native=native)
 
+    def fetched_files(self, name: str, spec: Any, opts: pulumi.ResourceOptions) -> NoReturn:
+        raise unsupported(
+            name, "fetched_files", Capability.FETCHED_FILES, "let the service fetch them"
+        )
+
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "toy" / "logs")
 
