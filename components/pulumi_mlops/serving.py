@@ -269,6 +269,7 @@ def _environment(
     secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
         env |= store.prediction_log_env
         secrets |= store.prediction_log_secrets
     return env, secrets
