@@ -10,9 +10,9 @@ from typing import Any
 
 from pulumi_mlops.runtime.quality import evaluate, ingest
 from pulumi_mlops.runtime.quality import labels as labelling
-from pulumi_mlops.runtime.quality.database import Database
+from pulumi_mlops.runtime.quality.database import QualityDatabase
 from pulumi_mlops.runtime.quality.delays import UNKNOWN, LabelDelay
-from pulumi_mlops.runtime.quality.settings import Endpoint, Settings
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint, QualitySettings
 from pulumi_mlops.runtime.quality.store import SourceStore
 
 logger = logging.getLogger(__name__)
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 STALE_PASSES = 10
 
 
-class Service:
+class QualityService:
     """The quality of all endpoints."""
 
     def __init__(
         self,
-        settings: Settings,
-        database: Database,
+        settings: QualitySettings,
+        database: QualityDatabase,
         store: SourceStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -54,12 +54,14 @@ class Service:
         """Whether no pass has succeeded for a while."""
         return self.clock() - self.last_success > max(STALE_PASSES * self.settings.interval, 60.0)
 
-    def delay(self, endpoint: Endpoint) -> LabelDelay:
+    def delay(self, endpoint: MonitoredEndpoint) -> LabelDelay:
         """The delay of labels in the last pass."""
         return self.delays.get(endpoint.name, UNKNOWN)
 
-    def accept(self, endpoint: Endpoint, items: list[dict[str, Any]]) -> labelling.Received:
-        """SourceStore labels that arrive now."""
+    def accept(
+        self, endpoint: MonitoredEndpoint, items: list[dict[str, Any]]
+    ) -> labelling.Received:
+        """Store labels that arrive now."""
         with self.database.writing() as connection:
             return labelling.accept(connection, endpoint, items, received=self.clock())
 
@@ -78,7 +80,7 @@ class Service:
         if not self.errors:
             self.last_success = self.clock()
 
-    def _pass(self, endpoint: Endpoint) -> None:
+    def _pass(self, endpoint: MonitoredEndpoint) -> None:
         with self.database.reading() as connection:
             since = evaluate.horizon(connection, endpoint, self.clock())
         ingest.read_log(self.database, self.store, endpoint, since)
