@@ -36,13 +36,18 @@ _COLUMNS = ["id", "time", "inputs", "outputs"]
 
 
 def read_log(
-    database: QualityDatabase, store: SourceStore, endpoint: MonitoredEndpoint, since: float
+    database: QualityDatabase,
+    store: SourceStore,
+    endpoint: MonitoredEndpoint,
+    *,
+    since: float,
+    first_day: str,
 ) -> int:
-    """Read the files of the log that are new, from the day of ``since`` on. Returns their number.
+    """Read the files of the log that are new, from `first_day` on. Returns their number.
 
-    Raises OSError if the store fails; the next call continues with the same file.
+    Rows of windows that start before ``since`` are left out. Raises OSError if the store fails; the
+    next call continues with the same file.
     """
-    first_day = day(since)
     prefix = f"predictions/endpoint={quote(endpoint.name, safe='')}/"
     read = 0
     for folder in store.folders(prefix):

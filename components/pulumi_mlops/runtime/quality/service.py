@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from pulumi_mlops.runtime.quality.store import SourceStore
 logger = logging.getLogger(__name__)
 
 STALE_PASSES = 10
+RECENT_DAYS = 2
+COMPLETE_SECONDS = 3600.0
+"""A pass lists the folders of the last ``RECENT_DAYS``. Once in ``COMPLETE_SECONDS`` it lists all
+within the horizon: an outage of the store delays files."""
 
 
 class QualityService:
@@ -37,6 +42,7 @@ class QualityService:
         self.delays: dict[str, LabelDelay] = {}
         self.last_success = clock()
         self.errors: dict[str, str] = {}
+        self._listed: dict[str, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="passes", daemon=True)
 
@@ -83,7 +89,14 @@ class QualityService:
     def _pass(self, endpoint: MonitoredEndpoint) -> None:
         with self.database.reading() as connection:
             since = evaluate.horizon(connection, endpoint, self.clock())
-        ingest.read_log(self.database, self.store, endpoint, since)
+        started = self.clock()
+        complete = abs(started - self._listed.get(endpoint.name, -math.inf)) >= COMPLETE_SECONDS
+        first = since if complete else max(since, started - RECENT_DAYS * 86_400)
+        ingest.read_log(
+            self.database, self.store, endpoint, since=since, first_day=ingest.day(first)
+        )
+        if complete:
+            self._listed[endpoint.name] = started
         ingest.read_label_files(self.database, self.store, endpoint)
         now = self.clock()
         with self.database.writing() as connection:
