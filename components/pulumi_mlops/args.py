@@ -173,13 +173,14 @@ class ServingEndpointArgs(TypedDict):
     traffic: Mapping[str, int]
     """Traffic table: percent of the requests by model version, such as `{"2": 90, "3": 10}`. The
     weights sum to 100. A version with 0 is kept warm. Not empty."""
-    requirements: str | Sequence[str]
-    """Requirements of the model: a requirements file, whose path starts at the folder of
-    Pulumi.yaml, or a list of requirements."""
     tracking: "TrackingServer"
     """Tracking server that has the registered model."""
     target: NotRequired[str]
     """Name of the target to run on. Default: the stack's `mlops:target`."""
+    requirements: NotRequired[str | Sequence[str]]
+    """Requirements of the models: a requirements file, whose path starts at the folder of
+    Pulumi.yaml, or a list of requirements. Default: for each version, the requirements that MLflow
+    stored with it."""
     replicas: NotRequired[int]
     """Number of servers of each version. 1 to 64. Default: `1`."""
     max_replicas: NotRequired[int]
@@ -188,11 +189,24 @@ class ServingEndpointArgs(TypedDict):
     to 64. Default: `replicas`, without an autoscaler."""
     port: NotRequired[int]
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
+    hosts: NotRequired[Sequence[str]]
+    """Public host names of an endpoint behind a Gateway, in addition to the one of the Gateway's
+    `url`. Without a Gateway, the proxies of the endpoint accept every host name and refuse this
+    input. Default: empty."""
+    max_request_body: NotRequired[str]
+    """Maximum size of the body of a request, such as `64Mi`. Larger requests get 413. Default:
+    `16Mi`."""
     prediction_log: NotRequired[bool]
     """Log requests and answers to the artifact store. Default: `true`."""
+    check_output: NotRequired[Literal["error", "warn"]]
+    """Result of a failed check of a model version: `error` fails the update, `warn` logs the reason
+    and serves the version. A version is checked before it is ready: its input example must be
+    answered as its signature says, or, without an example, one of the requests made from its
+    signature must be answered. Default: `error`."""
     python: NotRequired[str]
-    """Python version of the servers, such as `3.12`. Default: the version that runs the Pulumi
-    program."""
+    """Python version of the servers, such as `3.12`. At least 3.10. Default: with `requirements`,
+    the version that runs the Pulumi program. Without, the version that MLflow stored with the
+    model."""
     startup_timeout: NotRequired[float]
     """Seconds within which a version must become ready. More than 0 and at most 86400. Default:
     `180`."""
@@ -233,6 +247,9 @@ class TrackingServerArgs(TypedDict):
     """Number of server processes. 1 to 64. Default: `1`."""
     port: NotRequired[int]
     """Port of the server. 1 to 65535. Default: an unused port."""
+    hosts: NotRequired[Sequence[str]]
+    """Further host names by which clients reach the server, such as that of an ingress. The server
+    answers 403 to requests for other names. Default: empty."""
     auth: NotRequired[bool]
     """Require a user name and password. The component creates the user `admin` with a generated
     password, which is part of `client_env`. `admin` can create more users. Default: `false`."""

@@ -17,6 +17,7 @@ from .artifacts import ArtifactStoreSettings
 from .monitoring import MonitoringStackSettings
 from .provider_settings import ProviderSettings
 from .quality import EndpointQuality, QualityMonitorSettings
+from .requirements import read_requirements
 from .secret_inputs import secret_places, with_secrets
 from .serving import ServingEndpointSettings
 from .sources import find_project
@@ -25,7 +26,7 @@ from .stackdir import data_folder_problem
 from .targets import registry
 from .targets.port import stack_settings
 from .tracking import TrackingServerSettings
-from .training import PipelineSettings, TrainingRunnerSettings, requirements_of, source_folder
+from .training import PipelineSettings, TrainingRunnerSettings, source_folder
 
 T = typing.TypeVar("T")
 
@@ -156,10 +157,11 @@ def check_files(config: PlatformConfig, name: str = "platform") -> None:
     for key, pipeline in config.pipelines.items():
         where = f"pipelines.{key}"
         if folder := collect(f"{where}.source", source_folder, pipeline.source):
-            collect(f"{where}.requirements", requirements_of, pipeline.requirements, folder)
+            collect(f"{where}.requirements", read_requirements, pipeline.requirements, folder)
     for key, endpoint in config.endpoints.items():
         where = f"endpoints.{key}.requirements"
-        collect(where, requirements_of, endpoint.requirements, find_project())
+        if endpoint.requirements is not None:
+            collect(where, read_requirements, endpoint.requirements, find_project())
     if messages:
         raise pulumi.RunError("\n".join(messages))
 

@@ -9,6 +9,7 @@ import pulumi
 from pydantic import Field, model_validator
 
 from .artifacts import ArtifactStore
+from .requirements import read_requirements
 from .spec import Number, OnTarget, Port, ResourceSettings, Spec, Whole, located
 from .targets.port import (
     DatabaseSpec,
@@ -19,7 +20,6 @@ from .targets.port import (
     resources_of,
     runtime_folder,
 )
-from .training import requirements_of
 
 if typing.TYPE_CHECKING:
     from .args import QualityMonitorArgs
@@ -164,7 +164,7 @@ class QualityMonitor(pulumi.ComponentResource):
                     f"{name}-environment",
                     EnvironmentSpec(
                         requirements=[
-                            *requirements_of(name, "requirements-quality.txt", runtime),
+                            *read_requirements(name, "requirements-quality.txt", runtime).lines,
                             *database.requirements,
                         ],
                         code={"pulumi_mlops/runtime": runtime},

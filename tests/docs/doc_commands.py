@@ -83,6 +83,7 @@ SUITE = {
     "make test ARGS='tests/unit -k drift'": "tests/unit -k drift",
     "make test ARGS='-m \"not engine\"'": '-m "not engine"',
     "make test-kubernetes": "pytest -m kubernetes",
+    "make compare-mlflow": "tests/mlflow_comparison",
     "make bench": "tools/bench/run.py",
     "make bench ARGS=--smoke": "tools/bench/run.py --smoke",
 }

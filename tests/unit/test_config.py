@@ -251,6 +251,17 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "{key}: contains a control character, such as a line break: rename the registered "
             "model",
         ),
+        (
+            "tracking.hosts",
+            ["https://mlflow.example.com"],
+            "{key}.0: must be a host name in lower case without scheme and port, such as "
+            "`mlflow.example.com`",
+        ),
+        (
+            "endpoints.penguins.max_request_body",
+            "64 MB",
+            "{key}: must be an amount of memory, such as `512Mi` or `4Gi`",
+        ),
         ("endpoints.penguins.replicas", 0, "{key}: must be at least 1"),
         (
             "endpoints.penguins.replicas",

@@ -25,10 +25,13 @@ from .specs import (
     BucketHandle,
     BucketSpec,
     ClientSettingsHandle,
+    CopySpec,
     DatabaseHandle,
     DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     Health,
     JobHandle,
     JobSpec,
@@ -50,10 +53,13 @@ __all__ = [
     "BucketSpec",
     "Capability",
     "ClientSettingsHandle",
+    "CopySpec",
     "DatabaseHandle",
     "DatabaseSpec",
     "EnvironmentHandle",
     "EnvironmentSpec",
+    "FetchedFilesHandle",
+    "FetchedFilesSpec",
     "Health",
     "JobHandle",
     "JobSpec",
@@ -131,6 +137,11 @@ class Target(Protocol):
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersionHandle:
         """Look up a registered version of a model."""
+
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        """Fetch files by a program, for services."""
 
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions

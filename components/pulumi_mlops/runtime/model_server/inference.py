@@ -13,28 +13,20 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
-import orjson
 import pandas as pd
 
-from pulumi_mlops.runtime.model_server import outputs
-from pulumi_mlops.runtime.model_server.frames import block_of, direct_predict
+from pulumi_mlops.runtime.model_server import outputs, payload
+from pulumi_mlops.runtime.model_server.frames import answers_rows, block_of, direct_predict
 from pulumi_mlops.runtime.model_server.http import SANE_ID, RequestError
-from pulumi_mlops.runtime.model_server.mlflow_compat import (
-    MlflowException,
-    infer_and_parse_data,
-    is_unified_llm_input,
-    parse_csv_input,
-)
+from pulumi_mlops.runtime.model_server.invocations import InvocationReader, reason_of
+from pulumi_mlops.runtime.model_server.mlflow_compat import MlflowException
 from pulumi_mlops.runtime.model_server.signature import Signature, read_signature
 from pulumi_mlops.runtime.model_server.tensors import TensorReader
 from pulumi_mlops.runtime.prediction_log import Record
 
 logger = logging.getLogger(__name__)
-
-FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +62,11 @@ class Inference:
         self.name = name
         self.version = version
         self.signature: Signature = read_signature(pyfunc.metadata)
+        self.answers_rows = answers_rows(pyfunc)
+        """Whether the model answers one row for each row of a request."""
         self._tensors = TensorReader(self.signature)
         self._block = block_of(self.signature)
+        self._invocations = InvocationReader(self.signature, self._block)
         self._direct: Callable[[Any], Any] | None = None
 
     def v2(self, body: bytes, request_id: str) -> Answer:
@@ -91,7 +86,7 @@ class Inference:
 
         Raises RequestError 400 for what the client did wrong.
         """
-        request = _json_object(body)
+        request = payload.json_object(body)
         own_id = request.get("id")
         if own_id is not None:
             if not isinstance(own_id, str) or not SANE_ID.fullmatch(own_id):
@@ -120,7 +115,7 @@ class Inference:
 
         Raises RequestError 4xx for what the client did wrong.
         """
-        data, params, wrap, exact = self._parse_invocation(body, content_type)
+        data, params, wrap, exact = self._invocations.read(body, content_type)
 
         def answer(raw: Any) -> bytes:
             result = outputs.predictions(raw)
@@ -167,7 +162,8 @@ class Inference:
         if function is None or not isinstance(golden.data, pd.DataFrame):
             return False
         try:
-            columns = {name: golden.data[name].to_numpy() for name in golden.data.columns}
+            inputs = self.signature.inputs
+            columns = {item.name: golden.data[item.key].to_numpy() for item in inputs}
             raw = function(self._block.frame(columns, len(golden.data)))  # type: ignore[union-attr]
         except Exception:
             logger.info("predictions go through MLflow's enforcement", exc_info=True)
@@ -179,70 +175,10 @@ class Inference:
         self._direct = function if same else None
         return same
 
-    def _parse_invocation(self, body: bytes, content_type: str) -> tuple[Any, Any, bool, bool]:
-        """The data, the params, whether to wrap the answer, whether the data is exact."""
-        mime, _, rest = content_type.partition(";")
-        mime = mime.strip().lower()
-        charset = rest.strip().lower()
-        if mime not in ("application/json", "text/csv") or charset not in ("", "charset=utf-8"):
-            raise RequestError(
-                415,
-                f"Content-Type {content_type!r} is not supported; "
-                "send application/json or text/csv, in UTF-8",
-            )
-        schema: Any = self.signature.input_schema
-        try:
-            if mime == "text/csv":
-                text = StringIO(body.decode())
-                return self._checked(parse_csv_input(text, schema)), None, True, False
-            request = _json_object(body)
-            if is_unified_llm_input(request):
-                # Chat, completion and embedding models take the whole object, and answer one.
-                params = {k: v for k, v in request.items() if k in self.signature.params}
-                data = {k: v for k, v in request.items() if k not in params}
-                return data, params or None, False, False
-            given = {key: request[key] for key in FORMATS if key in request}
-            if len(given) != 1:
-                raise RequestError(
-                    400,
-                    f"expected exactly one of {', '.join(FORMATS)}; "
-                    f"got {', '.join(request) or 'nothing'}",
-                )
-            asked = request.get("params")
-            if self.signature.raw:
-                if "inputs" not in given:
-                    raise RequestError(400, "this model has type hints: send its value as 'inputs'")
-                return given["inputs"], asked, True, False
-            if self._block is not None and "dataframe_split" in given:
-                frame = self._block.from_split(given["dataframe_split"])
-                if frame is not None:
-                    return frame, asked, True, True
-            data = infer_and_parse_data(given, schema)
-            return self._checked(data), asked, True, False
-        except MlflowException as error:
-            raise RequestError(400, _first_line(error)) from None
-        except UnicodeDecodeError:
-            raise RequestError(400, "the body is not UTF-8") from None
-
-    def _checked(self, data: Any) -> Any:
-        """Missing columns by name, before MLflow's enforcement prints the whole data."""
-        columns = getattr(data, "columns", data if isinstance(data, dict) else None)
-        if columns is None or not self.signature.named:
-            return data
-        missing = [i.name for i in self.signature.inputs if i.required and i.name not in columns]
-        if missing:
-            raise RequestError(
-                400,
-                f"column(s) {', '.join(map(repr, missing))} missing; got "
-                f"{', '.join(repr(str(c)) for c in columns)}, expected "
-                f"{self.signature.describe_inputs()}",
-            )
-        return data
-
     def _params(self, given: Any) -> dict[str, Any] | None:
         """The parameters of a request that the model has."""
-        if given is None:
-            return None
+        if given is None or not self.signature.params:
+            return None  # MLflow ignores what the signature does not have
         if not isinstance(given, dict):
             raise RequestError(400, "params: expected an object")
         # V2's parameters also carry hints of the protocol, which no model asked for.
@@ -251,17 +187,24 @@ class Inference:
     def _predict(self, data: Any, params: dict[str, Any] | None, *, exact: bool) -> Any:
         try:
             if exact and self._direct is not None:
-                return self._direct(data)
-            return self.pyfunc.predict(data, params=params)
-        except MlflowException as error:
-            if int(error.get_http_status_code()) < 500:  # type: ignore[no-untyped-call]
-                raise RequestError(400, _first_line(error)) from None
-            logger.exception("the model failed")
-            raise RequestError(500, f"the model failed: {_first_line(error)}") from None
+                raw = self._direct(data)
+            else:
+                raw = self.pyfunc.predict(data, params=params)
         except Exception as error:
-            logger.exception("the model failed")
-            message = f"the model failed: {type(error).__name__}: {error}"
-            raise RequestError(500, message.splitlines()[0][:500]) from None
+            raise _failure(error, data) from error
+        if self.answers_rows and (reason := outputs.rows_differ(raw, data)):
+            raise RequestError(500, reason)
+        return raw
+
+
+def _failure(error: Exception, data: Any) -> RequestError:
+    """What a failed prediction answers: 400 for the client's data, 500 for the model."""
+    if isinstance(error, MlflowException) and int(error.get_http_status_code()) < 500:  # type: ignore[no-untyped-call]
+        return RequestError(400, reason_of(error))
+    if outputs.row_count(data) == 0:
+        return RequestError(400, f"no rows, which the model does not accept: {reason_of(error)}")
+    logger.error("the model failed", exc_info=error)
+    return RequestError(500, f"the model failed: {reason_of(error)}")
 
 
 @contextmanager
@@ -272,21 +215,3 @@ def _errors_of(request_id: str) -> Iterator[None]:
     except RequestError as error:
         error.request_id = request_id
         raise
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(400, f"the body is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise RequestError(400, "the body is not a JSON object")
-    return value
-
-
-def _first_line(error: MlflowException) -> str:
-    """MLflow's message without the dump of the client's data that precedes its reason."""
-    message: str = error.message
-    if message.startswith("Failed to enforce schema") and "Error: " in message:
-        message = "the model's signature: " + message.rpartition("Error: ")[2]
-    return message.splitlines()[0][:500] if message else type(error).__name__

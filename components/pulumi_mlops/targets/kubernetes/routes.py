@@ -88,6 +88,11 @@ def _gateway_route(request: _RouteRequest, configured: GatewaySettings) -> Route
 
 
 def _proxy_route(request: _RouteRequest, environment: EnvironmentRequest) -> RouteHandle:
+    if request.spec.hosts:
+        raise pulumi.RunError(
+            f"{request.name}: hosts is only for endpoints behind a Gateway: remove it, since the "
+            "proxies accept every host name, or set mlops:kubernetes.gateway"
+        )
     delivery, name, table = request.delivery, request.name, request.table
     cluster = delivery.cluster
     if cluster.router is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 
 from ..port import Capability, ServiceSpec, unsupported
-from . import manifests, names
+from . import fetched_files, manifests, names
 from .delivery import Delivery
 from .handles import (
     WorkloadHandle,
@@ -79,6 +79,8 @@ def service(
     secrets, digest = secret_objects(
         delivery, name, secrets=spec.secrets, files=spec.files, labels=request.labels, opts=opts
     )
+    if spec.fetched is not None:
+        secrets += fetched_files.secrets(delivery, name, spec.fetched, request.labels, opts)
     template = _pod_template(request, None if spec.rereads_files else digest)
     exposed = request.make(
         "Service", "service",
@@ -128,7 +130,10 @@ def _pod_template(
         request.labels,
         manifests.pod(
             [manifests.with_pre_stop(container)],
-            init_containers=request.delivery.init_containers(spec),
+            init_containers=[
+                *request.delivery.init_containers(spec),
+                *fetched_files.init_containers(name, spec),
+            ],
             volumes=volumes,
             placement=cluster.settings.placement.manifest(),
             stop_seconds=spec.stop_seconds,

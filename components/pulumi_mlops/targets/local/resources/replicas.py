@@ -51,6 +51,7 @@ def definition(
             for port in port_numbers
         },
         **({"DATA_DIR": known_text(inputs.data)} if inputs.data else {}),
+        **({"FETCHED_DIR": known_text(inputs.fetched)} if inputs.fetched else {}),
     }
     if inputs.files and not inputs.rereads_files:
         # A changed definition restarts the program.
