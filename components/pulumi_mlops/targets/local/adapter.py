@@ -15,6 +15,7 @@ from ...crontab import for_apscheduler
 from ...requirements import digests_of
 from ...spec import SecretKeyRef
 from ..port import (
+    AnalysisSpec,
     Capability,
     EnvironmentHandle,
     EnvironmentSpec,
@@ -36,6 +37,8 @@ from ..port import (
 from ..shared_resources import SharedRequests
 from . import sdk
 from .host.gpu import has_gpu
+
+_ANALYSIS = AnalysisSpec()
 
 
 class LocalTarget(SharedRequests):
@@ -183,6 +186,7 @@ class LocalTarget(SharedRequests):
                     for key, backend in spec.backends.items()
                 },
                 "port": spec.port,
+                "analysis": _analysis(spec.analysis or _ANALYSIS),
             },
             opts,
         )
@@ -241,6 +245,16 @@ def _version(spec: EnvironmentSpec, digests: Sequence[str]) -> pulumi.Input[str]
     if any(isinstance(value, pulumi.Output) for value in values):
         return pulumi.Output.all(*values).apply(version)
     return version(values)
+
+
+def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
+    if not spec.seconds:
+        return None
+    return {
+        "seconds": spec.seconds,
+        "minRequests": spec.min_requests,
+        "maxErrorRate": spec.max_error_rate,
+    }
 
 
 def _check_resources(name: str, requested: Resources) -> None:
