@@ -17,7 +17,7 @@ stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes lint generate bench clean engine-missing
+.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes test-mlflow compare-mlflow lint generate bench clean engine-missing
 
 help: ## list the targets
 	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
@@ -58,6 +58,18 @@ test-kubernetes: $(VENV)/.engine ## the tests on a real cluster: that of KUBECON
 	@exports=; [ -n "$$KUBECONFIG" ] || exports=$$($(PY) tools/cluster/cluster.py up) || exit 1; eval "$$exports"; \
 	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH:$(CURDIR)/.cluster/bin" \
 		$(VENV)/bin/pytest -m kubernetes $(or $(ARGS),tests/kubernetes)
+
+test-mlflow: $(VENV)/.engine ## models of MLflow 2.9 to the newest, each served with its stored requirements
+	$(TEST_ENV) $(VENV)/bin/pytest -s -m 'engine or mlflow_versions' $(or $(ARGS),tests/mlflow_versions)
+
+# PyTorch alone takes 5 GB, which is why it is not in requirements.lock.
+compare-mlflow: COMPARISON := build/mlflow-comparison
+compare-mlflow: $(VENV)/.synced ## compare all answers of /invocations with those of MLflow's own server
+	$(VENV)/bin/uv venv --quiet --clear --python $(PY) $(COMPARISON)
+	$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(COMPARISON)/bin/python requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(COMPARISON)/bin/python torch --editable .
+	MLFLOW_COMPARISON_TABLE=$(COMPARISON).md $(COMPARISON)/bin/pytest -q $(or $(ARGS),tests/mlflow_comparison)
+	@echo "the table: $(COMPARISON).md"
 
 lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/ruff check .

@@ -20,9 +20,10 @@ class RequestError(Exception):
     """A request that cannot be answered: an HTTP status and one sentence for the client."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        # A message may quote the client's text, and UTF-8 has no lone surrogates.
+        self.message = message.encode(errors="backslashreplace").decode()
+        super().__init__(self.message)
         self.status = status
-        self.message = message
         self.request_id = ""  # the V2 request's own id, once it is known
 
 
@@ -38,6 +39,8 @@ class Response:
     body: bytes
     content_type: bytes = JSON
     close: bool = False
+    retry_after: int = 0
+    """Seconds for the header `Retry-After`; 0 is none."""
 
 
 def new_request_id() -> str:
@@ -59,13 +62,23 @@ def client_request_id(scope: Scope) -> str:
     return value if SANE_ID.fullmatch(value) else ""
 
 
+def content_length(scope: Scope) -> int:
+    """The header ``content-length``; 0 without it or for an invalid one."""
+    length = header(scope, b"content-length")
+    return int(length) if length.isdigit() else 0
+
+
+def _allowed(limit: int) -> str:
+    return f"at most {limit} are allowed (input max_request_body of the serving endpoint)"
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's body; raises RequestError 413 above ``limit`` bytes and 415 if compressed."""
     if encoding := header(scope, b"content-encoding"):
         raise RequestError(415, f"Content-Encoding {encoding!r} is not supported; send it plain")
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > limit:
-        raise RequestError(413, f"the body has {length} bytes; at most {limit} are allowed")
+        raise RequestError(413, f"the body has {length} bytes; {_allowed(limit)}")
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -75,7 +88,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise RequestError(413, f"the body is larger than the {limit} bytes allowed")
+            raise RequestError(413, f"the body is too large; {_allowed(limit)}")
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         chunks.append(chunk)

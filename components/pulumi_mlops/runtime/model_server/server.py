@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -84,6 +83,7 @@ def run(settings: ModelServerSettings) -> int:
             flush_seconds=settings.flush_seconds,
             max_records=settings.log_max_records,
             max_bytes=settings.log_max_bytes,
+            spool=settings.log_spool,
         )
     metrics = Metrics(settings, log.stats if log else None)
     app = App(settings, metrics, log)
@@ -118,8 +118,7 @@ def run(settings: ModelServerSettings) -> int:
     logger.info("listening on %s:%d, loading %s", host, port, settings.model_uri)
     loader.start()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.serve(sockets=[listener]))
+        uvloop.run(server.serve(sockets=[listener]))
     finally:
         app.close()
         if log is not None:

@@ -51,6 +51,9 @@ def definition(
             for port in port_numbers
         },
         **({"DATA_DIR": known_text(inputs.data)} if inputs.data else {}),
+        # Of the routed processes alone: the others would restart for a new variable.
+        **({"START_SLOTS_DIR": str(root.runtime / "starts")} if inputs.routed else {}),
+        **({"FETCHED_DIR": known_text(inputs.fetched)} if inputs.fetched else {}),
     }
     if inputs.files and not inputs.rereads_files:
         # A changed definition restarts the program.
