@@ -154,6 +154,18 @@ class QualityMonitorArgs(TypedDict):
     """CPU, memory and GPUs of the service. Default: the defaults of its inputs."""
 
 
+class AnalysisArgs(TypedDict):
+    """The analysis of the first requests of a model version that a change sends requests to."""
+
+    seconds: NotRequired[float]
+    """Maximum length of the analysis, in seconds. 0 turns it off. 0 to 3600. Default: `10`."""
+    min_requests: NotRequired[int]
+    """Number of requests that a verdict requires. With fewer requests the update warns that the
+    errors were not analyzed. At least 1. Default: `20`."""
+    max_error_rate: NotRequired[float]
+    """Maximum share of responses with a 5xx status. 0 to 1. Default: `0.05`."""
+
+
 class BatchingArgs(TypedDict):
     """How the servers combine requests that wait at the same time into one call of the model."""
 
@@ -189,6 +201,10 @@ class ServingEndpointArgs(TypedDict):
     to 64. Default: `replicas`, without an autoscaler."""
     port: NotRequired[int]
     """Port of the endpoint. 1 to 65535. Default: an unused port."""
+    analysis: NotRequired[AnalysisArgs]
+    """Analysis of the first requests of a model version. With too many errors the previous traffic
+    table is in effect again, and the update fails. A target without it refuses the input. Default:
+    the defaults of the analysis, where the target has one."""
     hosts: NotRequired[Sequence[str]]
     """Public host names of an endpoint behind a Gateway, in addition to the one of the Gateway's
     `url`. Without a Gateway, the proxies of the endpoint accept every host name and refuse this

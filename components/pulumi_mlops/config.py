@@ -19,7 +19,7 @@ from .provider_settings import ProviderSettings
 from .quality import EndpointQuality, QualityMonitorSettings
 from .requirements import read_requirements
 from .secret_inputs import secret_places, with_secrets
-from .serving import ServingEndpointSettings
+from .serving_settings import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
 from .stackdir import data_folder_problem

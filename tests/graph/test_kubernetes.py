@@ -221,12 +221,12 @@ def test_a_model_is_fetched_by_an_init_container_that_alone_has_the_password(gra
     assert copy.startswith(f"s3://platform-artifacts/served-models/project/dev/{ENDPOINT}/v1-")
     assert of["MLOPS_MODEL_NAME"]["value"] == "m"
     password = of["MLFLOW_TRACKING_PASSWORD"]["valueFrom"]["secretKeyRef"]
-    assert password == {"name": f"{name}-fetch", "key": "MLFLOW_TRACKING_PASSWORD"}
+    assert password == {"name": f"{name}-secrets", "key": "fetch.MLFLOW_TRACKING_PASSWORD"}
     variables = {entry["name"]: entry.get("value") for entry in server["env"]}
     assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & set(variables)
     assert variables["MLOPS_MODEL_DIR"] == "$(FETCHED_DIR)/model"
     assert variables["AWS_ACCESS_KEY_ID"] == "mlops-predictions"
-    assert f"{name}-fetch" not in json.dumps(server)
+    assert "fetch." not in json.dumps(server)
     mounts = {each["name"]: each for each in server["volumeMounts"]}
     assert mounts["fetched"]["readOnly"]
     assert {"name": "fetched", "emptyDir": {}} in pod["volumes"]

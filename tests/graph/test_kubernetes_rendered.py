@@ -111,8 +111,8 @@ def test_secrets_are_in_the_state_under_the_names_that_pods_use(graph: Graph) ->
         "platform-tracking-migration-secrets",
         "platform-tracking-server-secrets", "platform-tracking-server-files",
         "platform-train-pipeline-job-secrets", "platform-live-endpoint-v1-secrets",
-        "platform-live-endpoint-v2-secrets", "platform-live-endpoint-v1-fetch",
-        "platform-live-endpoint-v2-fetch", "platform-monitoring-server-files",
+        "platform-live-endpoint-v2-secrets", 
+        "platform-monitoring-server-files",
     }  # fmt: skip
     for name, each in stored.items():
         assert each.inputs["name"] == name

@@ -8,6 +8,8 @@ from enum import StrEnum
 class Capability(StrEnum):
     """A request that a target may refuse. A target package lists the capabilities it supports."""
 
+    ANALYSIS = "analysis of the first requests"
+    """`RouteSpec.analysis` with more than 0 seconds."""
     AUTOSCALING = "autoscaling of services"
     """`ServiceSpec.max_replicas`."""
     DISTRIBUTED_JOBS = "jobs with several workers"

@@ -21,6 +21,7 @@ from ..stackdir import data_folder_problem
 from . import registry
 from .capabilities import Capability
 from .specs import (
+    AnalysisSpec,
     Backend,
     BucketHandle,
     BucketSpec,
@@ -48,6 +49,7 @@ from .specs import (
 )
 
 __all__ = [
+    "AnalysisSpec",
     "Backend",
     "BucketHandle",
     "BucketSpec",

@@ -6,8 +6,6 @@ is deleted when no service has the files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pulumi
 
 from ..port import FetchedFilesHandle, FetchedFilesSpec, ServiceSpec
@@ -15,6 +13,8 @@ from . import manifests
 from .delivery import Delivery
 from .handles import image_reference
 from .programs import checked_command, checked_env, companion_name
+
+_PREFIX = "fetch."
 
 
 def fetched_files(
@@ -25,22 +25,17 @@ def fetched_files(
     return FetchedFilesHandle(path=manifests.FETCHED_DIR, native=native, spec=spec)
 
 
-def secrets(
-    delivery: Delivery,
-    name: str,
-    handle: FetchedFilesHandle,
-    labels: Mapping[str, str],
-    opts: pulumi.ResourceOptions,
-) -> list[pulumi.Resource]:
-    """What exists before the pods of the service `name`: the Secret of the init container, which
-    no other container has, and the copy."""
-    content = _secrets(handle.spec)
-    needed: list[pulumi.Resource] = [] if handle.native is None else [handle.native]
-    if content:
-        values = {key: pulumi.Output.secret(value) for key, value in content.items()}
-        object_name = companion_name(name, "fetch")
-        needed.append(delivery.secret(f"{name}-fetch", object_name, values, labels, opts))
-    return needed
+def secret_keys(spec: ServiceSpec) -> dict[str, pulumi.Input[str]]:
+    """The secrets of the init container, by their keys in the Secret of the service. No variable of
+    another container refers to these keys."""
+    if spec.fetched is None:
+        return {}
+    return {f"{_PREFIX}{key}": value for key, value in _secrets(spec.fetched.spec).items()}
+
+
+def dependencies(spec: ServiceSpec) -> list[pulumi.Resource]:
+    """What exists before the pods and is deleted after them: the copy."""
+    return [] if spec.fetched is None or spec.fetched.native is None else [spec.fetched.native]
 
 
 def init_containers(name: str, spec: ServiceSpec) -> list[manifests.Manifest]:
@@ -51,16 +46,22 @@ def init_containers(name: str, spec: ServiceSpec) -> list[manifests.Manifest]:
     env = dict(fetched.env)
     if fetched.copy is not None:
         env |= {**fetched.copy.env, fetched.copy_variable: fetched.copy.uri}
+    variables = manifests.environment(
+        checked_env(name, env), (), "", [{"name": "FETCHED_DIR", "value": manifests.FETCHED_DIR}]
+    )
+    secret = companion_name(name, "secrets")
+    variables += [
+        {
+            "name": key,
+            "valueFrom": {"secretKeyRef": {"name": secret, "key": f"{_PREFIX}{key}"}},
+        }
+        for key in sorted(_secrets(fetched))
+    ]
     container = manifests.container(
         "fetch",
         image_reference(fetched.environment),
         checked_command(name, fetched.command),
-        manifests.environment(
-            checked_env(name, env),
-            list(_secrets(fetched)),
-            companion_name(name, "fetch"),
-            [{"name": "FETCHED_DIR", "value": manifests.FETCHED_DIR}],
-        ),
+        variables,
         mounts=[{"name": "fetched", "mountPath": manifests.FETCHED_DIR}],
         resources=manifests.resources(spec.resources),
     )

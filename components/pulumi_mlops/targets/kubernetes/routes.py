@@ -9,11 +9,13 @@ from typing import Any
 import pulumi
 
 from ..port import (
+    Capability,
     EnvironmentHandle,
     EnvironmentSpec,
     RouteHandle,
     RouteSpec,
     runtime_folder,
+    unsupported,
 )
 from . import gateway, proxies
 from .delivery import Delivery
@@ -64,6 +66,10 @@ def route(
     opts: pulumi.ResourceOptions,
 ) -> RouteHandle:
     """Create the objects of a route. `environment` requests the image of the proxies."""
+    if spec.analysis is not None and spec.analysis.seconds:
+        raise unsupported(
+            name, "analysis", Capability.ANALYSIS, "remove it, and watch the error rate"
+        )
     workloads = {}
     for key, backend in spec.backends.items():
         if not isinstance(backend.service, WorkloadHandle):

@@ -77,16 +77,15 @@ def service(
             "set `replicas` to 1",
         )  # fmt: skip
     secrets, digest = secret_objects(
-        delivery, name, secrets=spec.secrets, files=spec.files, labels=request.labels, opts=opts
-    )
-    if spec.fetched is not None:
-        secrets += fetched_files.secrets(delivery, name, spec.fetched, request.labels, opts)
+        delivery, name, secrets={**spec.secrets, **fetched_files.secret_keys(spec)},
+        files=spec.files, labels=request.labels, opts=opts,
+    )  # fmt: skip
     template = _pod_template(request, None if spec.rereads_files else digest)
     exposed = request.make(
         "Service", "service",
         manifests.service(request.labels, request.public_ports, headless=spec.routed),
     )  # fmt: skip
-    native = _workload(request, template, [*secrets, exposed])
+    native = _workload(request, template, [*secrets, exposed, *fetched_files.dependencies(spec)])
     _network_policy(request)
     if request.max_replicas > 1:
         request.make("PodDisruptionBudget", "budget", manifests.disruption_budget(request.labels))

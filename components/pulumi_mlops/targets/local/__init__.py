@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .resources import LocalResources
 
 _CAPABILITIES = {
+    Capability.ANALYSIS,
     Capability.FETCHED_FILES,
     Capability.REPLICAS,
     Capability.ROUTES,

@@ -10,7 +10,7 @@ import pulumi
 from ...plugin.resource import MlopsResource
 
 
-class EnvironmentLocalSourceArgs(TypedDict):
+class EnvironmentProjectSourceArgs(TypedDict):
     """A Python project, or a file such as a wheel."""
 
     path: str
@@ -32,11 +32,11 @@ class EnvironmentArgs(TypedDict):
     """Inputs of `mlops:local:Environment`."""
 
     requirements: pulumi.Input[Sequence[pulumi.Input[str]]]
-    """Requirements in the syntax of pip. `./local/<name>` is an item of `local`. A change replaces
-    the resource."""
+    """Requirements in the syntax of pip. `./projects/<name>` stands for an item of `projects`. A
+    change replaces the resource."""
     constraints: NotRequired[Sequence[str] | None]
     """Constraints in the syntax of pip. A change replaces the resource. Default: empty."""
-    local: NotRequired[Mapping[str, EnvironmentLocalSourceArgs] | None]
+    projects: NotRequired[Mapping[str, EnvironmentProjectSourceArgs] | None]
     """Python projects and packages on this machine, by name. A change replaces the resource.
     Default: empty."""
     python: NotRequired[pulumi.Input[str] | None]
@@ -205,6 +205,17 @@ class RouteServiceArgs(TypedDict):
     """HTTP path that answers 200 while a replica is ready."""
 
 
+class RouteAnalysisArgs(TypedDict):
+    """The analysis of the first requests of a service that a change sends requests to."""
+
+    seconds: float
+    """Maximum length of the analysis, in seconds. More than 0."""
+    minRequests: int
+    """Number of requests that a verdict requires. At least 1."""
+    maxErrorRate: float
+    """Maximum share of responses with a 5xx status, such as 0.05. 0 to 1."""
+
+
 class RouteArgs(TypedDict):
     """Inputs of `mlops:local:Route`."""
 
@@ -216,6 +227,9 @@ class RouteArgs(TypedDict):
     """Port of the URL. 1 to 65535. Default: an unused port, which the route keeps."""
     requestTimeoutSeconds: NotRequired[float | None]
     """Time limit for the answer to a request, in seconds. More than 0. Default: `300`."""
+    analysis: NotRequired[RouteAnalysisArgs | None]
+    """Analysis of the first requests of a service. With too many errors the update fails, and the
+    previous weights are in effect again. Default: no analysis."""
 
 
 class Route(MlopsResource):
