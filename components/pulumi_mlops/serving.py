@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 import shlex
 import typing
 
 import pulumi
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from .artifacts import ArtifactStore
-from .requirements import with_model_server
-from .runtime.model_names import path_segment, problem
+from .artifacts import PREDICTIONS, ArtifactStore
+from .requirements import RequirementSet, read_requirements, with_model_server
+from .runtime.model_files import MODEL_FOLDER
+from .runtime.model_names import path_segment
+from .serving_settings import AnalysisSettings, ServingEndpointSettings
 from .sources import find_project
-from .spec import NoBool, Number, OnTarget, OrOutput, Port, ResourceSettings, Spec, Whole, located
+from .spec import (
+    OnTarget,
+    OrOutput,
+)
 from .targets.port import (
+    AnalysisSpec,
     Backend,
+    CopySpec,
+    EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesSpec,
     Health,
+    ModelVersionHandle,
     ModelVersionSpec,
     RouteSpec,
     ServiceSpec,
@@ -26,128 +36,11 @@ from .targets.port import (
     runtime_folder,
 )
 from .tracking import TrackingServer
-from .training import Requirements, requirements_of
 
 if typing.TYPE_CHECKING:
     from .args import ServingEndpointArgs
 
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-
-class BatchingSettings(Spec):
-    """How the servers combine requests that wait at the same time into one call of the model.
-
-    Requests of one form are combined: the same columns and types, without parameters. An error
-    stays with its own request. A model without a signature, with type hints, or whose rows depend
-    on one another is called once per request.
-    """
-
-    max_batch: Whole = Field(
-        64, ge=1, le=4096, description="Maximum rows in one call of the model. 1 is off."
-    )
-    max_delay: Number = Field(
-        0,
-        ge=0,
-        le=10,
-        description="Seconds that the first request of a call waits for others. With 0, only "
-        "requests that wait already are combined, and none is delayed.",
-    )
-
-
-class ServingEndpointSettings(Spec):
-    """An endpoint: pinned versions of a registered model behind one URL."""
-
-    model: str = Field(
-        description="Name of the registered model. In URLs it is percent-encoded, such as "
-        "`/v2/models/price%20list/infer`."
-    )
-    traffic: dict[str, Whole] = Field(
-        min_length=1,
-        description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
-        '"3": 10}`. The weights sum to 100. A version with 0 is kept warm.',
-    )
-    requirements: Requirements = Field(
-        description="Requirements of the model: a requirements file, whose path starts at the "
-        "folder of Pulumi.yaml, or a list of requirements."
-    )
-    replicas: Whole = Field(1, ge=1, le=64, description="Number of servers of each version.")
-    max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
-        None,
-        description="Maximum number of servers of each version. The autoscaler keeps their CPU "
-        "use at 70 % of `resources.cpu`, with at least `replicas` servers. A target without an "
-        "autoscaler refuses it. Default: `replicas`, without an autoscaler.",
-    )
-    port: Port | None = Field(None, description="Port of the endpoint. Default: an unused port.")
-    prediction_log: bool = Field(
-        True, description="Log requests and answers to the artifact store."
-    )
-    check_output: typing.Literal["error", "warn"] = Field(
-        "error",
-        description="Result of a failed check of a model version: `error` fails the update, `warn` "
-        "logs the reason and serves the version. A version is checked before it is ready: its "
-        "input example must be answered as its signature says, or, without an example, one of the "
-        "requests made from its signature must be answered.",
-    )
-    python: str | None = Field(
-        None,
-        description="Python version of the servers, such as `3.12`. Default: the version that "
-        "runs the Pulumi program.",
-    )
-    startup_timeout: Number = Field(
-        180, gt=0, le=86400, description="Seconds within which a version must become ready."
-    )
-    max_queue: Whole = Field(
-        256,
-        ge=1,
-        le=1000,
-        description="Maximum requests that wait for the model in each server. Further ones are "
-        "refused with 503 and `Retry-After`.",
-    )
-    queue_timeout: Number = Field(
-        10,
-        gt=0,
-        le=3600,
-        description="Seconds after which a waiting request is refused. When most clients give up "
-        "earlier, each server refuses earlier.",
-    )
-    batching: BatchingSettings = Field(
-        BatchingSettings(), description="How the servers combine requests."
-    )
-    resources: ResourceSettings = Field(
-        ResourceSettings(), description="CPU, memory and GPUs of each server."
-    )
-
-    @field_validator("model")
-    @classmethod
-    def _valid_model(cls, model: str) -> str:
-        if (message := problem(model)) is not None:
-            raise ValueError(message)
-        return model
-
-    @field_validator("traffic")
-    @classmethod
-    def _valid_traffic(cls, traffic: dict[str, int]) -> dict[str, int]:
-        problems = [
-            ((version,), "is not a model version: use a number of the model registry, 1 or higher")
-            for version in traffic
-            if not _VERSION.fullmatch(version)
-        ] + [
-            ((version,), f"is {weight}: must be 0 to 100 percent")
-            for version, weight in traffic.items()
-            if not 0 <= weight <= 100
-        ]
-        if problems:
-            raise located(problems)
-        if (total := sum(traffic.values())) != 100:
-            raise ValueError(f"the weights sum to {total}: they must sum to 100 percent")
-        return dict(sorted(traffic.items(), key=lambda item: int(item[0])))
-
-    @model_validator(mode="after")
-    def _valid_replicas(self) -> typing.Self:
-        if self.max_replicas is not None and self.max_replicas < self.replicas:
-            message = f"is {self.max_replicas}: must be at least `replicas`, {self.replicas}"
-            raise located([(("max_replicas",), message)])
-        return self
+_OLDEST_PYTHON = (3, 10)
 
 
 class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
@@ -193,30 +86,30 @@ class ServingEndpoint(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         spec = ServingEndpointSpec.of(name, args)
-        requirements = requirements_of(f"{name}.requirements", spec.requirements, find_project())
+        requirements = (
+            None
+            if spec.requirements is None
+            else read_requirements(f"{name}.requirements", spec.requirements, find_project())
+        )
         super().__init__("mlops:index:ServingEndpoint", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
-        runtime = runtime_folder()
         label = spec.label or name
-        environment = target.environment(
-            f"{name}-environment",
-            EnvironmentSpec(
-                requirements=with_model_server(
-                    requirements,
-                    requirements_of(name, "requirements-model-server.txt", runtime),
-                ),
-                python=spec.python,
-                code={"pulumi_mlops/runtime": runtime},
-            ),
-            child,
+        shared = (
+            None
+            if requirements is None
+            else target.environment(
+                f"{name}-environment",
+                _server_environment(requirements.lines, spec.python, requirements),
+                child,
+            )
         )
         self.scrape: dict[str, typing.Any] = {}
         backends = {}
         examples = {}
         client_env = {**spec.tracking.env, **spec.tracking.secrets}
+        store = spec.artifact_store or spec.tracking.artifact_store
         env, secrets = _environment(label, spec)
-        store = spec.artifact_store
         for version, weight in spec.traffic.items():
             model_version = target.model_version(
                 f"{name}-v{version}-model",
@@ -227,10 +120,27 @@ class ServingEndpoint(pulumi.ComponentResource):
                     model=spec.model,
                     version=version,
                     after=spec.after,
+                    read_requirements=shared is None,
                 ),
                 child,
             )
+            environment = shared or target.environment(
+                f"{name}-v{version}-environment",
+                _environment_of_version(name, version, spec.python, model_version),
+                child,
+            )
             ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
+            looked_up = pulumi.ResourceOptions.merge(
+                child,
+                pulumi.ResourceOptions(
+                    depends_on=[] if model_version.ready is None else [model_version.ready]
+                ),
+            )
+            files = target.fetched_files(
+                f"{name}-v{version}-files",
+                _model_files(name, spec, version, environment, model_version.source),
+                looked_up,
+            )
             service = target.service(
                 f"{name}-v{version}",
                 ServiceSpec(
@@ -238,22 +148,18 @@ class ServingEndpoint(pulumi.ComponentResource):
                     command=["python", "-m", "pulumi_mlops.runtime.model_server"],
                     env={**env, "MLOPS_MODEL_VERSION": version},
                     secrets=secrets,
+                    fetched=files,
                     replicas=spec.replicas,
                     max_replicas=spec.max_replicas,
                     routed=True,
                     resources=resources_of(spec.resources),
-                    calls=[spec.tracking.server, *(store.services if store else ())],
-                    calls_outside=store is not None and not store.services,
+                    calls=[spec.tracking.server, *store.services],
+                    calls_outside=not store.services,
                     # A server that has loaded another version answers 404.
                     health=Health(path=ready_path, timeout=spec.startup_timeout),
                     stop_seconds=30,
                 ),
-                pulumi.ResourceOptions.merge(
-                    child,
-                    pulumi.ResourceOptions(
-                        depends_on=[] if model_version.ready is None else [model_version.ready]
-                    ),
-                ),
+                looked_up,
             )
             self.scrape[f"{name}-v{version}"] = _replicas_to_scrape(
                 name, spec.model, version, service.addresses
@@ -261,7 +167,15 @@ class ServingEndpoint(pulumi.ComponentResource):
             examples[version] = model_version.example
             backends[f"v{version}"] = Backend(service=service, weight=weight, check_path=ready_path)
         route = target.route(
-            f"{name}-route", RouteSpec(endpoint=label, backends=backends, port=spec.port), child
+            f"{name}-route",
+            RouteSpec(
+                endpoint=label,
+                backends=backends,
+                port=spec.port,
+                hosts=spec.hosts,
+                analysis=_analysis(spec.analysis),
+            ),
+            child,
         )
         if route.metrics_url is not None:
             self.scrape[f"{name}-route"] = route.metrics_url.apply(
@@ -280,13 +194,65 @@ class ServingEndpoint(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "traffic": self.traffic})
 
 
+def _server_environment(
+    model: pulumi.Input[typing.Sequence[str]],
+    python: pulumi.Input[str] | None,
+    files: RequirementSet,
+) -> EnvironmentSpec:
+    """The Python environment of model servers for models with these requirements.
+
+    `files` has the constraints and the local projects of the requirements.
+    """
+    runtime = runtime_folder()
+    server = read_requirements("model server", "requirements-model-server.txt", runtime).lines
+    requirements: pulumi.Input[typing.Sequence[str]]
+    if isinstance(model, pulumi.Output):
+        requirements = model.apply(lambda lines: with_model_server(lines, server))
+    else:
+        requirements = with_model_server(typing.cast("list[str]", model), server)
+    return EnvironmentSpec(
+        requirements=requirements,
+        constraints=files.constraints,
+        projects=files.projects,
+        python=python,
+        code={"pulumi_mlops/runtime": runtime},
+    )
+
+
+def _environment_of_version(
+    name: str, version: str, python: str | None, model_version: ModelVersionHandle
+) -> EnvironmentSpec:
+    """The Python environment that MLflow stored with a model version."""
+    if model_version.requirements is None or model_version.python is None:
+        raise pulumi.RunError(
+            f"{name}.requirements: is required, since this target does not read the model "
+            "registry: set the path of a requirements file, or a list of requirements"
+        )
+
+    def check(stored: str) -> str:
+        if stored and tuple(map(int, stored.split("."))) < _OLDEST_PYTHON:
+            raise pulumi.RunError(
+                f"{name}.python: version {version} was logged with Python {stored}, and the model "
+                "server needs at least 3.10: set `python` and, if its requirements do not "
+                "install there, `requirements`"
+            )
+        return stored
+
+    return _server_environment(
+        model_version.requirements,
+        python or model_version.python.apply(check),
+        RequirementSet(),
+    )
+
+
 def _environment(
     label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
     """The environment variables of the model servers: the plain ones and the secret ones."""
-    tracking, store = spec.tracking, spec.artifact_store
+    store = spec.artifact_store
     env: dict[str, pulumi.Input[str]] = {
-        **tracking.env,
+        # Without a user name and password: a model is code, and runs in the server.
+        "MLFLOW_TRACKING_URI": spec.tracking.url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
@@ -294,15 +260,64 @@ def _environment(
         "MLOPS_QUEUE_SECONDS": f"{spec.queue_timeout:g}",
         "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
         "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
+        "MLOPS_MODEL_DIR": f"$(FETCHED_DIR)/{MODEL_FOLDER}",
     }
     if spec.check_output != "error":
         env["MLOPS_CHECK_OUTPUT"] = spec.check_output
-    secrets = dict(tracking.secrets)
+    if spec.max_request_body is not None:
+        env["MLOPS_MAX_BODY_BYTES"] = str(spec.max_request_body)
+    secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
-        env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/predictions")
-        env |= store.env
-        secrets |= store.secrets
+        env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
+        env |= store.prediction_log_env
+        secrets |= store.prediction_log_secrets
     return env, secrets
+
+
+def _model_files(
+    name: str,
+    spec: ServingEndpointSpec,
+    version: str,
+    environment: EnvironmentHandle,
+    source: pulumi.Output[str],
+) -> FetchedFilesSpec:
+    """The files of a model version, fetched with the credentials of the tracking server."""
+    store = spec.artifact_store or spec.tracking.artifact_store
+    folder = f"served-models/{pulumi.get_project()}/{pulumi.get_stack()}/{name}/v{version}"
+
+    def copy_uri(values: typing.Sequence[str]) -> str:
+        uri, content = values
+        return f"{uri}/{folder}-{_digest(spec.model, content)}"
+
+    return FetchedFilesSpec(
+        command=["python", "-m", "pulumi_mlops.runtime.model_files"],
+        environment=environment,
+        # A version that is deleted and registered again has the same number and another source.
+        content=source,
+        env={
+            **spec.tracking.env,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLOPS_MODEL_NAME": spec.model,
+            "MLOPS_MODEL_VERSION": version,
+        },
+        secrets=spec.tracking.secrets,
+        copy=CopySpec(
+            uri=pulumi.Output.all(store.uri, source).apply(copy_uri),
+            env=store.env,
+            secrets=store.secrets,
+        ),
+        copy_variable="MLOPS_MODEL_COPY",
+        timeout=spec.startup_timeout,
+    )
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _analysis(settings: AnalysisSettings | None) -> AnalysisSpec | None:
+    return None if settings is None else AnalysisSpec(**settings.model_dump())
 
 
 def _curl(values: typing.Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pulumi
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -74,6 +75,23 @@ Memory = typing.Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9]+([kMGT]i?|Ki)?$"}),
 ]
 """Bytes, written as a Kubernetes quantity: `512Mi`, `4Gi`."""
+
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*", re.ASCII)
+
+
+def _host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise ValueError(
+            "must be a host name in lower case without scheme and port, such as "
+            "`mlflow.example.com`"
+        )
+    return value
+
+
+HostName = typing.Annotated[str, AfterValidator(_host_name)]
+"""A DNS name, such as `mlflow.example.com`."""
 
 
 def must_be(what: str) -> WrapValidator:

@@ -3,6 +3,7 @@
 <project>/.mlops/<stack>/
     envs/        virtual environments and code snapshots
     programs/    one private folder for each program of the supervisor
+    fetched/     files that services read, such as those of a model version
     jobs/        runs to completion: their specs and outputs
     routes/      the last requested table of each proxy, and its configuration
     logs/        one rotated file for each program and run
@@ -141,7 +142,7 @@ class StackDir:
         """
         if not self.path.exists():
             return
-        self._remove_empty("envs", "programs", "jobs", "routes", "volumes")
+        self._remove_empty("envs", "fetched", "programs", "jobs", "routes", "volumes")
         # Other folders are those of a target. They hold something that is not deleted yet.
         if any(each.is_dir() and each.name not in _SHARED for each in self.path.iterdir()):
             return

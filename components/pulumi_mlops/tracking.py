@@ -11,7 +11,17 @@ import pulumi
 from pydantic import Field, field_validator, model_validator
 
 from .artifacts import ArtifactStore
-from .spec import NoBool, OnTarget, OrOutput, Port, ResourceSettings, SecretText, Spec, located
+from .spec import (
+    HostName,
+    NoBool,
+    OnTarget,
+    OrOutput,
+    Port,
+    ResourceSettings,
+    SecretText,
+    Spec,
+    located,
+)
 from .targets.port import (
     BUCKET_CLIENT,
     DatabaseHandle,
@@ -62,6 +72,11 @@ class TrackingServerSettings(Spec):
         1, description="Number of server processes."
     )
     port: Port | None = Field(None, description="Port of the server. Default: an unused port.")
+    hosts: list[HostName] = Field(
+        [],
+        description="Further host names by which clients reach the server, such as that of an "
+        "ingress. The server answers 403 to requests for other names.",
+    )
     auth: bool = Field(
         False,
         description="Require a user name and password. The component creates the user `admin` "
@@ -113,6 +128,8 @@ class TrackingServer(pulumi.ComponentResource):
     Raises pulumi.RunError for invalid inputs.
     """
 
+    artifact_store: ArtifactStore
+    """Store of the artifacts."""
     url: pulumi.Output[str]
     """URL of the server: the value of MLFLOW_TRACKING_URI for clients."""
     client_env: pulumi.Output[dict[str, str]]
@@ -139,7 +156,7 @@ class TrackingServer(pulumi.ComponentResource):
             ),
             child,
         )
-        store = spec.artifact_store
+        self.artifact_store = store = spec.artifact_store
         auth = _auth(name, spec, target, database, child) if spec.auth else _NO_AUTH
         environment = target.environment(
             f"{name}-environment",
@@ -178,8 +195,7 @@ class TrackingServer(pulumi.ComponentResource):
                     # By default each of its 40 threads may keep freed memory in its own arena.
                     "MALLOC_ARENA_MAX": "2",
                     "MLFLOW_DISABLE_TELEMETRY": "true",
-                    # Protects against DNS rebinding: a request with another host name gets 403.
-                    "MLFLOW_SERVER_ALLOWED_HOSTS": "$(HOST_NAMES)",
+                    **_host_settings(spec.hosts),
                     **store.env,
                     **auth.env,
                 },
@@ -280,6 +296,20 @@ def _auth(
         client_env={"MLFLOW_TRACKING_USERNAME": _ADMIN},
         client_secrets={"MLFLOW_TRACKING_PASSWORD": password},
     )
+
+
+def _host_settings(hosts: Sequence[str]) -> dict[str, str]:
+    """MLflow's protection against DNS rebinding and cross-site requests.
+
+    A request for a host name that is not listed gets 403, and so does a change that the web page of
+    another origin sends. Behind an ingress the origin of MLflow's own page has the public name.
+    """
+    names = [text for host in hosts for text in (host, f"{host}:*")]
+    settings = {"MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(["$(HOST_NAMES)", *names])}
+    if hosts:
+        origins = [f"{scheme}://{name}" for scheme in ("https", "http") for name in names]
+        settings["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
+    return settings
 
 
 def _auth_ini(values: typing.Sequence[str]) -> str:

@@ -22,8 +22,10 @@ from pulumi_mlops.targets.port import (
     Backend,
     BucketSpec,
     Capability,
+    CopySpec,
     DatabaseSpec,
     EnvironmentSpec,
+    FetchedFilesSpec,
     Health,
     JobSpec,
     ModelVersionSpec,
@@ -94,6 +96,10 @@ class Requests:
     def model_version(self, **spec: Any) -> Any:
         given = {"tracking_uri": "http://tracking", "model": "tool", "version": "1", **spec}
         return self.target.model_version("tool-model", ModelVersionSpec(**given), self.opts)
+
+    def fetched_files(self, **spec: Any) -> Any:
+        given = {"command": ["fetch"], "content": "1", **spec}
+        return self.target.fetched_files("tool-files", FetchedFilesSpec(**given), self.opts)
 
 
 Ask = Callable[[Requests], Any]
@@ -442,6 +448,19 @@ class TargetContract:
                 after=output({"version": "1"}),
             )
         )  # fmt: skip
+
+    def test_fetched_files(self) -> None:
+        def ask(requests: Requests) -> Any:
+            environment = requests.environment("tool")
+            files = requests.fetched_files(
+                environment=environment, env={"NAME": "x"}, secrets={"KEY": SECRET},
+                content=output("2"), copy=CopySpec(uri=output("s3://tool/files")),
+                copy_variable="COPY",
+            )  # fmt: skip
+            requests.service(environment=environment, fetched=files)
+            return files
+
+        self.check(Case(ask, frozenset({C.FETCHED_FILES})))
 
     def test_client_settings(self) -> None:
         env = {"A": "1", "QUOTED": "it's $HOME"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import rpc
 
 import pulumi_mlops as mlops
 
@@ -64,6 +65,13 @@ def test_a_store_is_provisioned_and_its_secrets_stay_secret(provision: Any) -> N
     assert identities["identities"][0]["credentials"] == [
         {"accessKey": "mlops", "secretKey": "generated-store-secret-key"}
     ]
+    assert identities["identities"][1] == {
+        "name": "mlops-predictions",
+        "credentials": [
+            {"accessKey": "mlops-predictions", "secretKey": "generated-store-predictions-key"}
+        ],
+        "actions": ["Write:models/predictions/*"],
+    }
     bucket = graph["store-bucket"].inputs
     assert bucket["bucket"] == "models"
     assert secrets_of(bucket) == ["generated-store-secret-key"]
@@ -384,6 +392,41 @@ def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any) -> None:
     assert route["services"]["v1"]["checkPath"] == f"{encoded}/versions/1/ready"
 
 
+def test_the_limit_of_a_body_is_an_input(provision: Any) -> None:
+    default, larger = (
+        provision(lambda inputs=inputs: endpoint(**inputs))["live-v1"].inputs["env"]
+        for inputs in ({}, {"max_request_body": "64Mi"})
+    )
+    assert "MLOPS_MAX_BODY_BYTES" not in default
+    assert larger["MLOPS_MAX_BODY_BYTES"] == str(64 << 20)
+
+
+def test_public_hosts_of_an_endpoint_need_a_gateway(provision: Any) -> None:
+    def program() -> None:
+        with pytest.raises(pulumi.RunError, match=r"live-route: hosts .* accepts every host name"):
+            endpoint(hosts=["live.example.com"])
+
+    provision(program)
+
+
+def test_the_tracking_server_accepts_its_public_hosts(provision: Any) -> None:
+    def program() -> None:
+        store = mlops.ArtifactStore("store", {})
+        mlops.TrackingServer("plain", {"artifact_store": store})
+        hosts = ["mlflow.example.com"]
+        mlops.TrackingServer("public", {"artifact_store": store, "hosts": hosts})
+
+    graph = provision(program)
+    plain, public = (graph[f"{name}-server"].inputs["env"] for name in ("plain", "public"))
+    assert plain["MLFLOW_SERVER_ALLOWED_HOSTS"] == "$(HOST_NAMES)"
+    assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in plain
+    assert public["MLFLOW_SERVER_ALLOWED_HOSTS"] == (
+        "$(HOST_NAMES),mlflow.example.com,mlflow.example.com:*"
+    )
+    origins = public["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    assert {"https://mlflow.example.com", "http://mlflow.example.com:*"} <= set(origins)
+
+
 def test_a_promotion_changes_the_route_and_nothing_else(provision: Any) -> None:
     before = provision(lambda: endpoint(traffic={"1": 90, "2": 10}))
     after = provision(lambda: endpoint(traffic={"1": 0, "2": 100}))
@@ -424,7 +467,13 @@ def test_check_output(provision: Any, check_output: str, variable: str | None) -
 
 
 @pytest.mark.parametrize(
-    "pin", ["uvicorn==0.38.0", "Uvicorn>=0.30", "uvicorn[standard]==0.38.0", "uvicorn @ file:///x"]
+    "pin",
+    [
+        "uvicorn==0.38.0",
+        "Uvicorn>=0.30",
+        "uvicorn[standard]==0.38.0",
+        "uvicorn @ https://x.example/u.whl",
+    ],
 )
 def test_the_models_own_pins_win(provision: Any, pin: str) -> None:
     graph = provision(lambda: endpoint(requirements=["mlflow==3.17.2", pin]))
@@ -548,3 +597,92 @@ def test_mistakes_name_the_component_and_the_input(
 
     provision(program)
     assert refused == [message.format(project=project)]
+
+
+# Requirements that MLflow stored with a version
+
+
+def with_stored_requirements(**args: Any) -> mlops.ServingEndpoint:
+    given: dict[str, Any] = {"model": "m", "traffic": {"1": 90, "2": 10}, **args}
+    return mlops.ServingEndpoint("live", {"tracking": tracking(), **given})  # type: ignore[typeddict-item]
+
+
+def test_each_version_has_the_requirements_that_mlflow_stored_with_it(provision: Any) -> None:
+    graph = provision(with_stored_requirements)
+    names = set(graph.of("mlops:local:Environment"))
+    assert names == {
+        "tracking-environment",
+        "store-environment",
+        "live-v1-environment",
+        "live-v2-environment",
+    }
+    for version in ("1", "2"):
+        environment = graph[f"live-v{version}-environment"].inputs
+        assert environment["requirements"][:2] == [
+            "mlflow==2.12.2",
+            f"scikit-learn==1.4.{version}",
+        ]
+        assert "setuptools<81" in environment["requirements"]
+        assert any(line.startswith("uvicorn") for line in environment["requirements"])
+        assert environment["python"] == "3.10"
+        assert graph[f"live-v{version}-model"].inputs["readRequirements"] is True
+        process = graph[f"live-v{version}"].inputs
+        assert process["environment"] == f"/envs/live-v{version}-environment"
+
+
+def test_stored_requirements_with_a_python_of_the_stack(provision: Any) -> None:
+    graph = provision(lambda: with_stored_requirements(python="3.11"))
+    assert graph["live-v1-environment"].inputs["python"] == "3.11"
+
+
+def test_stored_requirements_are_unknown_at_the_first_preview(provision: Any) -> None:
+    graph = provision(with_stored_requirements, preview=True)
+    assert graph["live-v1-environment"].inputs["requirements"] == rpc.UNKNOWN
+
+
+def test_given_requirements_are_not_read_from_the_registry(provision: Any) -> None:
+    graph = provision(endpoint)
+    assert "readRequirements" not in graph["live-v1-model"].inputs
+    assert "live-v1-environment" not in graph.of("mlops:local:Environment")
+
+
+def test_a_model_of_an_older_python_is_refused_with_the_way_out(
+    provision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulumi_mlops.serving._OLDEST_PYTHON", (3, 11))
+    with pytest.raises(
+        pulumi.RunError, match=r"live.python: version 1 was logged with Python 3.10"
+    ):
+        provision(with_stored_requirements)
+
+
+# What a requirements file refers to
+
+
+def test_a_requirements_file_with_a_local_project(provision: Any, project: Path) -> None:
+    folder = project / "train"
+    (folder / "lib").mkdir()
+    (folder / "lib" / "pyproject.toml").write_text("[project]")
+    (folder / "limits.txt").write_text("numpy<3\n")
+    (folder / "requirements.txt").write_text("mlflow\n-c limits.txt\n-e ./lib\n")
+    environment = provision(pipeline)["train-environment"].inputs
+    assert environment["requirements"] == ["mlflow", "./projects/lib"]
+    assert environment["constraints"] == ["numpy<3"]
+    assert environment["projects"]["lib"]["path"] == str(folder / "lib")
+    before = environment["projects"]["lib"]["digest"]
+    (folder / "lib" / "new.py").write_text("")
+    changed = provision(pipeline)
+    assert changed["train-environment"].inputs["projects"]["lib"]["digest"] != before
+
+
+def test_what_is_left_out_of_a_source_folder_is_named(
+    provision: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", lambda message, *_, **__: messages.append(message))
+    (project / "train" / "data").symlink_to(project.parent)
+    provision(pipeline)
+    assert messages == [
+        f"train.source: not deployed from {project / 'train'}: data (a link to a folder outside, "
+        f"{project.parent})"
+    ]

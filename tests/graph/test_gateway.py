@@ -35,6 +35,19 @@ def graph(provision: Any, project: Path) -> Any:
     return provision(platform, config())
 
 
+def test_the_route_has_the_public_hosts_of_the_endpoint(provision: Any, project: Path) -> None:
+    live = {**LIVE, "hosts": ["prices.example.com"]}
+    graph = provision(lambda: platform(live), config())
+    hostnames = graph[ROUTE].inputs["spec"]["hostnames"]
+    assert hostnames == ["live.models.example.com", "prices.example.com"]
+
+    def without_gateway() -> None:
+        with pytest.raises(pulumi.RunError, match="hosts is only for endpoints behind a Gateway"):
+            platform(live)
+
+    provision(without_gateway, config(gateway=None))
+
+
 def test_the_route_is_an_object_of_the_gateway_api_and_no_pods(graph: Any) -> None:
     route = graph[ROUTE]
     assert route.type == "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute"

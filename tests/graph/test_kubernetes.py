@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi.runtime import rpc
 
 import pulumi_mlops as mlops
 
@@ -209,6 +210,34 @@ def test_a_service_is_there_before_its_pods(graph: Any) -> None:
             assert exposed.urn in graph[workload].depends_on
 
 
+def test_a_model_is_fetched_by_an_init_container_that_alone_has_the_password(graph: Any) -> None:
+    name = f"{ENDPOINT}-v1"
+    pod = graph[name].inputs["spec"]["template"]["spec"]
+    (server,), (fetch,) = pod["containers"], pod["initContainers"]
+    assert fetch["command"] == ["python", "-m", "pulumi_mlops.runtime.model_files"]
+    assert fetch["image"] == server["image"]
+    of = {entry["name"]: entry for entry in fetch["env"]}
+    copy = of["MLOPS_MODEL_COPY"]["value"]
+    assert copy.startswith(f"s3://platform-artifacts/served-models/project/dev/{ENDPOINT}/v1-")
+    assert of["MLOPS_MODEL_NAME"]["value"] == "m"
+    password = of["MLFLOW_TRACKING_PASSWORD"]["valueFrom"]["secretKeyRef"]
+    assert password == {"name": f"{name}-secrets", "key": "fetch.MLFLOW_TRACKING_PASSWORD"}
+    variables = {entry["name"]: entry.get("value") for entry in server["env"]}
+    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & set(variables)
+    assert variables["MLOPS_MODEL_DIR"] == "$(FETCHED_DIR)/model"
+    assert variables["AWS_ACCESS_KEY_ID"] == "mlops-predictions"
+    assert "fetch." not in json.dumps(server)
+    mounts = {each["name"]: each for each in server["volumeMounts"]}
+    assert mounts["fetched"]["readOnly"]
+    assert {"name": "fetched", "emptyDir": {}} in pod["volumes"]
+
+    # The copy is deleted after the pods that read it.
+    (kept,) = (each for each in graph.of("mlops:s3:ObjectFolder").values() if name in each.name)
+    assert kept.inputs["uri"] == copy
+    assert kept.urn in graph[name].depends_on
+    assert graph["platform-artifacts-bucket"].urn in above(graph, kept.urn)
+
+
 def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any, project: Path) -> None:
     name, encoded = "price list #1 模型", "price%20list%20%231%20%E6%A8%A1%E5%9E%8B"
     live = {**PLATFORM["endpoints"]["live"], "model": name}
@@ -315,3 +344,24 @@ def test_an_endpoints_port_is_that_of_its_service(provision: Any, project: Path)
         assert len(numbers) == len(set(numbers))
         assert min(numbers) > 1023
         assert graph.result["url"].value == f"http://{ENDPOINT}-route.team.svc:{port}"
+
+
+def test_an_image_of_stored_requirements_is_known_once_they_are(
+    provision: Any, project: Path
+) -> None:
+    def program() -> None:
+        endpoints = {"live": {"model": "m", "traffic": {"1": 50, "2": 50}}}
+        mlops.MlopsPlatform("platform", {**PLATFORM, "endpoints": endpoints})  # type: ignore[typeddict-item]
+
+    graph = provision(program, CONFIG)
+    references = set()
+    for version in ("1", "2"):
+        reference = graph[f"{ENDPOINT}-v{version}-environment"].inputs["reference"]
+        pod = graph[f"{ENDPOINT}-v{version}"].inputs["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == reference
+        references.add(reference)
+    assert len(references) == 2
+    (context,) = (project / ".mlops/dev/images" / f"{ENDPOINT}-v1").glob("*/requirements.txt")
+    assert context.read_text().startswith("mlflow==2.12.2\nscikit-learn==1.4.1\n")
+    unknown = provision(program, CONFIG, preview=True)[f"{ENDPOINT}-v1-environment"].inputs
+    assert unknown["reference"] == rpc.UNKNOWN

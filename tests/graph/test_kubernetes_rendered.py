@@ -111,7 +111,8 @@ def test_secrets_are_in_the_state_under_the_names_that_pods_use(graph: Graph) ->
         "platform-tracking-migration-secrets",
         "platform-tracking-server-secrets", "platform-tracking-server-files",
         "platform-train-pipeline-job-secrets", "platform-live-endpoint-v1-secrets",
-        "platform-live-endpoint-v2-secrets", "platform-monitoring-server-files",
+        "platform-live-endpoint-v2-secrets", 
+        "platform-monitoring-server-files",
     }  # fmt: skip
     for name, each in stored.items():
         assert each.inputs["name"] == name
@@ -190,7 +191,7 @@ def test_every_program_waits_for_what_it_calls(graph: Graph) -> None:
 def test_services_wait_for_the_bucket_in_their_store(graph: Graph) -> None:
     (image,) = {each["image"] for each in pod(graph, BUCKET)["containers"]}
     for name in (SERVER, "platform-live-endpoint-v2"):
-        (_, wait) = first(graph, name)
+        wait = first(graph, name)[1]
         assert (wait["name"], wait["image"]) == (f"wait-for-{BUCKET}", image)
         assert "--wait" in wait["command"]
         assert json.loads(wait["command"][-1])["bucket"] == "platform-artifacts"
@@ -282,3 +283,9 @@ def test_no_list_is_empty(graph: Graph) -> None:
     for each in graph.all.values():
         if each.type.startswith("kubernetes:"):
             assert all(lists(each.inputs)), each.urn
+
+
+def test_rendering_needs_the_requirements_of_models(provision: Any, project: Path) -> None:
+    endpoints = {"live": {"model": "m", "traffic": {"1": 100}}}
+    with pytest.raises(pulumi.RunError, match=r"live-endpoint\.requirements: is required"):
+        provision(lambda: platform(endpoints=endpoints), config())

@@ -92,12 +92,16 @@ def test_every_client_is_given_the_credentials(provision: Any, project: Path) ->
 
     graph = provision(program)
     password = "generated-platform-tracking-admin-password"
-    for client in ("platform-train-pipeline-job", "platform-live-endpoint-v1"):
+    for client in ("platform-train-pipeline-job", "platform-live-endpoint-v1-files"):
         env = graph[client].inputs["env"]
         assert env["MLFLOW_TRACKING_USERNAME"] == "admin"
         assert is_secret(env["MLFLOW_TRACKING_PASSWORD"])
         assert env["MLFLOW_TRACKING_PASSWORD"].value == password
         assert not is_secret(env["MLFLOW_TRACKING_URI"])
+    # A model server runs code that came with the model.
+    server = graph["platform-live-endpoint-v1"].inputs
+    assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & set(server["env"])
+    assert secrets_of(server) == ["generated-platform-artifacts-predictions-key"]
     model = graph["platform-live-endpoint-v1-model"].inputs
     assert model["username"] == "admin"
     assert secrets_of(model) == [password]
@@ -126,7 +130,11 @@ def test_without_users_nothing_is_there(provision: Any, project: Path) -> None:
     assert plain["tracking-environment"].inputs["requirements"][0] == "mlflow==3.17.2"
     assert "basic-auth" not in plain["tracking-server"].inputs["command"]
     assert "files" not in plain["tracking-server"].inputs
-    assert set(plain.of("mlops:local:Secret")) == {"store-secret-key", "store-internal-key"}
+    assert set(plain.of("mlops:local:Secret")) == {
+        "store-secret-key",
+        "store-internal-key",
+        "store-predictions-key",
+    }
     graph = provision(lambda: mlops.MlopsPlatform("platform", PLATFORM))
     told = repr(graph.all)
     assert "MLFLOW_TRACKING_PASSWORD" not in told

@@ -12,7 +12,7 @@ import pulumi
 import pytest
 
 from pulumi_mlops import config
-from pulumi_mlops.targets.local.resources.environment import _is_contradiction
+from pulumi_mlops.targets.local.host.installer import _is_contradiction
 from pulumi_mlops.targets.local.resources.process import ProcessHandler
 from pulumi_mlops.targets.local.resources.run import RunHandler
 

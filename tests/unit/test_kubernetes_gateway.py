@@ -106,7 +106,7 @@ def test_a_host_name_is_one_that_the_api_takes(endpoint: str) -> None:
 
 
 def test_a_version_without_traffic_stays_in_the_route() -> None:
-    spec = gateway.http_route_spec(settings(), "live.models.example.com", SERVICES)
+    spec = gateway.http_route_spec(settings(), ["live.models.example.com"], SERVICES)
     (rule,) = spec["rules"]
     assert [(each["name"], each["port"], each["weight"]) for each in rule["backendRefs"]] == [
         ("live-v1", 8080, 100), ("live-v2", 8080, 0),
@@ -118,7 +118,7 @@ def test_a_version_without_traffic_stays_in_the_route() -> None:
 
 def test_the_route_names_its_gateway_and_the_listener_that_was_asked_for() -> None:
     def parent(**more: Any) -> Any:
-        (found,) = gateway.http_route_spec(settings(**more), "a.b", SERVICES)["parentRefs"]
+        (found,) = gateway.http_route_spec(settings(**more), ["a.b"], SERVICES)["parentRefs"]
         return found
 
     named = {

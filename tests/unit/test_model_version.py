@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from pulumi_mlops.cli.checks_models import served_versions
 from pulumi_mlops.plugin.errors import GoneError, ResourceError
 from pulumi_mlops.plugin.handler import Context
 from pulumi_mlops.plugin.model_version import ModelVersionHandler
@@ -122,8 +123,11 @@ OUTPUTS = {
     "runId": "",
     "modelId": "",
     "example": "",
+    "requirements": [],
+    "python": "",
 }
-RECORD = {name: value for name, value in OUTPUTS.items() if name != "example"}
+NOT_IN_RECORD = {"example", "requirements", "python"}
+RECORD = {name: value for name, value in OUTPUTS.items() if name not in NOT_IN_RECORD}
 
 
 @pytest.mark.parametrize(
@@ -172,20 +176,24 @@ def test_what_happens_to_a_version_later_is_no_drift(registry: Registry, ctx: Co
     registry.post("model-versions/set-tag", name="penguins", version="3", key="a", value="b")
     registry.post("registered-models/alias", name="penguins", alias="champion", version="3")
     state = {"trackingUri": registry.uri, "model": "penguins", "version": "3", **outputs}
-    del outputs["example"]
+    for name in NOT_IN_RECORD:
+        del outputs[name]
     assert HANDLER.read(ctx, "penguins/3", state) == outputs
 
 
-def test_a_version_that_is_gone(registry: Registry, ctx: Context) -> None:
+def test_a_version_that_is_gone(registry: Registry, ctx: Context, log: Log) -> None:
     registry.post("registered-models/create", name="gone")
     registry.register("gone", 1)
     new = inputs(registry.uri, "gone", "1")
     _, outputs = HANDLER.create(ctx, new)
     registry.delete("gone", "1")
     state = {"trackingUri": registry.uri, "model": "gone", "version": "1", **outputs}
-    assert HANDLER.read(ctx, "gone/1", state) is None
+    # It is deployed, and its servers have a copy of the files.
+    assert HANDLER.read(ctx, "gone/1", state) == {}
+    assert HANDLER.update(ctx, "gone/1", state, new) == outputs
+    assert len([line for line in log.of("warning") if "no longer registered" in line]) == 2
     with pytest.raises(ResourceError, match="no version of it is registered"):
-        HANDLER.update(ctx, "gone/1", state, new)
+        HANDLER.create(ctx, new)
 
 
 def test_what_is_registered_is_told(registry: Registry, ctx: Context) -> None:
@@ -374,6 +382,20 @@ def test_a_server_that_knows_nobody_of_that_name(
     state = {**new.model_dump(by_alias=True), **OUTPUTS}
     assert HANDLER.read(ctx, "penguins/2", state) == {}
     assert ["not checked at preview" in line for line in log.of("warning")] == [True, False]
+
+
+def test_doctor_names_versions_that_are_served_and_no_longer_registered(
+    registry: Registry, nobody: str
+) -> None:
+    served = {("penguins", "1"), ("penguins", "2")}
+    (found,) = served_versions(served, {}, registry.uri)
+    assert (found.verdict, found.message) == ("ok", "2 served, all are registered")
+    (found,) = served_versions(served | {("penguins", "99"), ("rose", "1")}, {}, registry.uri)
+    assert found.verdict == "warn"
+    assert "no longer registered: penguins version 99, rose version 1" in found.message
+    (found,) = served_versions(served, {}, nobody)
+    assert (found.verdict, found.message[:11]) == ("warn", "not checked")
+    assert served_versions((), {}, "")[0].verdict == "ok"
 
 
 def test_a_version_is_gone_with_its_registry(ctx: Context) -> None:

@@ -14,6 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from pulumi_mlops.tracking import _host_settings
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -30,6 +32,10 @@ def test_the_server_is_the_process_that_was_started(tmp_path: Path) -> None:
         "MLFLOW_ARTIFACTS_DESTINATION": str(tmp_path / "artifacts"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **{
+            key: value.replace("$(HOST_NAMES)", "127.0.0.1:*")
+            for key, value in _host_settings(["mlflow.example.com"]).items()
+        },
     }
     command = [sys.executable, "-m", "pulumi_mlops.runtime.tracking_server", "server"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -44,12 +50,28 @@ def test_the_server_is_the_process_that_was_started(tmp_path: Path) -> None:
         ).json()
         assert found["experiment"]["artifact_location"] == "mlflow-artifacts:/0"
         assert psutil.Process(server.pid).children(recursive=True) == []
+        _check_hosts(port)
         server.send_signal(signal.SIGTERM)
         server.wait(60)
         assert "Application shutdown complete" in log.read_text()
     finally:
         server.kill()
         server.wait()
+
+
+def _check_hosts(port: int) -> None:
+    """Requests and pages of the public name are accepted, behind an ingress with TLS too."""
+    url = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/search"
+    public = "https://mlflow.example.com"
+    for host, origin, status in (
+        ("mlflow.example.com", public, 200),
+        ("mlflow.example.com:8443", f"{public}:8443", 200),
+        ("other.example.com", public, 403),
+        ("mlflow.example.com", "https://other.example.com", 403),
+    ):
+        headers = {"host": host, "origin": origin}
+        answer = httpx.post(url, json={"max_results": 1}, headers=headers, trust_env=False)
+        assert answer.status_code == status, (host, origin, answer.text)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -25,7 +25,7 @@ STATES = sorted((HERE / "recorded").glob("*/*.json*"))
 ALLOWED = (
     Allowed(
         "mlops:local:Process",
-        frozenset({"code", "command", "env", "environment"}),
+        frozenset({"code", "command", "env", "environment", "fetched"}),
         "A model server behind a route: the new one is started, the route moves to it, and the old "
         "one is stopped last. It has no data.",
     ),

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import infrastructure
 import infrastructure_kubernetes
+import monitoring
 import overload
+import quality_pass
 import serving
 import serving_batched
 from figures import Part, Report
@@ -21,6 +23,10 @@ from figures import Part, Report
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PARTS: dict[str, Part] = {
     "serving": serving.requests,
+    "monitoring-triggers": monitoring.triggers,
+    "monitoring-detectors": monitoring.detectors,
+    "monitoring-drift": monitoring.drift_tests,
+    "quality-pass": quality_pass.one_day,
     "serving-batched": serving_batched.requests,
     "overload": overload.goodput,
     "local-unchanged": infrastructure.unchanged,

@@ -82,7 +82,7 @@ def proxy(caller: Mapping[str, str]) -> list[Finding]:
 
 def backend(project: Path, stack: str | None) -> list[Finding]:
     """The backend of the state, and whether the passphrase of its secrets is available."""
-    url, from_where = _backend_url()
+    url, from_where = backend_url()
     if not url:
         if os.environ.get("PULUMI_ACCESS_TOKEN"):
             return [ok("backend", "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")]
@@ -129,7 +129,7 @@ def _passphrase(project: Path, stack: str | None) -> Finding:
     return warn(name, "none is set: pulumi asks for it, or fails without a terminal", fix)
 
 
-def _backend_url() -> tuple[str, str]:
+def backend_url() -> tuple[str, str]:
     """The URL of the backend, and the setting that it comes from."""
     if url := os.environ.get("PULUMI_BACKEND_URL"):
         return url, "PULUMI_BACKEND_URL"

@@ -9,11 +9,12 @@ from .generated_secret import GeneratedSecretHandler
 from .handler import Handler, ResourceSet
 from .image import ImageHandler
 from .model_version import ModelVersionHandler
+from .object_folder import ObjectFolderHandler
 from .s3_bucket import BucketHandler
 
 
 class SharedResources(ResourceSet):
-    """Buckets, model versions, images, generated secrets and files."""
+    """Buckets and their folders, model versions, images, generated secrets and files."""
 
     def handlers(self) -> list[Handler[Any]]:
         """One handler per resource type."""
@@ -23,4 +24,5 @@ class SharedResources(ResourceSet):
             GeneratedSecretHandler(),
             ImageHandler(),
             ModelVersionHandler(),
+            ObjectFolderHandler(),
         ]

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..runtime import model_names
 from ..runtime.net import is_http, is_loopback
+from . import model_environment
 from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs, OutputField
 from .values import OrUnknown, has_unknown
@@ -45,6 +46,11 @@ class ModelVersionInputs(Inputs):
         description="A value to wait for before the version is looked up, such as an output of the "
         "resource that registers it. Default: no wait.",
     )
+    read_requirements: OrUnknown[bool] = Field(
+        False,
+        description="Read the requirements and the Python version that MLflow stored with the "
+        "version.",
+    )
 
 
 class ModelVersionHandler(Handler[ModelVersionInputs]):
@@ -65,6 +71,12 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         "modelId": OutputField(str, "Id of the logged model.", state_only=True),
         "example": OutputField(
             str, "Request that the model was logged with, as JSON. Empty without an example."
+        ),
+        "requirements": OutputField(
+            list[str], "Requirements of the model, if `readRequirements`. Otherwise empty."
+        ),
+        "python": OutputField(
+            str, "Python version of the model, such as `3.11`. Empty if it is not known."
         ),
     }
     replace_on = frozenset({"model", "version"})
@@ -92,24 +104,26 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     ) -> dict[str, Any]:
         known: dict[str, Any] = {}
         if old is not None and (old.get("model"), old.get("version")) == (new.model, new.version):
-            known = {name: old.get(name, "") for name in self.outputs}
+            known = {name: old[name] for name in self.outputs if name in old}
+            if old.get("readRequirements", False) != new.read_requirements:
+                known = {k: v for k, v in known.items() if k not in {"requirements", "python"}}
         if has_unknown(list(dict(new).values())):
             return known
         try:
-            return _registry(ctx, new, quick=True).ready(new.model, new.version)
+            return _outputs_of(_registry(ctx, new, quick=True), new)
         except UnreachableError as error:
             ctx.log(f"not checked at preview: {error}", level="warning")
         return known
 
     def create(self, ctx: Context, new: ModelVersionInputs) -> tuple[str, dict[str, Any]]:
-        return f"{new.model}/{new.version}", _registry(ctx, new).ready(new.model, new.version)
+        return f"{new.model}/{new.version}", _outputs_of(_registry(ctx, new), new)
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         model, _, version = resource_id.rpartition("/")
         if not model or not version.isdigit():
             raise ResourceError(f'{resource_id!r} must be <model>/<version>, such as "penguins/7"')
         reach = ctx.reach
-        registry = _Registry.of_state(state, reach) if state else _Registry.of_environment()
+        registry = Registry.of_state(state, reach) if state else Registry.of_environment()
         try:
             record = registry.get(model, version)
         except GoneError:
@@ -120,6 +134,9 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
             ctx.log(f"the recorded state is kept: {error}", level="warning")
             return {}
         if record is None:
+            if state:
+                ctx.log(_kept(model, version), level="warning")
+                return {}
             return None
         identity = {"trackingUri": registry.uri, "model": model, "version": version}
         return {**({} if state else identity), **_outputs(record)}
@@ -127,14 +144,19 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: ModelVersionInputs
     ) -> dict[str, Any]:
-        return self.create(ctx, new)[1]
+        registry = _registry(ctx, new)
+        if registry.get(new.model, new.version) is None and "source" in old:
+            # Its servers have their own copy of the files.
+            ctx.log(_kept(new.model, new.version), level="warning")
+            return {name: old[name] for name in self.outputs if name in old}
+        return _outputs_of(registry, new)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         """Do nothing: a registered model version is data."""
 
 
 @dataclass(frozen=True)
-class _Registry:
+class Registry:
     """The model registry of an MLflow server."""
 
     uri: str
@@ -145,12 +167,12 @@ class _Registry:
     """Maps the URL to one that this machine can reach."""
 
     @classmethod
-    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> _Registry:
+    def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> Registry:
         user, password = state.get("username"), state.get("password")
         return cls(state["trackingUri"], user, password, reach=reach)
 
     @classmethod
-    def of_environment(cls) -> _Registry:
+    def of_environment(cls) -> Registry:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not is_http(uri):
             raise ResourceError(
@@ -197,6 +219,18 @@ class _Registry:
             return json.dumps(json.loads(text)) if len(text) <= _MAX_EXAMPLE_LENGTH else ""
         except (ResourceError, ValueError):
             return ""
+
+    def file(self, model: str, version: str, path: str) -> str | None:
+        """A text file of the model, or None if it does not exist. The server reads it."""
+        answer = self._get(
+            "/model-versions/get-artifact", {"name": model, "version": version, "path": path}
+        )
+        if answer.status_code == 200:
+            return answer.text
+        if answer.status_code in {401, 403}:
+            raise UnreachableError(f"{self.uri} {self._why_refused(answer.status_code)}")
+        # MLflow answers a missing file with 500, by the error of its artifact store.
+        return None
 
     def get(self, model: str, version: str) -> dict[str, Any] | None:
         """The record of the version in the model registry, or None if it does not exist."""
@@ -296,8 +330,27 @@ class _Registry:
             ) from None
 
 
-def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> _Registry:
-    return _Registry(new.tracking_uri, new.username, new.password, quick, ctx.reach)
+def _outputs_of(registry: Registry, new: ModelVersionInputs) -> dict[str, Any]:
+    outputs = registry.ready(new.model, new.version)
+    requirements: list[str] = []
+    python = ""
+    if new.read_requirements:
+        requirements, python = model_environment.read(
+            f'{new.model} version "{new.version}"',
+            lambda path: registry.file(new.model, new.version, path),
+        )
+    return {**outputs, "requirements": requirements, "python": python}
+
+
+def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> Registry:
+    return Registry(new.tracking_uri, new.username, new.password, quick, ctx.reach)
+
+
+def _kept(model: str, version: str) -> str:
+    return (
+        f'{model} version "{version}" is deployed, but no longer registered: the copy of its files '
+        "is served. Register it again, or move the traffic to another version"
+    )
 
 
 def _outputs(record: dict[str, Any]) -> dict[str, Any]:

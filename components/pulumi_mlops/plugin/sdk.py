@@ -112,6 +112,9 @@ class ModelVersionArgs(TypedDict):
     after: NotRequired[pulumi.Input[Any] | None]
     """A value to wait for before the version is looked up, such as an output of the resource that
     registers it. Default: no wait."""
+    readRequirements: NotRequired[pulumi.Input[bool] | None]
+    """Read the requirements and the Python version that MLflow stored with the version. Default:
+    `false`."""
 
 
 class ModelVersion(MlopsResource):
@@ -120,7 +123,7 @@ class ModelVersion(MlopsResource):
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
     _token = "mlops:mlflow:ModelVersion"
-    _outputs = ("source", "runId", "example")
+    _outputs = ("source", "runId", "example", "requirements", "python")
 
     def __init__(
         self,
@@ -144,6 +147,16 @@ class ModelVersion(MlopsResource):
     def example(self) -> pulumi.Output[str]:
         """Request that the model was logged with, as JSON. Empty without an example."""
         return self.output("example")
+
+    @property
+    def requirements(self) -> pulumi.Output[list[str]]:
+        """Requirements of the model, if `readRequirements`. Otherwise empty."""
+        return self.output("requirements")
+
+    @property
+    def python(self) -> pulumi.Output[str]:
+        """Python version of the model, such as `3.11`. Empty if it is not known."""
+        return self.output("python")
 
 
 class BucketLifecycleArgs(TypedDict):
@@ -216,3 +229,33 @@ class Bucket(MlopsResource):
     def arn(self) -> pulumi.Output[str]:
         """Amazon Resource Name of the bucket."""
         return self.output("arn")
+
+
+class ObjectFolderArgs(TypedDict):
+    """Inputs of `mlops:s3:ObjectFolder`."""
+
+    uri: pulumi.Input[str]
+    """`s3://bucket/prefix`. The prefix is not empty. A change replaces the resource."""
+    endpointUrl: NotRequired[pulumi.Input[str] | None]
+    """URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."""
+    region: NotRequired[pulumi.Input[str] | None]
+    """Region of the store. Default: `us-east-1`."""
+    accessKeyId: NotRequired[pulumi.Input[str] | None]
+    """Access key. Default: boto3's credential chain."""
+    secretAccessKey: NotRequired[pulumi.Input[str] | None]
+    """Secret of the access key. Encrypted in the state. Default: boto3's credential chain."""
+
+
+class ObjectFolder(MlopsResource):
+    """Objects below a key prefix of a bucket, deleted with the resource."""
+
+    _token = "mlops:s3:ObjectFolder"
+    _outputs = ()
+
+    def __init__(
+        self,
+        name: str,
+        args: ObjectFolderArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(name, args, opts)

@@ -21,14 +21,18 @@ from ..stackdir import data_folder_problem
 from . import registry
 from .capabilities import Capability
 from .specs import (
+    AnalysisSpec,
     Backend,
     BucketHandle,
     BucketSpec,
     ClientSettingsHandle,
+    CopySpec,
     DatabaseHandle,
     DatabaseSpec,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     Health,
     JobHandle,
     JobSpec,
@@ -45,15 +49,19 @@ from .specs import (
 )
 
 __all__ = [
+    "AnalysisSpec",
     "Backend",
     "BucketHandle",
     "BucketSpec",
     "Capability",
     "ClientSettingsHandle",
+    "CopySpec",
     "DatabaseHandle",
     "DatabaseSpec",
     "EnvironmentHandle",
     "EnvironmentSpec",
+    "FetchedFilesHandle",
+    "FetchedFilesSpec",
     "Health",
     "JobHandle",
     "JobSpec",
@@ -131,6 +139,11 @@ class Target(Protocol):
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersionHandle:
         """Look up a registered version of a model."""
+
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        """Fetch files by a program, for services."""
 
     def client_settings(
         self, name: str, env: pulumi.Output[Mapping[str, str]], opts: pulumi.ResourceOptions

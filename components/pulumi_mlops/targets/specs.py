@@ -8,10 +8,13 @@ Commands and environment variables may refer to variables by `$(NAME)`, as in Ku
 sets these variables for every service:
 
 - HOST and PORT: the address to listen on. PORT_<NAME>: the port with that name.
-- RUNTIME_DIR: a folder for sockets.
+- RUNTIME_DIR: a folder for sockets and temporary files. Its folder `state` stays when the program
+  ends and is started again, but not longer than the replica.
 - HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
   commas.
-- DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`.
+- START_SLOTS_DIR, of routed services of one machine: a folder that they share, to start in turns.
+- DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`. FETCHED_DIR: the folder of
+  `fetched`.
 """
 
 from __future__ import annotations
@@ -26,10 +29,17 @@ import pulumi
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """A Python environment: requirements, and folders of code by their import path."""
+    """A Python environment: requirements, and folders of code by their import path.
 
-    requirements: Sequence[str]
-    python: str | None = None
+    `python` is a version such as `3.11`; None or empty for the target's default.
+    """
+
+    requirements: pulumi.Input[Sequence[str]]
+    constraints: Sequence[str] = ()
+    projects: Mapping[str, Path] = field(default_factory=dict)
+    """Python projects and packages on this machine. A requirement refers to one of them as
+    `./projects/<name>`."""
+    python: pulumi.Input[str] | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -37,7 +47,7 @@ class EnvironmentSpec:
 class EnvironmentHandle:
     """A Python environment. `version` changes when its requirements or its code change."""
 
-    version: str
+    version: pulumi.Input[str]
     native: pulumi.Resource | None
 
 
@@ -63,6 +73,47 @@ class Health:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopySpec:
+    """The objects below a key prefix of a bucket, `uri`, and the variables to access them."""
+
+    uri: pulumi.Input[str]
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedFilesSpec:
+    """Files that a program fetches before the services that read them start.
+
+    The program fills the folder FETCHED_DIR, and does nothing if the folder is complete. The files
+    are kept as long as a service has them, whatever becomes of their source.
+    """
+
+    command: Sequence[pulumi.Input[str]]
+    environment: EnvironmentHandle
+    content: pulumi.Input[str]
+    """Identifies the content of the files. A change fetches other files."""
+    env: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Environment variables that only the program may read, not the services."""
+    copy: CopySpec | None = None
+    """Where the program keeps a copy on a target whose machines come and go. It gets the location
+    as `copy_variable`."""
+    copy_variable: str = ""
+    timeout: float = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedFilesHandle:
+    """Fetched files. `path` is the folder in which a service finds them. `native` is None if they
+    are fetched when a service starts."""
+
+    path: pulumi.Input[str]
+    native: pulumi.Resource | None
+    spec: FetchedFilesSpec
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
     """A program that keeps running and listens on ports."""
 
@@ -82,6 +133,7 @@ class ServiceSpec:
     rereads_files: bool = False
     """Whether the program notices changed files. Default: it is restarted."""
     data: VolumeHandle | None = None
+    fetched: FetchedFilesHandle | None = None
     health: Health = Health()
     resources: Resources = Resources()
     replicas: int = 1
@@ -169,12 +221,30 @@ class Backend:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnalysisSpec:
+    """The analysis of the first requests of a backend whose weight a change sets.
+
+    If more than the share `max_error_rate` of at least `min_requests` responses have a 5xx status
+    within `seconds`, the previous weights are in effect again and the update fails. 0 seconds: no
+    analysis.
+    """
+
+    seconds: float = 10
+    min_requests: int = 20
+    max_error_rate: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
 class RouteSpec:
     """One URL in front of several services. The weights of `backends` sum to 100."""
 
     endpoint: str
     backends: Mapping[str, Backend]
     port: int | None = None
+    analysis: AnalysisSpec | None = None
+    """Default: the target's default."""
+    hosts: Sequence[str] = ()
+    """Public host names, if the target's routes are selected by host name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,15 +348,24 @@ class ModelVersionSpec:
     username: pulumi.Input[str] | None = None
     password: pulumi.Input[str] | None = None
     after: pulumi.Input[Any] = None
+    read_requirements: bool = False
+    """Whether the requirements and the Python version of the model are read as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersionHandle:
     """A model version. `example` is the input example that the model was logged with, or empty.
-    `ready` is None if only the model server looks the version up, when it starts."""
+    `source` is the URI of its files, or empty. `ready` is None if the version is looked up only
+    when its files are fetched."""
 
     example: pulumi.Output[str]
+    source: pulumi.Output[str]
     ready: pulumi.Resource | None
+    requirements: pulumi.Output[list[str]] | None = None
+    """The requirements that MLflow stored with the version, if `read_requirements`. None if the
+    target does not read the registry."""
+    python: pulumi.Output[str] | None = None
+    """The Python version that MLflow stored with the version, such as `3.11`."""
 
 
 @dataclass(frozen=True, kw_only=True)

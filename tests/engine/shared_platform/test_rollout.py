@@ -128,18 +128,29 @@ def test_a_training_that_fails_puts_nothing_live(
 @pytest.fixture(scope="module")
 def broken(platform: Stack) -> str:
     """The number of a registered version that fails every request."""
+    return registered(platform, "broken.py", PENGUIN)
+
+
+@pytest.fixture(scope="module")
+def picky(platform: Stack) -> str:
+    """The number of a registered version that answers its input example and nothing else."""
+    return registered(platform, "picky.py", {**PENGUIN, "body_mass_g": 1.0})
+
+
+def registered(platform: Stack, file: str, row: dict[str, Any]) -> str:
+    """Register the model of a file with an input example; its number."""
     import mlflow  # noqa: PLC0415 - seconds of imports
     import pandas as pd  # noqa: PLC0415
     from mlflow.models import infer_signature  # noqa: PLC0415
 
-    example = pd.DataFrame([PENGUIN])
+    example = pd.DataFrame([row])
     # By the environment: what MLflow's own setters set would hold for every test that follows.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", platform.outputs()["tracking_url"])
         with mlflow.start_run():
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(Path(__file__).with_name("fixture_models") / "broken.py"),
+                python_model=str(Path(__file__).with_name("fixture_models") / file),
                 signature=infer_signature(example, ["Adelie"]),
                 input_example=example,
                 pip_requirements=["mlflow"],
@@ -166,6 +177,32 @@ def test_a_version_that_fails_never_gets_a_request(
         name: service["weight"]
         for name, service in state[f"{ENDPOINT}-route"]["outputs"]["services"].items()
     } == {"v2": 100}
+
+    platform.apply(traffic(v2=100))
+    platform.preview("--expect-no-changes")
+    assert servers(platform) == before
+
+
+def test_a_version_that_fails_its_first_requests_loses_its_weight(
+    platform: Stack, version_2: None, picky: str
+) -> None:
+    url = platform.outputs()["endpoints"]["penguins"]["url"]
+    before = servers(platform)
+    body = json.dumps(INVOCATION).encode()
+    with Load(f"{url}/invocations", body, clients=16, pause=0.1) as clients:
+        clients.wait(16)
+        platform.configure(traffic(**{"v2": 70, f"v{picky}": 30}))
+        output = platform.up(expect_success=False)
+        seen = clients.wait(16)
+        assert set(answered(clients, 200)) == {"2"}
+        after = clients.result() - seen
+    assert f"v{picky} answered" in output
+    assert "requests with a 5xx status, and 5.0% are allowed (input analysis)" in output
+    assert "the previous weights are in effect again" in output
+    assert not after.failures
+    state = platform.resources()[f"{ENDPOINT}-route"]["outputs"]
+    assert {name: each["weight"] for name, each in state["services"].items()} == {"v2": 100}
+    assert state["analyzed"] == ["v2"]
 
     platform.apply(traffic(v2=100))
     platform.preview("--expect-no-changes")

@@ -68,13 +68,17 @@ def content_length(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
+def _allowed(limit: int) -> str:
+    return f"at most {limit} are allowed (input max_request_body of the serving endpoint)"
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's body; raises RequestError 413 above ``limit`` bytes and 415 if compressed."""
     if encoding := header(scope, b"content-encoding"):
         raise RequestError(415, f"Content-Encoding {encoding!r} is not supported; send it plain")
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > limit:
-        raise RequestError(413, f"the body has {length} bytes; at most {limit} are allowed")
+        raise RequestError(413, f"the body has {length} bytes; {_allowed(limit)}")
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -84,7 +88,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise RequestError(413, f"the body is larger than the {limit} bytes allowed")
+            raise RequestError(413, f"the body is too large; {_allowed(limit)}")
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         chunks.append(chunk)

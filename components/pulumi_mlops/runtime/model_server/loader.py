@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pulumi_mlops.runtime.model_files import NotRegisteredError, download
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
+from pulumi_mlops.runtime.model_server.start_slots import low_priority, start_slot
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference
@@ -28,8 +32,8 @@ class Loader:
     """Loads in a background thread, since the server answers health checks from its first moment.
 
     Fetching is retried for ever with back-off (2 s to 30 s): the tracking server or the store may
-    come up later, and a version may be registered later. A model that does not load, or fails its
-    golden request, is not tried again: nothing would change.
+    come up later. A version that is not registered, a model that does not load, or one that fails
+    its golden request, is not tried again: nothing would change.
     """
 
     def __init__(
@@ -59,6 +63,16 @@ class Loader:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        with low_priority():
+            inference = self._load()
+        if inference is not None:
+            self._on_ready(inference)
+
+    def _slot(self) -> contextlib.AbstractContextManager[None]:
+        return start_slot(self._settings.start_slots, self._stop)
+
+    def _load(self) -> Inference | None:
+        """The model; None if it does not load, or if the server stops."""
         # This server has its own retry, which reports the reason between attempts.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -66,12 +80,18 @@ class Loader:
         attempt = 0
         while not self._stop.is_set():
             try:
+                with self._slot():
+                    importlib.import_module("mlflow")
                 path = fetch(self._settings, self._folder.name)
                 break
             except ImportError as error:  # the environment lacks a package, which no retry adds
                 self._on_failure(f"MLflow does not load: {one_line(error)}", True)
                 logger.exception("not ready: MLflow does not load")
-                return
+                return None
+            except LoadError as error:
+                logger.error("not ready: %s", error)
+                self._on_failure(str(error), True)
+                return None
             except Exception as error:
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 reason = one_line(error)
@@ -80,50 +100,37 @@ class Loader:
                 attempt += 1
                 self._stop.wait(wait)
         else:
-            return
+            return None
         try:
-            inference = load(self._settings, path)
+            with self._slot():
+                return load(self._settings, path)
         except LoadError as error:
             logger.error("not ready: %s", error)
             self._on_failure(str(error), True)
         except Exception as error:
             logger.exception("not ready: the model does not load")
             self._on_failure(f"the model does not load: {one_line(error)}", True)
-        else:
-            self._on_ready(inference)
+        return None
 
 
 def fetch(settings: ModelServerSettings, folder: str) -> str:
-    """Download the model into ``folder``; returns its path.
+    """The folder with the model's files: MLOPS_MODEL_DIR, or a download into ``folder``.
 
     Raises LoadError naming the registered versions when this one is not among them, and whatever
     MLflow or the store raises.
     """
-    import mlflow  # noqa: PLC0415
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    match = re.fullmatch(r"models:/+([^/@]+)/(\d+)", settings.model_uri)
-    if match:
-        client = mlflow.MlflowClient()
-        name, version = match.groups()
+    if settings.model_dir:
+        return settings.model_dir
+    if settings.model_uri == f"models:/{settings.model_name}/{settings.model_version}":
+        target = Path(folder, "model")
         try:
-            client.get_model_version(name, version)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            raise LoadError(_not_registered(client, name, version)) from None
+            download(settings.model_name, settings.model_version, target)
+        except NotRegisteredError as error:
+            raise LoadError(str(error)) from None
+        return str(target)
+    import mlflow  # noqa: PLC0415
+
     return str(mlflow.artifacts.download_artifacts(settings.model_uri, dst_path=folder))
-
-
-def _not_registered(client: Any, name: str, version: str) -> str:
-    quoted = name.replace("'", "''")
-    found = client.search_model_versions(f"name = '{quoted}'")
-    versions = sorted((str(item.version) for item in found), key=int)
-    if not versions:
-        return f"model '{name}' has no registered versions; version {version} was requested"
-    return (
-        f"version {version} of model '{name}' is not registered; registered: {', '.join(versions)}"
-    )
 
 
 def load(settings: ModelServerSettings, path: str) -> Inference:

@@ -25,7 +25,10 @@ class KubernetesPackage:
 
     on_this_machine = False
     plugins: Sequence[str] = ("kubernetes",)
-    capabilities: Collection[Capability] = frozenset(Capability) - {Capability.SHARED_DATA}
+    capabilities: Collection[Capability] = frozenset(Capability) - {
+        Capability.ANALYSIS,
+        Capability.SHARED_DATA,
+    }
 
     def adapter(self) -> KubernetesTarget:
         """See TargetPackage."""

@@ -11,6 +11,8 @@ from ...spec import SecretKeyRef
 from ..port import (
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     JobHandle,
     JobSpec,
     RouteHandle,
@@ -22,7 +24,7 @@ from ..port import (
     VolumeHandle,
 )
 from ..shared_resources import SharedRequests
-from . import environments, jobs, routes, services, volumes
+from . import environments, fetched_files, jobs, routes, services, volumes
 from .cluster import Cluster, cluster
 from .delivery import Delivery
 
@@ -70,6 +72,11 @@ class KubernetesTarget(SharedRequests):
 
     def volume(self, name: str, retain: bool, opts: pulumi.ResourceOptions) -> VolumeHandle:
         return volumes.volume(self._cluster, name, retain, opts)
+
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        return fetched_files.fetched_files(self._delivery, name, spec, opts)
 
     def logs_dir(self) -> str | None:
         return None

@@ -7,7 +7,8 @@ from typing import Any
 
 import pulumi
 
-from ..port import JobSpec, ServiceSpec
+from ...plugin import sdk as plugin_sdk
+from ..port import CopySpec, JobSpec, ServiceSpec
 from . import manifests, sdk
 from .cluster import Cluster
 from .handles import metadata_field
@@ -42,6 +43,23 @@ class Delivery:
         """Create a Secret on the cluster."""
         return self.cluster.make(
             "Secret", name, opts, labels=labels, object_name=object_name, string_data=content
+        )
+
+    def object_folder(
+        self, name: str, folder: CopySpec, opts: pulumi.ResourceOptions
+    ) -> pulumi.Resource | None:
+        """The resource that deletes the objects of `folder` when nothing uses them."""
+        variables = {**folder.env, **folder.secrets}
+        return plugin_sdk.ObjectFolder(
+            name,
+            {
+                "uri": folder.uri,
+                "endpointUrl": variables.get("AWS_ENDPOINT_URL"),
+                "region": variables.get("AWS_DEFAULT_REGION"),
+                "accessKeyId": variables.get("AWS_ACCESS_KEY_ID"),
+                "secretAccessKey": variables.get("AWS_SECRET_ACCESS_KEY"),
+            },
+            opts,
         )
 
     def ready(

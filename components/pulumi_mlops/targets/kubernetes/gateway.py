@@ -5,7 +5,7 @@ Source: Gateway API, standard channel (gateway-api.sigs.k8s.io).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -42,7 +42,8 @@ def http_route(
             "remove `port`, or remove mlops:kubernetes.gateway"
         )
     host = names.label(spec.endpoint)
-    cluster.refuse_namesake("hostname", gateway.hostname(host))
+    for hostname in (gateway.hostname(host), *spec.hosts):
+        cluster.refuse_namesake("hostname", hostname)
     labels = cluster.labels(name, "route")
     policies = [
         cluster.make(
@@ -59,13 +60,14 @@ def http_route(
     native = cluster.make(
         "HTTPRoute", name,
         pulumi.ResourceOptions.merge(after_services, pulumi.ResourceOptions(depends_on=policies)),
-        labels=labels, spec=http_route_spec(gateway, gateway.hostname(host), table),
+        labels=labels,
+        spec=http_route_spec(gateway, [gateway.hostname(host), *spec.hosts], table),
     )  # fmt: skip
     return native, gateway.endpoint_url(host)
 
 
 def http_route_spec(
-    gateway: GatewaySettings, hostname: str, table: Mapping[str, Any]
+    gateway: GatewaySettings, hostnames: Sequence[str], table: Mapping[str, Any]
 ) -> manifests.Manifest:
     """The spec of an HTTPRoute, with the defaults that the API server would add."""
     parent = {
@@ -91,4 +93,4 @@ def http_route_spec(
         "timeouts": {"request": f"{_REQUEST_SECONDS}s"},
         "backendRefs": backends,
     }
-    return {"parentRefs": [parent], "hostnames": [hostname], "rules": [rule]}
+    return {"parentRefs": [parent], "hostnames": list(hostnames), "rules": [rule]}

@@ -72,6 +72,8 @@ def service_environment(
 ) -> list[manifests.Manifest]:
     """The variables that the target sets for a service."""
     variables = manifests.base_environment(numbers, spec.data is not None, bool(spec.files))
+    if spec.fetched is not None:
+        variables.append({"name": "FETCHED_DIR", "value": manifests.FETCHED_DIR})
     if any("$(HOST_NAMES)" in value for value in spec.env.values() if isinstance(value, str)):
         variables.append({"name": "HOST_NAMES", "value": _host_names(address)})
     return variables

@@ -18,6 +18,7 @@ from ..port import (
     BUCKET_CLIENT,
     BucketHandle,
     BucketSpec,
+    CopySpec,
     EnvironmentSpec,
     JobSpec,
     ModelVersionHandle,
@@ -91,6 +92,12 @@ class RenderedDelivery(Delivery):
             },
             opts,
         )
+
+    def object_folder(
+        self, name: str, folder: CopySpec, opts: pulumi.ResourceOptions
+    ) -> pulumi.Resource | None:
+        """None: nothing deletes the objects, since the update does not access the store."""
+        return None
 
     def ready(
         self,
@@ -172,8 +179,9 @@ class RenderedTarget(KubernetesTarget):
     def model_version(
         self, name: str, spec: ModelVersionSpec, opts: pulumi.ResourceOptions
     ) -> ModelVersionHandle:
-        """No resource: the model server looks the version up when it starts."""
-        return ModelVersionHandle(example=pulumi.Output.from_input(""), ready=None)
+        """No resource: the version is looked up when its files are fetched."""
+        unknown = pulumi.Output.from_input("")
+        return ModelVersionHandle(example=unknown, source=unknown, ready=None)
 
 
 def _bucket_settings(name: str, spec: BucketSpec) -> dict[str, Any]:

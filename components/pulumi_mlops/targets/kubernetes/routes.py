@@ -9,11 +9,13 @@ from typing import Any
 import pulumi
 
 from ..port import (
+    Capability,
     EnvironmentHandle,
     EnvironmentSpec,
     RouteHandle,
     RouteSpec,
     runtime_folder,
+    unsupported,
 )
 from . import gateway, proxies
 from .delivery import Delivery
@@ -64,6 +66,10 @@ def route(
     opts: pulumi.ResourceOptions,
 ) -> RouteHandle:
     """Create the objects of a route. `environment` requests the image of the proxies."""
+    if spec.analysis is not None and spec.analysis.seconds:
+        raise unsupported(
+            name, "analysis", Capability.ANALYSIS, "remove it, and watch the error rate"
+        )
     workloads = {}
     for key, backend in spec.backends.items():
         if not isinstance(backend.service, WorkloadHandle):
@@ -88,6 +94,11 @@ def _gateway_route(request: _RouteRequest, configured: GatewaySettings) -> Route
 
 
 def _proxy_route(request: _RouteRequest, environment: EnvironmentRequest) -> RouteHandle:
+    if request.spec.hosts:
+        raise pulumi.RunError(
+            f"{request.name}: hosts is only for endpoints behind a Gateway: remove it, since the "
+            "proxies accept every host name, or set mlops:kubernetes.gateway"
+        )
     delivery, name, table = request.delivery, request.name, request.table
     cluster = delivery.cluster
     if cluster.router is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 
 from ..port import Capability, ServiceSpec, unsupported
-from . import manifests, names
+from . import fetched_files, manifests, names
 from .delivery import Delivery
 from .handles import (
     WorkloadHandle,
@@ -77,14 +77,15 @@ def service(
             "set `replicas` to 1",
         )  # fmt: skip
     secrets, digest = secret_objects(
-        delivery, name, secrets=spec.secrets, files=spec.files, labels=request.labels, opts=opts
-    )
+        delivery, name, secrets={**spec.secrets, **fetched_files.secret_keys(spec)},
+        files=spec.files, labels=request.labels, opts=opts,
+    )  # fmt: skip
     template = _pod_template(request, None if spec.rereads_files else digest)
     exposed = request.make(
         "Service", "service",
         manifests.service(request.labels, request.public_ports, headless=spec.routed),
     )  # fmt: skip
-    native = _workload(request, template, [*secrets, exposed])
+    native = _workload(request, template, [*secrets, exposed, *fetched_files.dependencies(spec)])
     _network_policy(request)
     if request.max_replicas > 1:
         request.make("PodDisruptionBudget", "budget", manifests.disruption_budget(request.labels))
@@ -128,7 +129,10 @@ def _pod_template(
         request.labels,
         manifests.pod(
             [manifests.with_pre_stop(container)],
-            init_containers=request.delivery.init_containers(spec),
+            init_containers=[
+                *request.delivery.init_containers(spec),
+                *fetched_files.init_containers(name, spec),
+            ],
             volumes=volumes,
             placement=cluster.settings.placement.manifest(),
             stop_seconds=spec.stop_seconds,

@@ -47,6 +47,9 @@ def volumes_and_mounts(
         claim = metadata.apply(lambda value: metadata_field(value, "name"))
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
         mounts.append({"name": "data", "mountPath": manifests.DATA_DIR})
+    if spec.fetched is not None:
+        volumes.append({"name": "fetched", "emptyDir": {}})
+        mounts.append({"name": "fetched", "mountPath": manifests.FETCHED_DIR, "readOnly": True})
     if spec.files:
         secret = companion_name(name, "files")
         volumes.append({"name": "files", "secret": {"secretName": secret, "defaultMode": 0o440}})

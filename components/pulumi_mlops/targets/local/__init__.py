@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .resources import LocalResources
 
 _CAPABILITIES = {
+    Capability.ANALYSIS,
+    Capability.FETCHED_FILES,
     Capability.REPLICAS,
     Capability.ROUTES,
     Capability.SCHEDULES,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import pulumi
 
 from ... import sources
 from ...crontab import for_apscheduler
+from ...requirements import digests_of
 from ...spec import SecretKeyRef
 from ..port import (
+    AnalysisSpec,
     Capability,
     EnvironmentHandle,
     EnvironmentSpec,
+    FetchedFilesHandle,
+    FetchedFilesSpec,
     JobHandle,
     JobSpec,
     Resources,
@@ -32,6 +38,8 @@ from ..shared_resources import SharedRequests
 from . import sdk
 from .host.gpu import has_gpu
 
+_ANALYSIS = AnalysisSpec()
+
 
 class LocalTarget(SharedRequests):
     """The adapter. Its native resources are those of the module `mlops:local`."""
@@ -45,17 +53,24 @@ class LocalTarget(SharedRequests):
                 code[import_path] = {"path": str(folder), "digest": sources.digest(folder)}
             except OSError as error:
                 raise pulumi.RunError(f"{name}: {folder} cannot be read: {error}") from None
-        requirements = list(spec.requirements)
+        projects: dict[str, sdk.EnvironmentProjectSourceArgs] = {
+            place: {"path": str(spec.projects[place]), "digest": content}
+            for place, content in digests_of(name, spec.projects).items()
+        }
         native = sdk.Environment(
-            name, {"requirements": requirements, "python": spec.python, "code": code}, opts
+            name,
+            {
+                "requirements": spec.requirements,
+                "constraints": list(spec.constraints) or None,
+                "projects": projects or None,
+                "python": spec.python,
+                "code": code,
+            },
+            opts,
         )
-        parts = [
-            *requirements,
-            spec.python or "",
-            *(code[import_path]["digest"] for import_path in sorted(code)),
-        ]
-        version = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        return EnvironmentHandle(version=version, native=native)
+        digests = [code[import_path]["digest"] for import_path in sorted(code)]
+        digests += [*spec.constraints, *(source["digest"] for source in projects.values())]
+        return EnvironmentHandle(version=_version(spec, digests), native=native)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> ServiceHandle:
         _check_resources(name, spec.resources)
@@ -80,6 +95,7 @@ class LocalTarget(SharedRequests):
                 "files": dict(spec.files) or None,
                 "rereadsFiles": spec.rereads_files or None,
                 "data": spec.data.path if spec.data else None,
+                "fetched": spec.fetched.path if spec.fetched else None,
                 "replicas": spec.replicas,
                 "routed": spec.routed or None,
                 "health": {
@@ -152,6 +168,11 @@ class LocalTarget(SharedRequests):
         )
 
     def route(self, name: str, spec: RouteSpec, opts: pulumi.ResourceOptions) -> RouteHandle:
+        if spec.hosts:
+            raise unsupported(
+                name, "hosts", Capability.PUBLIC_HOSTS,
+                "remove it: the proxy accepts every host name",
+            )  # fmt: skip
         native = sdk.Route(
             name,
             {
@@ -165,6 +186,7 @@ class LocalTarget(SharedRequests):
                     for key, backend in spec.backends.items()
                 },
                 "port": spec.port,
+                "analysis": _analysis(spec.analysis or _ANALYSIS),
             },
             opts,
         )
@@ -191,8 +213,48 @@ class LocalTarget(SharedRequests):
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.path, retain=retain, native=native)
 
+    def fetched_files(
+        self, name: str, spec: FetchedFilesSpec, opts: pulumi.ResourceOptions
+    ) -> FetchedFilesHandle:
+        environment = _native_environment(spec)
+        native = sdk.FetchedFiles(
+            name,
+            {
+                "command": list(spec.command),
+                "env": _variables(spec),
+                "environment": environment.path,
+                "code": environment.code_path,
+                "content": spec.content,
+                "timeoutSeconds": spec.timeout,
+            },
+            opts,
+        )
+        return FetchedFilesHandle(path=native.path, native=native, spec=spec)
+
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "logs")
+
+
+def _version(spec: EnvironmentSpec, digests: Sequence[str]) -> pulumi.Input[str]:
+    def version(values: Sequence[Any]) -> str:
+        requirements, python = values
+        parts = [*requirements, python or "", *digests]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    values = (spec.requirements, spec.python)
+    if any(isinstance(value, pulumi.Output) for value in values):
+        return pulumi.Output.all(*values).apply(version)
+    return version(values)
+
+
+def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
+    if not spec.seconds:
+        return None
+    return {
+        "seconds": spec.seconds,
+        "minRequests": spec.min_requests,
+        "maxErrorRate": spec.max_error_rate,
+    }
 
 
 def _check_resources(name: str, requested: Resources) -> None:
@@ -216,7 +278,7 @@ def _check_resources(name: str, requested: Resources) -> None:
         )  # fmt: skip
 
 
-def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
+def _native_environment(spec: ServiceSpec | JobSpec | FetchedFilesSpec) -> sdk.Environment:
     environment = spec.environment.native
     if not isinstance(environment, sdk.Environment):
         raise pulumi.RunError(
@@ -225,7 +287,9 @@ def _native_environment(spec: ServiceSpec | JobSpec) -> sdk.Environment:
     return environment
 
 
-def _variables(spec: ServiceSpec | JobSpec) -> dict[str, pulumi.Input[str]] | None:
+def _variables(
+    spec: ServiceSpec | JobSpec | FetchedFilesSpec,
+) -> dict[str, pulumi.Input[str]] | None:
     """The environment variables, with secrets marked as such."""
     secrets = {name: pulumi.Output.secret(value) for name, value in spec.secrets.items()}
     return {**spec.env, **secrets} or None

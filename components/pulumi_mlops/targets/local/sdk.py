@@ -10,21 +10,36 @@ import pulumi
 from ...plugin.resource import MlopsResource
 
 
-class EnvironmentSourceArgs(TypedDict):
-    """A folder of code."""
+class EnvironmentProjectSourceArgs(TypedDict):
+    """A Python project, or a file such as a wheel."""
 
     path: str
-    """Path of the folder. A change alone is no change of the code."""
+    """Path. A change alone is no change of the content."""
     digest: str
-    """Digest of the folder's content."""
+    """Digest of the content."""
+
+
+class EnvironmentSourceArgs(TypedDict):
+    """A folder of code, or a file."""
+
+    path: str
+    """Path. A change alone is no change of the content."""
+    digest: str
+    """Digest of the content."""
 
 
 class EnvironmentArgs(TypedDict):
     """Inputs of `mlops:local:Environment`."""
 
-    requirements: Sequence[str]
-    """Requirements in the syntax of pip. A change replaces the resource."""
-    python: NotRequired[str | None]
+    requirements: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """Requirements in the syntax of pip. `./projects/<name>` stands for an item of `projects`. A
+    change replaces the resource."""
+    constraints: NotRequired[Sequence[str] | None]
+    """Constraints in the syntax of pip. A change replaces the resource. Default: empty."""
+    projects: NotRequired[Mapping[str, EnvironmentProjectSourceArgs] | None]
+    """Python projects and packages on this machine, by name. A change replaces the resource.
+    Default: empty."""
+    python: NotRequired[pulumi.Input[str] | None]
     """Python version, such as `3.11`. A change replaces the resource. Default: the version that
     runs the plugin."""
     code: NotRequired[Mapping[str, EnvironmentSourceArgs] | None]
@@ -61,6 +76,44 @@ class Environment(MlopsResource):
         return self.output("status")
 
 
+class FetchedFilesArgs(TypedDict):
+    """Inputs of `mlops:local:FetchedFiles`."""
+
+    command: Sequence[pulumi.Input[str]]
+    """Program and arguments. It fills the folder FETCHED_DIR. Not empty."""
+    env: NotRequired[Mapping[str, pulumi.Input[str]] | None]
+    """Environment variables. Default: empty."""
+    environment: NotRequired[pulumi.Input[str] | None]
+    """Folder of a virtual environment. Default: the environment of the plugin."""
+    code: NotRequired[pulumi.Input[str] | None]
+    """Working directory, from which Python imports. Default: the folder itself."""
+    content: NotRequired[pulumi.Input[str] | None]
+    """Identifies the content of the files. A change fetches other files. A change replaces the
+    resource. Default: empty."""
+    timeoutSeconds: NotRequired[float | None]
+    """Time limit of a fetch, in seconds. More than 0. Default: `600`."""
+
+
+class FetchedFiles(MlopsResource):
+    """A folder that a program fills once, removed with the resource."""
+
+    _token = "mlops:local:FetchedFiles"
+    _outputs = ("path",)
+
+    def __init__(
+        self,
+        name: str,
+        args: FetchedFilesArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(name, args, opts)
+
+    @property
+    def path(self) -> pulumi.Output[str]:
+        """Path of the folder."""
+        return self.output("path")
+
+
 class ProcessHealthArgs(TypedDict):
     """The health check of a program."""
 
@@ -78,8 +131,8 @@ class ProcessArgs(TypedDict):
     command: Sequence[pulumi.Input[str]]
     """Program and arguments. `$(NAME)` stands for an environment variable. Not empty."""
     env: NotRequired[Mapping[str, pulumi.Input[str]] | None]
-    """Environment variables. The resource adds HOST, PORT, PORT_<NAME>, DATA_DIR, FILES_DIR and
-    REPLICA. Default: empty."""
+    """Environment variables. The resource adds HOST, PORT, PORT_<NAME>, DATA_DIR, FETCHED_DIR,
+    FILES_DIR and REPLICA. Default: empty."""
     environment: NotRequired[pulumi.Input[str] | None]
     """Folder of a virtual environment, whose programs come first on PATH. Default: the environment
     of the plugin."""
@@ -93,6 +146,8 @@ class ProcessArgs(TypedDict):
     """The program rereads changed files. Otherwise a changed file restarts it. Default: `false`."""
     data: NotRequired[pulumi.Input[str] | None]
     """Folder of the data, in the variable DATA_DIR. Default: no data."""
+    fetched: NotRequired[pulumi.Input[str] | None]
+    """Folder of fetched files, in the variable FETCHED_DIR. Default: no such files."""
     replicas: NotRequired[int | None]
     """Number of processes. 1 to 64. Default: `1`."""
     routed: NotRequired[bool | None]
@@ -150,6 +205,17 @@ class RouteServiceArgs(TypedDict):
     """HTTP path that answers 200 while a replica is ready."""
 
 
+class RouteAnalysisArgs(TypedDict):
+    """The analysis of the first requests of a service that a change sends requests to."""
+
+    seconds: float
+    """Maximum length of the analysis, in seconds. More than 0."""
+    minRequests: int
+    """Number of requests that a verdict requires. At least 1."""
+    maxErrorRate: float
+    """Maximum share of responses with a 5xx status, such as 0.05. 0 to 1."""
+
+
 class RouteArgs(TypedDict):
     """Inputs of `mlops:local:Route`."""
 
@@ -161,6 +227,9 @@ class RouteArgs(TypedDict):
     """Port of the URL. 1 to 65535. Default: an unused port, which the route keeps."""
     requestTimeoutSeconds: NotRequired[float | None]
     """Time limit for the answer to a request, in seconds. More than 0. Default: `300`."""
+    analysis: NotRequired[RouteAnalysisArgs | None]
+    """Analysis of the first requests of a service. With too many errors the update fails, and the
+    previous weights are in effect again. Default: no analysis."""
 
 
 class Route(MlopsResource):

@@ -48,8 +48,17 @@ class ToyTarget(SharedRequests):
             }
         except OSError as error:
             raise pulumi.RunError(f"{name}: its code cannot be read: {error}") from None
-        props = {"requirements": list(spec.requirements), "python": spec.python, "code": code}
-        version = hashlib.sha256(repr(sorted(props.items())).encode()).hexdigest()[:16]
+        if spec.constraints or spec.projects:
+            raise pulumi.RunError(
+                f"{name}: constraints and local projects are not supported by this target: list "
+                "requirements of the package index"
+            )
+        props = {"requirements": spec.requirements, "python": spec.python, "code": code}
+        version: pulumi.Input[str]
+        if isinstance(spec.requirements, pulumi.Output):
+            version = pulumi.Output.json_dumps(props).apply(_digest)
+        else:
+            version = _digest(repr(sorted(props.items())))
         native = sdk.Environment(name, {**props, "version": version}, opts)
         return EnvironmentHandle(version=version, native=native)
 
@@ -105,6 +114,11 @@ class ToyTarget(SharedRequests):
         native = sdk.Volume(name, {"retain": retain}, opts)
         return VolumeHandle(path=native.output("path"), retain=retain, native=native)
 
+    def fetched_files(self, name: str, spec: Any, opts: pulumi.ResourceOptions) -> NoReturn:
+        raise unsupported(
+            name, "fetched_files", Capability.FETCHED_FILES, "let the service fetch them"
+        )
+
     def logs_dir(self) -> str | None:
         return str(stack_folder() / "toy" / "logs")
 
@@ -119,6 +133,10 @@ class ToyTarget(SharedRequests):
             "environment": environment.output("path"),
             "version": spec.environment.version,
         }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_service(name: str, spec: ServiceSpec) -> None:

@@ -17,6 +17,7 @@ from .network import (
 )
 from .pods import (
     DATA_DIR,
+    FETCHED_DIR,
     FILES_DIR,
     FIRST_PORT,
     OUTPUTS_FILE,
@@ -46,6 +47,7 @@ from .services import (
 
 __all__ = [
     "DATA_DIR",
+    "FETCHED_DIR",
     "FILES_DIR",
     "FIRST_PORT",
     "LEADER_PORT",

@@ -15,7 +15,8 @@ from .metadata import Manifest
 
 USER = 10001
 """The numeric user of every image, so that `runAsNonRoot` can be checked."""
-DATA_DIR, FILES_DIR, SCRATCH_DIR = "/data", "/files", "/tmp"  # noqa: S108 - private to the pod
+DATA_DIR, FETCHED_DIR, FILES_DIR = "/data", "/fetched", "/files"
+SCRATCH_DIR = "/tmp"  # noqa: S108 - private to the pod
 OUTPUTS_FILE = f"{SCRATCH_DIR}/outputs.json"
 # A Service without a ready pod refuses connections.
 _WAIT_SCRIPT = """\

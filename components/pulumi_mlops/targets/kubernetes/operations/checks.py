@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ....cli.checks import Checker, Finding, guarded, ok, warn, wrong
+from ....cli.checks_models import served_versions
 from ....cli.selection import Stack, read_yaml
 from ....images import registry
 from ....images.catalog import images_in
@@ -19,8 +21,9 @@ from ..api.client import ClusterApi
 from ..api.errors import RefusedError
 from ..api.pods import Manifest
 from ..resources.namespace_owner import NAME as OWNER
+from . import client
 from .checks_gateway import gateway
-from .inventory import connect
+from .inventory import connect, list_objects
 
 PLACEHOLDER = "registry.example.com"
 _INSTALL = "pip install 'pulumi-mlops[kubernetes]'"
@@ -67,7 +70,7 @@ def cluster(stack: Stack) -> list[Finding]:
         return findings
     checks: dict[str, Callable[[ClusterApi, Stack], list[Finding]]] = {
         "rights": rights, "namespace": namespace, "owner": owner, "storage": storage,
-        "gateway": gateway,
+        "gateway": gateway, "model versions": models,
     }  # fmt: skip
     for name, check in checks.items():
         findings += guarded(name, partial(check, api, stack))
@@ -97,6 +100,26 @@ def _not_needed(finding: Finding) -> Finding:
     """Change a failure to a warning: an update that renders does not need the cluster."""
     message = f"{finding.message}; updates do not need it because mlops:kubernetes.render_to is set"
     return warn(finding.name, message, f"for status, logs and connect, {finding.fix}")
+
+
+def models(api: ClusterApi, stack: Stack) -> list[Finding]:
+    """Whether the model versions that are served are still registered."""
+    containers = [
+        each["spec"]["template"]["spec"]["containers"][0]
+        for each in list_objects(api, stack, ("Deployment",)).of("Deployment")
+    ]
+    variables = [
+        {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
+        for container in containers
+    ]
+    servers = [env for env in variables if "MLOPS_MODEL_NAME" in env]
+    served = {(env["MLOPS_MODEL_NAME"], env["MLOPS_MODEL_VERSION"]) for env in servers}
+    uri = urlsplit(next((env["MLFLOW_TRACKING_URI"] for env in servers), ""))
+    if uri.hostname is None or uri.port is None:
+        return served_versions(served, {}, "")
+    service = uri.hostname.partition(".")[0]
+    local = api.tunnel(service, uri.port)
+    return served_versions(served, client.variables(api, stack), f"http://{local}")
 
 
 def rights(api: ClusterApi, stack: Stack) -> list[Finding]:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from ....cli.selection import Stack
+from ....files import parse_exports
 from ..api.client import ClusterApi
 from .inventory import component, list_objects
 
@@ -35,13 +36,6 @@ def variables(api: ClusterApi, stack: Stack) -> dict[str, str]:
                 if _CLIENT_VARIABLE.match(key)
             }
     return job_variables
-
-
-def parse_exports(text: str) -> dict[str, str]:
-    """The variables that a shell would set from lines such as `export NAME='value'`."""
-    words = shlex.split(text, comments=True)
-    pairs = (word.partition("=") for word in words if "=" in word)
-    return {key: value for key, _, value in pairs}
 
 
 def export_lines(env: Mapping[str, str]) -> list[str]:

@@ -68,6 +68,11 @@ class Router:
         return self._ctx.root.runtime / f"route-{self._digest}.sock"
 
     @property
+    def runtime_socket(self) -> RuntimeSocket:
+        """HAProxy's runtime API."""
+        return self._socket
+
+    @property
     def port_owner(self) -> str:
         """The owner of the URL's port in `ports`."""
         return f"{self._program}/http"

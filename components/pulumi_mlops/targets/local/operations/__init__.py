@@ -49,6 +49,7 @@ class LocalOperations(Operations):
         if stack is not None and stack.files.exists():
             plan |= {
                 "supervisor": partial(checks.supervisor, stack.root),
+                "model versions": partial(checks.models, stack.root),
                 "sockets": partial(checks.sockets, stack.root),
                 "ports": partial(checks.own_ports, stack.root),
             }

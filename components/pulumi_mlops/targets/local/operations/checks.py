@@ -10,13 +10,16 @@ from pathlib import Path
 import psutil
 
 from ....cli.checks import Finding, ok, warn, wrong
+from ....cli.checks_models import served_versions
+from ....files import parse_exports, read_json
 from ....stackdir import StackDir
 from ..host import launch, ports
 from ..host.supervisor import Supervisor
 
 _MAX_SOCKET_PATH = 107
-# A cookie is <stack folder>:<program>, <stack folder>:job:<job> or <stack folder>:uv:<name>.
-_COOKIE = re.compile(r"(/.*/[^/:]+):(?:(job|uv):)?([^/:]+)")
+# A cookie is <stack folder>:<program>, <stack folder>:job:<job>,
+# <stack folder>:uv:<name> or <stack folder>:fetch:<name>.
+_COOKIE = re.compile(r"(/.*/[^/:]+):(?:(job|uv|fetch):)?([^/:]+)")
 _UPDATE = "run `pulumi up`"
 _SHOWN = 5
 """The number of stacks and of files that one finding lists."""
@@ -50,6 +53,20 @@ def supervisor(root: StackDir) -> list[Finding]:
         fix = f"see `mlops status` and `mlops logs {down[0]}`"
         return [wrong(name, f"pid {pid}; not running: {', '.join(down)}", fix)]
     return [ok(name, f"pid {pid} runs {len(programs)} programs")]
+
+
+def models(root: StackDir) -> list[Finding]:
+    """Whether the model versions that are served are still registered."""
+    programs = [
+        stored["env"]
+        for file in (root.path / "programs").glob("*/spec.json")
+        if (stored := read_json(file)) and "MLOPS_MODEL_NAME" in stored["env"]
+    ]
+    served = {(env["MLOPS_MODEL_NAME"], env["MLOPS_MODEL_VERSION"]) for env in programs}
+    file = root.path / "files" / "client.env"
+    variables = parse_exports(file.read_text()) if file.exists() else {}
+    uri = next((env["MLFLOW_TRACKING_URI"] for env in programs), "")
+    return served_versions(served, variables, uri)
 
 
 def sockets(root: StackDir) -> list[Finding]:

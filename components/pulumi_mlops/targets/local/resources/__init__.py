@@ -6,6 +6,7 @@ from typing import Any
 
 from ....plugin.handler import Handler, ResourceSet
 from .environment import EnvironmentHandler
+from .fetched_files import FetchedFilesHandler
 from .process import ProcessHandler
 from .route import RouteHandler
 from .run import RunHandler
@@ -14,12 +15,13 @@ from .volume import VolumeHandler
 
 
 class LocalResources(ResourceSet):
-    """Environments, processes, routes, runs, secrets and volumes of this machine."""
+    """Environments, fetched files, processes, routes, runs, secrets and volumes of this machine."""
 
     def handlers(self) -> list[Handler[Any]]:
         """One handler per resource type."""
         return [
             EnvironmentHandler(),
+            FetchedFilesHandler(),
             ProcessHandler(),
             RouteHandler(),
             RunHandler(),

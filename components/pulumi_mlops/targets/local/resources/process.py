@@ -11,15 +11,14 @@ from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import OrUnknown
 from ..host import health, ports
+from ..host.names import log_file, program_name
 from ..host.programs import program_problems
 from ..host.supervisor import Supervisor
 from . import process_status
 from .replicas import (
     definition,
     instances_on_machine,
-    log_file,
     port_owner,
-    program_name,
     remove,
     remove_surplus,
 )
@@ -46,7 +45,8 @@ class ProcessInputs(Inputs):
     """Inputs of `mlops:local:Process`.
 
     `$(NAME)` in the command and in the environment variables stands for an environment variable.
-    The resource sets HOST, PORT (the port `http`), PORT_<NAME>, DATA_DIR, FILES_DIR and REPLICA.
+    The resource sets HOST, PORT (the port `http`), PORT_<NAME>, DATA_DIR, FETCHED_DIR, FILES_DIR
+    and REPLICA.
     """
 
     command: list[OrUnknown[str]] = Field(
@@ -56,7 +56,7 @@ class ProcessInputs(Inputs):
     env: dict[str, OrUnknown[str]] = Field(
         {},
         description="Environment variables. The resource adds HOST, PORT, PORT_<NAME>, DATA_DIR, "
-        "FILES_DIR and REPLICA.",
+        "FETCHED_DIR, FILES_DIR and REPLICA.",
     )
     environment: OrUnknown[str] | None = Field(
         None,
@@ -80,6 +80,10 @@ class ProcessInputs(Inputs):
     )
     data: OrUnknown[str] | None = Field(
         None, description="Folder of the data, in the variable DATA_DIR. Default: no data."
+    )
+    fetched: OrUnknown[str] | None = Field(
+        None,
+        description="Folder of fetched files, in the variable FETCHED_DIR. Default: no such files.",
     )
     replicas: int = Field(1, ge=1, le=64, description="Number of processes.")
     routed: bool = Field(

@@ -15,7 +15,9 @@ from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import OrUnknown, Unknown
 from ....runtime.router import haproxy
+from ....runtime.router.analysis import Analysis
 from ..host import ports
+from ..host.first_requests import FirstRequests, new_services
 from ..host.router import RouteDefinition, Router
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -53,6 +55,16 @@ class ServiceInputs(Inputs):
         return value
 
 
+class AnalysisInputs(Inputs):
+    """The analysis of the first requests of a service that a change sends requests to."""
+
+    seconds: float = Field(gt=0, description="Maximum length of the analysis, in seconds.")
+    min_requests: int = Field(ge=1, description="Number of requests that a verdict requires.")
+    max_error_rate: float = Field(
+        ge=0, le=1, description="Maximum share of responses with a 5xx status, such as 0.05."
+    )
+
+
 class RouteInputs(Inputs):
     """Inputs of `mlops:local:Route`."""
 
@@ -70,6 +82,12 @@ class RouteInputs(Inputs):
     )
     request_timeout_seconds: float = Field(
         300, gt=0, description="Time limit for the answer to a request, in seconds."
+    )
+
+    analysis: AnalysisInputs | None = Field(
+        None,
+        description="Analysis of the first requests of a service. With too many errors the update "
+        "fails, and the previous weights are in effect again. Default: no analysis.",
     )
 
     @field_validator("endpoint")
@@ -110,6 +128,9 @@ class RouteHandler(Handler[RouteInputs]):
         "metricsUrl": OutputField(str, "URL of HAProxy's metrics, for Prometheus."),
         "statsUrl": OutputField(str, "URL of HAProxy's statistics page.", state_only=True),
         "status": OutputField(str, "`running`, or what is wrong with the proxy."),
+        "analyzed": OutputField(
+            list[str], "Services whose first requests were analyzed.", state_only=True
+        ),
         "logs": OutputField(list[str], "Paths of the log files.", state_only=True),
     }
     path_output = ("logs", 2)
@@ -174,7 +195,8 @@ class RouteHandler(Handler[RouteInputs]):
         with route.locked():
             route.remove()  # what an interrupted create left behind
             try:
-                return ctx.name, route.begin(definition)
+                # Without a previous table there is nothing to go back to.
+                return ctx.name, route.begin(definition) | {"analyzed": _weighted(new)}
             except BaseException:
                 route.remove(keep_log=True)
                 raise
@@ -189,14 +211,46 @@ class RouteHandler(Handler[RouteInputs]):
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: RouteInputs
     ) -> dict[str, Any]:
         route = Router(ctx, resource_id)
+        previous = _recorded(old)
         with route.locked():
-            return route.change(_definition(new))
+            if previous is None or new.analysis is None:
+                return route.change(_definition(new)) | {"analyzed": _weighted(new)}
+            return self._analyzed_change(ctx, route, previous, old, new)
+
+    def _analyzed_change(
+        self,
+        ctx: Context,
+        route: Router,
+        previous: RouteDefinition,
+        old: dict[str, Any],
+        new: RouteInputs,
+    ) -> dict[str, Any]:
+        definition, analysis = _definition(new), new.analysis
+        # A state of version 0.1.0 does not have it.
+        before = [name for name, each in previous.services.items() if each.weight]
+        analyzed = set(old.get("analyzed", before))
+        names = new_services(previous.services, definition.services, analyzed)
+        if analysis is None or not names:
+            return route.change(definition) | {"analyzed": sorted(analyzed & new.services.keys())}
+        limits = Analysis(**analysis.model_dump())
+        first = FirstRequests(ctx, route.runtime_socket, previous.endpoint, names, limits)
+        outputs = route.change(definition)
+        try:
+            analyzed |= first.wait()
+        except ResourceError:
+            route.change(previous)
+            raise
+        return outputs | {"analyzed": sorted(analyzed & new.services.keys())}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         route = Router(ctx, resource_id)
         with route.locked():
             route.remove()
         ctx.root.prune()
+
+
+def _weighted(new: RouteInputs) -> list[str]:
+    return sorted(name for name, service in new.services.items() if service.weight)
 
 
 def _definition(new: RouteInputs) -> RouteDefinition:
