@@ -4,18 +4,20 @@ STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
 ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
-TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py) tools/bench/run.py
+TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/recovery.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py) tools/bench/run.py
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
 WORKERS ?= 2
 PYTEST = $(TEST_ENV) $(VENV)/bin/pytest -n $(WORKERS)
 # Images and CI often set it. Without compiled modules every command here takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+# Tools and programs use the modules of .venv only.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes lint generate bench clean engine-missing
+.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes compare-mlflow lint generate bench clean engine-missing
 
 help: ## list the targets
 	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
@@ -56,6 +58,15 @@ test-kubernetes: $(VENV)/.engine ## the tests on a real cluster: that of KUBECON
 	@exports=; [ -n "$$KUBECONFIG" ] || exports=$$($(PY) tools/cluster/cluster.py up) || exit 1; eval "$$exports"; \
 	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH:$(CURDIR)/.cluster/bin" \
 		$(VENV)/bin/pytest -m kubernetes $(or $(ARGS),tests/kubernetes)
+
+# PyTorch alone takes 5 GB, which is why it is not in requirements.lock.
+compare-mlflow: COMPARISON := build/mlflow-comparison
+compare-mlflow: $(VENV)/.synced ## compare all answers of /invocations with those of MLflow's own server
+	$(VENV)/bin/uv venv --quiet --clear --python $(PY) $(COMPARISON)
+	$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(COMPARISON)/bin/python requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(COMPARISON)/bin/python torch --editable .
+	MLFLOW_COMPARISON_TABLE=$(COMPARISON).md $(COMPARISON)/bin/pytest -q $(or $(ARGS),tests/mlflow_comparison)
+	@echo "the table: $(COMPARISON).md"
 
 lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/ruff check .

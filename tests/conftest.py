@@ -59,12 +59,13 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a cluster, unless `-m` names their marker."""
+    """Leave out the tests that need a cluster or many environments, unless `-m` names them."""
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-    if "kubernetes" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+    named = [
+        mark for mark in ("kubernetes", "mlflow_versions") if mark not in config.option.markexpr
+    ]
+    left_out = [item for item in items if any(map(item.get_closest_marker, named))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import yaml
 
 from pulumi_mlops.cli.checks import without_credentials
+from pulumi_mlops.runtime.net import direct_loopback
 from pulumi_mlops.stackdir import name_problem
 from pulumi_mlops.targets import registry
 
@@ -61,6 +63,8 @@ def settings(project: Path, base: Mapping[str, str]) -> dict[str, str]:
     stored = {
         "PATH": os.pathsep.join(first + rest),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # The program connects to the engine on 127.0.0.1.
+        **direct_loopback(base),
     }
     if uses_own_backend(project, base):
         stored["PULUMI_BACKEND_URL"] = own_backend(project)
@@ -105,8 +109,12 @@ def prepare(project: Path, stored: Mapping[str, str]) -> None:
     for folder in (state.parent, state):
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
-    if stored.get("PULUMI_CONFIG_PASSPHRASE_FILE") != str(passphrase) or passphrase.exists():
+    if stored.get("PULUMI_CONFIG_PASSPHRASE_FILE") != str(passphrase):
         return
+    if passphrase.exists():
+        if passphrase.read_text().strip():
+            return
+        passphrase.unlink()  # cut off, as by a full disk
     if stacks := sorted(path.stem for path in state.glob(".pulumi/stacks/*/*.json")):
         raise StackError(
             f"{passphrase} is missing, and the state of {', '.join(stacks)} is encrypted with it."
@@ -117,6 +125,8 @@ def prepare(project: Path, stored: Mapping[str, str]) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(draft, passphrase)
     finally:
@@ -194,6 +204,22 @@ def plugin_download(project: Path, file: Path, base: Mapping[str, str]) -> dict[
     return {key: "false"} if inherited else {}
 
 
+def replace_text(file: Path, text: str) -> None:
+    """Replace the content of `file` in one step: on a full disk it stays as it was."""
+    file = file.resolve()
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as written:
+            written.write(text)
+            written.flush()
+            os.fsync(written.fileno())
+        shutil.copymode(file, draft)
+        Path(draft).replace(file)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
 def without_salt(text: str) -> str:
     """The stack file without the salt of the passphrase. With encrypted values it is unchanged."""
     return text if re.search(r"\bsecure:", text) else SALT.sub("", text)
@@ -210,14 +236,14 @@ def without_engine_changes(file: Path) -> Iterator[None]:
     stored = file.read_text()
     before = without_salt(stored)
     if before != stored:
-        file.write_text(before)
+        replace_text(file, before)
     try:
         yield
     finally:
         current = file.read_text()
         after = without_salt(current)
         if (text := before if is_equivalent(before, after) else after) != current:
-            file.write_text(text)
+            replace_text(file, text)
 
 
 def is_equivalent(first: str, second: str) -> bool:

@@ -14,18 +14,12 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-import psutil
-import yaml
 
 from checkout import (
     StackError,
@@ -40,78 +34,10 @@ from checkout import (
     without_engine_changes,
 )
 from kept import message, retained_resources
+from recovery import recover
 from summary import summary
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-def release_dead_lock(stack: str, env: Mapping[str, str]) -> None:
-    """Remove the lock of a killed update. Raises StackError if the update is still running."""
-    url = urlsplit(env.get("PULUMI_BACKEND_URL", ""))
-    if url.scheme != "file":
-        return
-    folder = Path(unquote(url.netloc + url.path)).expanduser() / ".pulumi" / "locks"
-    project = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["name"]
-    locks = sorted(folder.glob(f"*/{project}/{stack}/*.json"))
-    for lock in locks:
-        try:
-            holder = json.loads(lock.read_text())
-        except FileNotFoundError:
-            continue  # released in the meantime
-        except ValueError:
-            holder = {}  # incomplete: its process was killed
-        if alive(holder):
-            owner = f"{holder.get('username')}@{holder.get('hostname')} (pid {holder.get('pid')})"
-            raise StackError(
-                f"STACK={stack} is being updated by {owner} since {holder.get('timestamp')}."
-                f" Wait for it to end. If it is not running: pulumi cancel --yes -s {stack}"
-            )
-    if locks:
-        say(f"an update of {stack} was killed; its lock is removed")
-        checked(["cancel", "--yes", "-s", stack], env)
-    end_orphans(env)
-
-
-def end_orphans(env: Mapping[str, str]) -> None:
-    """End language hosts and plugins of this backend whose engine was killed.
-
-    They hold files open, and a plugin may still be working. Processes that plugins started, those
-    of the platform, keep running.
-    """
-    orphans = []
-    for process in psutil.process_iter():
-        try:
-            names = {Path(part).name for part in process.cmdline()[:3]}
-            helper = any(
-                name.startswith(("pulumi-language-", "pulumi-resource-")) for name in names
-            )
-            if (
-                helper
-                and process.environ().get("PULUMI_BACKEND_URL") == env["PULUMI_BACKEND_URL"]
-                and not any(parent.name() == "pulumi" for parent in process.parents())
-            ):
-                orphans.append(process)
-                process.terminate()
-        except psutil.Error:
-            continue  # ended in the meantime, or of another user
-    for process in psutil.wait_procs(orphans, timeout=10)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def alive(holder: Mapping[str, Any]) -> bool:
-    """Whether the process of a lock is running. True for a process of another host."""
-    if not holder:
-        return False
-    if holder.get("hostname") != socket.gethostname():
-        return True
-    try:
-        process = psutil.Process(int(holder["pid"]))
-        # A process that started after the lock was written is another one with the same id.
-        written = datetime.fromisoformat(str(holder["timestamp"])).timestamp()
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def run(command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> int:
@@ -157,8 +83,8 @@ def checked(arguments: Sequence[str], env: Mapping[str, str]) -> str:
 
 def up(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Provision the environment and print its URLs and files."""
+    recover(PROJECT, stack, env)
     checked(["stack", "select", "--create", stack], env)
-    release_dead_lock(stack, env)
     command = ["pulumi", "up", "--yes", "-s", stack, *arguments]
     code = run(command, env, PROJECT)
     return code or status(stack, [], env)
@@ -166,16 +92,17 @@ def up(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 def preview(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Show what `up` would change."""
+    recover(PROJECT, stack, env, refuse=False)
     checked(["stack", "select", "--create", stack], env)
     return run(["pulumi", "preview", "-s", stack, *arguments], env, PROJECT)
 
 
 def down(stack: str, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Delete all resources of the environment except protected data, and then the empty stack."""
+    recover(PROJECT, stack, env)
     if not exists(stack, env):
         say(f"{stack} is not up: there is nothing to delete")
         return 0
-    release_dead_lock(stack, env)
     logs = outputs(stack, env).get("logs_dir")
     destroy = ["pulumi", "destroy", "--yes", "--exclude-protected", "-s", stack, *arguments]
     code = run(destroy, env, PROJECT)
@@ -224,6 +151,7 @@ def outputs(stack: str, env: Mapping[str, str]) -> dict[str, Any]:
 
 def status(stack: str, _arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Print the URLs and files of the environment."""
+    recover(PROJECT, stack, env, refuse=False)
     here = target_of(config_file(PROJECT, stack)).on_this_machine
     is_up = exists(stack, env)
     data = retained_resources(resources(stack, env)) if is_up and not here else []

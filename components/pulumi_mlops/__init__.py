@@ -15,6 +15,7 @@ if typing.TYPE_CHECKING:
     from .args import ArtifactStoreArgs as ArtifactStoreArgs
     from .args import MonitoringStackArgs as MonitoringStackArgs
     from .args import PipelineArgs as PipelineArgs
+    from .args import QualityMonitorArgs as QualityMonitorArgs
     from .args import ServingEndpointArgs as ServingEndpointArgs
     from .args import TrackingServerArgs as TrackingServerArgs
     from .args import TrainingRunnerArgs as TrainingRunnerArgs
@@ -22,6 +23,7 @@ if typing.TYPE_CHECKING:
     from .config import PlatformConfig as PlatformConfig
     from .monitoring import MonitoringStack as MonitoringStack
     from .platform import MlopsPlatform as MlopsPlatform
+    from .quality import QualityMonitor as QualityMonitor
     from .serving import ServingEndpoint as ServingEndpoint
     from .tracking import TrackingServer as TrackingServer
     from .training import Pipeline as Pipeline
@@ -34,6 +36,8 @@ _MODULE_OF = {
     "MonitoringStack": "monitoring",
     "MonitoringStackArgs": "args",
     "MlopsPlatform": "platform",
+    "QualityMonitor": "quality",
+    "QualityMonitorArgs": "args",
     "ServingEndpoint": "serving",
     "ServingEndpointArgs": "args",
     "TrackingServer": "tracking",

@@ -100,6 +100,60 @@ class MonitoringStackArgs(TypedDict):
     """URLs that the dashboard links to, by title. Default: empty."""
 
 
+class EndpointQualityArgs(TypedDict):
+    """The quality monitoring of an endpoint: its task, its labels and its windows."""
+
+    task: Literal["classification", "regression"]
+    """What the model predicts: classes or numbers."""
+    label: NotRequired[str]
+    """Name of the label: its key in JSON, its column in files. Not empty. Default: `label`."""
+    classes: NotRequired[Sequence[str]]
+    """Names of the classes, in the order of the probabilities in a model's output. Required only
+    for outputs that are lists of probabilities. Default: empty."""
+    positive: NotRequired[str]
+    """The class that precision, recall and F1 are about. Default: the mean over all classes."""
+    slices: NotRequired[Sequence[str]]
+    """Names of input columns. Each of their values gets its own metrics, at most 20 for a column.
+    Default: empty."""
+    window: NotRequired[float]
+    """Seconds of a window. 5 to 2678400. Default: `3600`."""
+    label_horizon: NotRequired[float]
+    """Days within which labels are joined. The database keeps the predictions of these days. More
+    than 0 and at most 400. Default: `30`."""
+    min_coverage: NotRequired[float]
+    """Share of the predictions of a window that must have a label. A window with less publishes no
+    metrics. 0 to 1. Default: `0.1`."""
+    reference_rows: NotRequired[int]
+    """First logged rows of a version: the reference of its drift. 500 to 100000. Default:
+    `1000`."""
+    min_samples: NotRequired[int]
+    """Rows that a window needs for a test of drift. 500 to 2000. Default: `500`."""
+    drift_alpha: NotRequired[float]
+    """Probability that a window of identical data is reported, over all features. More than 0 and
+    less than 1. Default: `0.01`."""
+
+
+class QualityMonitorArgs(TypedDict):
+    """Inputs of a QualityMonitor."""
+
+    artifact_store: "ArtifactStore"
+    """Store with the prediction log and with label files."""
+    endpoints: Mapping[str, EndpointQualityArgs]
+    """The endpoints to monitor, by their `label`. Not empty."""
+    target: NotRequired[str]
+    """Name of the target to run on. Default: the stack's `mlops:target`."""
+    database: NotRequired[Literal["sqlite", "postgresql"]]
+    """Database of labels, results and the position in the log. Default: `sqlite`."""
+    interval: NotRequired[float]
+    """Seconds between two passes over the prediction log. 1 to 3600. Default: `15`."""
+    port: NotRequired[int]
+    """Port of the service. 1 to 65535. Default: an unused port."""
+    retain: NotRequired[bool]
+    """Keep labels and results when it is deleted. Default: `true`."""
+    resources: NotRequired[ResourceArgs]
+    """CPU, memory and GPUs of the service. Default: the defaults of its inputs."""
+
+
 class AnalysisArgs(TypedDict):
     """The analysis of the first requests of a model version that a change sends requests to."""
 
@@ -112,6 +166,16 @@ class AnalysisArgs(TypedDict):
     """Maximum share of responses with a 5xx status. 0 to 1. Default: `0.05`."""
 
 
+class BatchingArgs(TypedDict):
+    """How the servers combine requests that wait at the same time into one call of the model."""
+
+    max_batch: NotRequired[int]
+    """Maximum rows in one call of the model. 1 is off. 1 to 4096. Default: `64`."""
+    max_delay: NotRequired[float]
+    """Seconds that the first request of a call waits for others. With 0, only requests that wait
+    already are combined, and none is delayed. 0 to 10. Default: `0`."""
+
+
 class ServingEndpointArgs(TypedDict):
     """Inputs of a ServingEndpoint."""
 
@@ -121,13 +185,14 @@ class ServingEndpointArgs(TypedDict):
     traffic: Mapping[str, int]
     """Traffic table: percent of the requests by model version, such as `{"2": 90, "3": 10}`. The
     weights sum to 100. A version with 0 is kept warm. Not empty."""
-    requirements: str | Sequence[str]
-    """Requirements of the model: a requirements file, whose path starts at the folder of
-    Pulumi.yaml, or a list of requirements."""
     tracking: "TrackingServer"
     """Tracking server that has the registered model."""
     target: NotRequired[str]
     """Name of the target to run on. Default: the stack's `mlops:target`."""
+    requirements: NotRequired[str | Sequence[str]]
+    """Requirements of the models: a requirements file, whose path starts at the folder of
+    Pulumi.yaml, or a list of requirements. Default: for each version, the requirements that MLflow
+    stored with it."""
     replicas: NotRequired[int]
     """Number of servers of each version. 1 to 64. Default: `1`."""
     max_replicas: NotRequired[int]
@@ -149,12 +214,26 @@ class ServingEndpointArgs(TypedDict):
     `16Mi`."""
     prediction_log: NotRequired[bool]
     """Log requests and answers to the artifact store. Default: `true`."""
+    check_output: NotRequired[Literal["error", "warn"]]
+    """Result of a failed check of a model version: `error` fails the update, `warn` logs the reason
+    and serves the version. A version is checked before it is ready: its input example must be
+    answered as its signature says, or, without an example, one of the requests made from its
+    signature must be answered. Default: `error`."""
     python: NotRequired[str]
-    """Python version of the servers, such as `3.12`. Default: the version that runs the Pulumi
-    program."""
+    """Python version of the servers, such as `3.12`. At least 3.10. Default: with `requirements`,
+    the version that runs the Pulumi program. Without, the version that MLflow stored with the
+    model."""
     startup_timeout: NotRequired[float]
     """Seconds within which a version must become ready. More than 0 and at most 86400. Default:
     `180`."""
+    max_queue: NotRequired[int]
+    """Maximum requests that wait for the model in each server. Further ones are refused with 503
+    and `Retry-After`. 1 to 1000. Default: `256`."""
+    queue_timeout: NotRequired[float]
+    """Seconds after which a waiting request is refused. When most clients give up earlier, each
+    server refuses earlier. More than 0 and at most 3600. Default: `10`."""
+    batching: NotRequired[BatchingArgs]
+    """How the servers combine requests. Default: the defaults of its inputs."""
     resources: NotRequired[ResourceArgs]
     """CPU, memory and GPUs of each server. Default: the defaults of its inputs."""
     artifact_store: NotRequired["ArtifactStore"]

@@ -35,6 +35,7 @@ PREDICTIONS = "predictions"
 """Key prefix of the prediction logs."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 Days = typing.Annotated[int, Field(ge=1, le=36500), NoBool]
 
@@ -103,6 +104,13 @@ class ArtifactStoreSettings(Spec):
                 "end with a letter or digit"
             )
         return bucket
+
+    @field_validator("region")
+    @classmethod
+    def _valid_region(cls, region: typing.Any) -> typing.Any:
+        if isinstance(region, str) and not _REGION.fullmatch(region):
+            raise ValueError("must be the name of a region, such as `us-east-1`")
+        return region
 
     @field_validator("endpoint_url")
     @classmethod

@@ -6,6 +6,7 @@ import json
 import re
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pulumi
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -15,14 +16,17 @@ from pydantic_core import core_schema
 from .artifacts import ArtifactStoreSettings
 from .monitoring import MonitoringStackSettings
 from .provider_settings import ProviderSettings
+from .quality import EndpointQuality, QualityMonitorSettings
+from .requirements import read_requirements
 from .secret_inputs import secret_places, with_secrets
 from .serving_settings import ServingEndpointSettings
 from .sources import find_project
 from .spec import Location, Spec, located, no_such, problems
+from .stackdir import data_folder_problem
 from .targets import registry
 from .targets.port import stack_settings
 from .tracking import TrackingServerSettings
-from .training import PipelineSettings, TrainingRunnerSettings, requirements_of, source_folder
+from .training import PipelineSettings, TrainingRunnerSettings, source_folder
 
 T = typing.TypeVar("T")
 
@@ -52,6 +56,16 @@ class EndpointConfig(ServingEndpointSettings):
         description="Name of the pipeline in `platform:pipelines` that registers the versions: "
         "the endpoint waits for its run. Default: no wait.",
     )
+    quality: EndpointQuality | None = Field(
+        None, description="Quality monitoring of the endpoint. Default: none."
+    )
+
+    @model_validator(mode="after")
+    def _logged(self) -> typing.Self:
+        if self.quality is not None and not self.prediction_log:
+            message = "requires the prediction log: set prediction_log to true, or remove quality"
+            raise located([(("quality",), message)])
+        return self
 
 
 class MonitoringConfig(MonitoringStackSettings):
@@ -75,6 +89,10 @@ class PlatformConfig(Spec):
     pipelines: dict[Name, PipelineSettings] = Field({}, description="Pipelines by name.")
     endpoints: dict[Name, EndpointConfig] = Field({}, description="Endpoints by name.")
     monitoring: MonitoringConfig = Field(MonitoringConfig(), description="The monitor.")
+    quality: QualityMonitorSettings = Field(
+        QualityMonitorSettings(),
+        description="The quality service. Provisioned if an endpoint declares `quality`.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> typing.Self:
@@ -103,6 +121,7 @@ class PlatformConfig(Spec):
             ("artifacts", "port"): self.artifacts.port,
             ("tracking", "port"): self.tracking.port,
             ("monitoring", "port"): self.monitoring.port,
+            ("quality", "port"): self.quality.port,
             **{("endpoints", name, "port"): part.port for name, part in self.endpoints.items()},
         }
 
@@ -138,10 +157,11 @@ def check_files(config: PlatformConfig, name: str = "platform") -> None:
     for key, pipeline in config.pipelines.items():
         where = f"pipelines.{key}"
         if folder := collect(f"{where}.source", source_folder, pipeline.source):
-            collect(f"{where}.requirements", requirements_of, pipeline.requirements, folder)
+            collect(f"{where}.requirements", read_requirements, pipeline.requirements, folder)
     for key, endpoint in config.endpoints.items():
         where = f"endpoints.{key}.requirements"
-        collect(where, requirements_of, endpoint.requirements, find_project())
+        if endpoint.requirements is not None:
+            collect(where, read_requirements, endpoint.requirements, find_project())
     if messages:
         raise pulumi.RunError("\n".join(messages))
 
@@ -155,6 +175,8 @@ def load(project: str | None = None) -> PlatformConfig:
     """
     project = project or pulumi.get_project()
     values: dict[str, typing.Any] = {}
+    plain: dict[str, typing.Any] = {}
+    secrets = False
     messages = []
     configured = pulumi.runtime.config.CONFIG.get()
     if not configured:
@@ -169,8 +191,9 @@ def load(project: str | None = None) -> PlatformConfig:
             messages += _target_problems(part)
         if namespace != project:
             continue
-        values[part] = _value(text)
+        values[part] = plain[part] = _value(text)
         if pulumi.runtime.is_config_secret(key):
+            secrets = True
             if any(place.split(".")[0] == part for place in _SECRET_PLACES):
                 field = PlatformConfig.model_fields[part]
                 values[part] = with_secrets(field.annotation, values[part])
@@ -180,9 +203,14 @@ def load(project: str | None = None) -> PlatformConfig:
                     f"{project}.{part}: contains a secret, which is allowed only in "
                     f"{', '.join(places)} and {last}"
                 )
-                del values[part]
+                del values[part], plain[part]
+    folder = configured.get("mlops:dataDir")
+    if folder and (problem := data_folder_problem(folder, Path.cwd())) is not None:
+        messages.append(f"mlops:dataDir: {problem}")
     try:
-        config = parse(values, project)
+        config = parse(plain, project)
+        # An Output is not validated, so the values are validated before they become one.
+        config = parse(values, project) if secrets else config
     except pulumi.RunError as error:
         messages.append(str(error))
     if messages:

@@ -8,6 +8,7 @@ import typing
 import pulumi
 from pydantic import Field
 
+from .requirements import read_requirements
 from .spec import Number, OnTarget, OrOutput, Port, ResourceSettings, Spec
 from .targets.port import (
     EnvironmentSpec,
@@ -17,7 +18,6 @@ from .targets.port import (
     resources_of,
     runtime_folder,
 )
-from .training import requirements_of
 
 if typing.TYPE_CHECKING:
     from .args import MonitoringStackArgs
@@ -68,7 +68,9 @@ class MonitoringStack(pulumi.ComponentResource):
                 environment=target.environment(
                     f"{name}-environment",
                     EnvironmentSpec(
-                        requirements=requirements_of(name, "requirements-monitor.txt", runtime),
+                        requirements=read_requirements(
+                            name, "requirements-monitor.txt", runtime
+                        ).lines,
                         code={"pulumi_mlops/runtime": runtime},
                     ),
                     child,

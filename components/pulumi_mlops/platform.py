@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pulumi
 
 from .artifacts import ArtifactStore
 from .config import PlatformConfig, check_files, parse
 from .monitoring import MonitoringStack
+from .quality import QualityMonitor
 from .serving import ServingEndpoint
 from .spec import Checked, Spec
 from .targets.port import resolve
@@ -19,7 +20,7 @@ from .training import Pipeline, TrainingRunner
 
 
 class MlopsPlatform(pulumi.ComponentResource):
-    """Artifact store, tracking server, training, endpoints and monitoring, connected to each other.
+    """Artifact store, tracking, training, endpoints, quality and monitoring, connected.
 
     Raises pulumi.RunError with one line per problem of the configuration.
     """
@@ -61,7 +62,7 @@ class MlopsPlatform(pulumi.ComponentResource):
                 f"{name}-{key}-endpoint",
                 _args(
                     part,
-                    omit="pipeline",
+                    omit=("pipeline", "quality"),
                     label=key,
                     tracking=self.tracking,
                     artifact_store=self.artifacts,
@@ -69,26 +70,39 @@ class MlopsPlatform(pulumi.ComponentResource):
                 ),
                 child,
             )
+        self.quality: QualityMonitor | None = None
+        monitored = {key: part.quality for key, part in config.endpoints.items() if part.quality}
+        if monitored:
+            self.quality = QualityMonitor(
+                f"{name}-quality",
+                _args(config.quality, artifact_store=self.artifacts, endpoints=monitored),
+                child,
+            )
         self.monitoring: MonitoringStack | None = None
         if config.monitoring.enabled:
             scrape = {**self.artifacts.scrape, **self.tracking.scrape}
-            components: list[Pipeline | ServingEndpoint]
+            components: list[Pipeline | ServingEndpoint | QualityMonitor]
             components = [*self.pipelines.values(), *self.endpoints.values()]
+            if self.quality is not None:
+                components.append(self.quality)
             for component in components:
                 scrape |= component.scrape
             self.monitoring = MonitoringStack(
                 f"{name}-monitoring",
                 _args(
                     config.monitoring,
-                    omit="enabled",
+                    omit=("enabled",),
                     scrape=scrape,
                     links={"Experiments and models": self.tracking.url},
                 ),
                 child,
             )
+        variables = [self.tracking.client_env, self.artifacts.client_env]
+        if self.quality is not None:
+            variables.append(self.quality.url.apply(lambda url: {"MLOPS_QUALITY_URL": url}))
         self.client_env = pulumi.Output.secret(
-            pulumi.Output.all(self.tracking.client_env, self.artifacts.client_env).apply(
-                lambda variables: {**variables[0], **variables[1]}
+            pulumi.Output.all(*variables).apply(
+                lambda parts: {name: value for part in parts for name, value in part.items()}
             )
         )
         target = resolve()
@@ -116,6 +130,8 @@ class MlopsPlatform(pulumi.ComponentResource):
         if self.endpoints:
             pulumi.export("try_it", next(iter(self.endpoints.values())).try_it)
         pulumi.export("dashboard_url", self.monitoring.url if self.monitoring else None)
+        if self.quality is not None:
+            pulumi.export("quality_url", self.quality.url)
         pulumi.export("client_env", self.client_env)
         pulumi.export("client_env_file", self.client_settings.path)
         pulumi.export("logs_dir", self.logs_dir)
@@ -129,7 +145,7 @@ class MlopsPlatform(pulumi.ComponentResource):
         await asyncio.gather(*(endpoint.url.future() for endpoint in self.endpoints.values()))
 
 
-def _args(spec: Spec, *, omit: str = "", **connections: typing.Any) -> typing.Any:
+def _args(spec: Spec, *, omit: Collection[str] = (), **connections: typing.Any) -> typing.Any:
     """The args of a component: the inputs that were set, and the components that it connects to."""
-    inputs = {name: getattr(spec, name) for name in spec.model_fields_set if name != omit}
+    inputs = {name: getattr(spec, name) for name in spec.model_fields_set if name not in omit}
     return Checked({**inputs, **connections})

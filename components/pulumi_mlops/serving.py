@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 import typing
 
@@ -11,6 +10,7 @@ import pulumi
 from pydantic import Field
 
 from .artifacts import PREDICTIONS, ArtifactStore
+from .requirements import RequirementSet, read_requirements, with_model_server
 from .runtime.model_files import MODEL_FOLDER
 from .runtime.model_names import path_segment
 from .serving_settings import AnalysisSettings, ServingEndpointSettings
@@ -27,6 +27,7 @@ from .targets.port import (
     EnvironmentSpec,
     FetchedFilesSpec,
     Health,
+    ModelVersionHandle,
     ModelVersionSpec,
     RouteSpec,
     ServiceSpec,
@@ -35,10 +36,11 @@ from .targets.port import (
     runtime_folder,
 )
 from .tracking import TrackingServer
-from .training import requirements_of
 
 if typing.TYPE_CHECKING:
     from .args import ServingEndpointArgs
+
+_OLDEST_PYTHON = (3, 10)
 
 
 class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
@@ -84,23 +86,23 @@ class ServingEndpoint(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         spec = ServingEndpointSpec.of(name, args)
-        requirements = requirements_of(f"{name}.requirements", spec.requirements, find_project())
+        requirements = (
+            None
+            if spec.requirements is None
+            else read_requirements(f"{name}.requirements", spec.requirements, find_project())
+        )
         super().__init__("mlops:index:ServingEndpoint", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         target = resolve(spec.target)
-        runtime = runtime_folder()
         label = spec.label or name
-        environment = target.environment(
-            f"{name}-environment",
-            EnvironmentSpec(
-                requirements=_merged(
-                    requirements,
-                    requirements_of(name, "requirements-model-server.txt", runtime),
-                ),
-                python=spec.python,
-                code={"pulumi_mlops/runtime": runtime},
-            ),
-            child,
+        shared = (
+            None
+            if requirements is None
+            else target.environment(
+                f"{name}-environment",
+                _server_environment(requirements.lines, spec.python, requirements),
+                child,
+            )
         )
         self.scrape: dict[str, typing.Any] = {}
         backends = {}
@@ -118,7 +120,13 @@ class ServingEndpoint(pulumi.ComponentResource):
                     model=spec.model,
                     version=version,
                     after=spec.after,
+                    read_requirements=shared is None,
                 ),
+                child,
+            )
+            environment = shared or target.environment(
+                f"{name}-v{version}-environment",
+                _environment_of_version(name, version, spec.python, model_version),
                 child,
             )
             ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
@@ -186,6 +194,57 @@ class ServingEndpoint(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "traffic": self.traffic})
 
 
+def _server_environment(
+    model: pulumi.Input[typing.Sequence[str]],
+    python: pulumi.Input[str] | None,
+    files: RequirementSet,
+) -> EnvironmentSpec:
+    """The Python environment of model servers for models with these requirements.
+
+    `files` has the constraints and the local projects of the requirements.
+    """
+    runtime = runtime_folder()
+    server = read_requirements("model server", "requirements-model-server.txt", runtime).lines
+    requirements: pulumi.Input[typing.Sequence[str]]
+    if isinstance(model, pulumi.Output):
+        requirements = model.apply(lambda lines: with_model_server(lines, server))
+    else:
+        requirements = with_model_server(typing.cast("list[str]", model), server)
+    return EnvironmentSpec(
+        requirements=requirements,
+        constraints=files.constraints,
+        local=files.local,
+        python=python,
+        code={"pulumi_mlops/runtime": runtime},
+    )
+
+
+def _environment_of_version(
+    name: str, version: str, python: str | None, model_version: ModelVersionHandle
+) -> EnvironmentSpec:
+    """The Python environment that MLflow stored with a model version."""
+    if model_version.requirements is None or model_version.python is None:
+        raise pulumi.RunError(
+            f"{name}.requirements: is required, since this target does not read the model "
+            "registry: set the path of a requirements file, or a list of requirements"
+        )
+
+    def check(stored: str) -> str:
+        if stored and tuple(map(int, stored.split("."))) < _OLDEST_PYTHON:
+            raise pulumi.RunError(
+                f"{name}.python: version {version} was logged with Python {stored}, and the model "
+                "server needs at least 3.10: set `python` and, if its requirements do not "
+                "install there, `requirements`"
+            )
+        return stored
+
+    return _server_environment(
+        model_version.requirements,
+        python or model_version.python.apply(check),
+        RequirementSet(),
+    )
+
+
 def _environment(
     label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
@@ -197,8 +256,14 @@ def _environment(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLOPS_ENDPOINT": label,
         "MLOPS_MODEL_NAME": spec.model,
+        "MLOPS_MAX_QUEUE": str(spec.max_queue),
+        "MLOPS_QUEUE_SECONDS": f"{spec.queue_timeout:g}",
+        "MLOPS_MAX_BATCH": str(spec.batching.max_batch),
+        "MLOPS_MAX_DELAY_SECONDS": f"{spec.batching.max_delay:g}",
         "MLOPS_MODEL_DIR": f"$(FETCHED_DIR)/{MODEL_FOLDER}",
     }
+    if spec.check_output != "error":
+        env["MLOPS_CHECK_OUTPUT"] = spec.check_output
     if spec.max_request_body is not None:
         env["MLOPS_MAX_BODY_BYTES"] = str(spec.max_request_body)
     secrets: dict[str, pulumi.Input[str]] = {}
@@ -277,15 +342,3 @@ def _replicas_to_scrape(
         ]
 
     return addresses.apply(targets)
-
-
-def _merged(model: list[str], server: list[str]) -> list[str]:
-    """The requirements of the model, and those of the model server that the model does not pin."""
-
-    def project(requirement: str) -> str:
-        """The project name, normalized by PEP 503. An option such as `--index-url` is unchanged."""
-        name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-        return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
-
-    pinned = {project(requirement) for requirement in model}
-    return [*model, *(line for line in server if project(line) not in pinned)]

@@ -34,6 +34,26 @@ class AnalysisSettings(Spec):
     )
 
 
+class BatchingSettings(Spec):
+    """How the servers combine requests that wait at the same time into one call of the model.
+
+    Requests of one form are combined: the same columns and types, without parameters. An error
+    stays with its own request. A model without a signature, with type hints, or whose rows depend
+    on one another is called once per request.
+    """
+
+    max_batch: Whole = Field(
+        64, ge=1, le=4096, description="Maximum rows in one call of the model. 1 is off."
+    )
+    max_delay: Number = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Seconds that the first request of a call waits for others. With 0, only "
+        "requests that wait already are combined, and none is delayed.",
+    )
+
+
 class ServingEndpointSettings(Spec):
     """An endpoint: pinned versions of a registered model behind one URL."""
 
@@ -46,9 +66,11 @@ class ServingEndpointSettings(Spec):
         description='Traffic table: percent of the requests by model version, such as `{"2": 90, '
         '"3": 10}`. The weights sum to 100. A version with 0 is kept warm.',
     )
-    requirements: Requirements = Field(
-        description="Requirements of the model: a requirements file, whose path starts at the "
-        "folder of Pulumi.yaml, or a list of requirements."
+    requirements: Requirements | None = Field(
+        None,
+        description="Requirements of the models: a requirements file, whose path starts at the "
+        "folder of Pulumi.yaml, or a list of requirements. Default: for each version, the "
+        "requirements that MLflow stored with it.",
     )
     replicas: Whole = Field(1, ge=1, le=64, description="Number of servers of each version.")
     max_replicas: typing.Annotated[int, Field(ge=1, le=64), NoBool] | None = Field(
@@ -78,13 +100,38 @@ class ServingEndpointSettings(Spec):
     prediction_log: bool = Field(
         True, description="Log requests and answers to the artifact store."
     )
+    check_output: typing.Literal["error", "warn"] = Field(
+        "error",
+        description="Result of a failed check of a model version: `error` fails the update, `warn` "
+        "logs the reason and serves the version. A version is checked before it is ready: its "
+        "input example must be answered as its signature says, or, without an example, one of the "
+        "requests made from its signature must be answered.",
+    )
     python: str | None = Field(
         None,
-        description="Python version of the servers, such as `3.12`. Default: the version that "
-        "runs the Pulumi program.",
+        description="Python version of the servers, such as `3.12`. At least 3.10. Default: with "
+        "`requirements`, the version that runs the Pulumi program. Without, the version that "
+        "MLflow stored with the model.",
     )
     startup_timeout: Number = Field(
         180, gt=0, le=86400, description="Seconds within which a version must become ready."
+    )
+    max_queue: Whole = Field(
+        256,
+        ge=1,
+        le=1000,
+        description="Maximum requests that wait for the model in each server. Further ones are "
+        "refused with 503 and `Retry-After`.",
+    )
+    queue_timeout: Number = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Seconds after which a waiting request is refused. When most clients give up "
+        "earlier, each server refuses earlier.",
+    )
+    batching: BatchingSettings = Field(
+        BatchingSettings(), description="How the servers combine requests."
     )
     resources: ResourceSettings = Field(
         ResourceSettings(), description="CPU, memory and GPUs of each server."

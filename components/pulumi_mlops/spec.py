@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pulumi
 from pydantic import (
@@ -55,11 +55,17 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}  # fmt: skip
 
 
+_MIN_MEMORY = 2**20
+
+
 def _bytes(value: typing.Any) -> typing.Any:
     match = re.fullmatch(r"([0-9]+)([kMGT]i?|Ki)?", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("must be an amount of memory, such as `512Mi` or `4Gi`")
-    return int(match[1]) * _UNITS[match[2] or ""]
+    amount = int(match[1]) * _UNITS[match[2] or ""]
+    if amount < _MIN_MEMORY:
+        raise ValueError("must be at least 1Mi: a number without a unit is in bytes")
+    return amount
 
 
 Memory = typing.Annotated[
@@ -123,6 +129,8 @@ class Spec(BaseModel):
     def _readable_errors(
         cls, value: typing.Any, validate: ModelWrapValidatorHandler[typing.Self]
     ) -> typing.Self:
+        if nul := list(_with_nul(value)):
+            raise located((where, "must not contain a NUL character") for where in nul)
         try:
             return validate(value)
         except ValidationError as error:
@@ -145,6 +153,22 @@ class Spec(BaseModel):
             )
         except ValidationError as error:
             raise pulumi.RunError("\n".join(problems(name, error))) from None
+
+
+def _with_nul(value: typing.Any, where: Location = ()) -> Iterator[Location]:
+    """The locations of texts with a NUL character: no path, argument or variable can contain it."""
+    if isinstance(value, str):
+        if "\0" in value:
+            yield where
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            step = key.replace("\0", "?") if isinstance(key, str) else str(key)
+            if step != key:
+                yield (*where, step)
+            yield from _with_nul(item, (*where, step))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _with_nul(item, (*where, index))
 
 
 def located(messages: Iterable[tuple[Location, str]]) -> ValidationError:

@@ -15,11 +15,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +44,42 @@ def name_problem(stack: str) -> str | None:
     )
 
 
+def data_folder_problem(text: str, base: Path) -> str | None:
+    """Why no stack can keep files in the folder `text` (mlops:dataDir); None if it can.
+
+    A relative path starts at `base`. Creates a folder for a moment, to find out.
+    """
+    if (problem := path_problem(text, base)) is not None:
+        return problem
+    folder = (base / Path(text).expanduser()).absolute()
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not existing.is_dir():
+        return f"must be a folder: {existing} is not one"
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".mlops-"):
+            return None
+    except OSError as error:
+        # A full disk is reported by what needs the space.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return None if full else f"must be writable: no folder can be created in {existing}"
+
+
+def path_problem(text: str, base: Path) -> str | None:
+    """Why `text` cannot be the path of a folder of stacks; None if it can."""
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        return "must not contain a control character"
+    try:
+        encoded = os.fsencode((base / Path(text).expanduser()).absolute())
+    except RuntimeError:
+        return "names the home folder of a user who does not exist"
+    except UnicodeEncodeError:
+        return "must be Unicode text"
+    if len(encoded) > _MAX_PATH or any(len(part) > _MAX_NAME for part in encoded.split(b"/")):
+        return f"must have at most {_MAX_PATH} bytes, and {_MAX_NAME} in each name"
+    return None
+
+
+_MAX_PATH, _MAX_NAME = 1024, 255
 _SHARED = frozenset({"files", "images", "logs", "secrets", "supervisor", "volumes"})
 """Folders in a stack folder that may stay when the last resource is deleted."""
 

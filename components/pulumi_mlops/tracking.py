@@ -49,6 +49,12 @@ _ADMIN = "admin"
 _POSTGRESQL_URL = re.compile(r"postgresql(\+psycopg2)?://[^@/\s]+@[^@/\s]+/[^/\s]+")
 
 
+def _has_valid_port(url: str) -> bool:
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", host)
+    return match is not None and (match[1] is None or 1 <= int(match[1]) <= 65535)
+
+
 class TrackingServerSettings(Spec):
     """The tracking server: MLflow with its model registry."""
 
@@ -87,6 +93,8 @@ class TrackingServerSettings(Spec):
         if isinstance(url, str) and not _POSTGRESQL_URL.fullmatch(url):
             # The message omits the URL, since it contains a password.
             raise ValueError("must have the form `postgresql://user:password@host:5432/database`")
+        if isinstance(url, str) and not _has_valid_port(url):
+            raise ValueError("must have a port from 1 to 65535 after the host, or none")
         return url
 
     @model_validator(mode="after")

@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from . import crontab
 from .artifacts import ArtifactStore
-from .sources import find_project
+from .requirements import read_requirements
+from .sources import find_project, left_out
 from .spec import Number, OnTarget, ResourceSettings, SecretText, Spec, Whole, must_be
 from .targets.port import EnvironmentSpec, JobSpec, ScheduleSpec, resolve, resources_of, text_of
 from .tracking import TrackingServer
@@ -19,10 +20,18 @@ from .tracking import TrackingServer
 if typing.TYPE_CHECKING:
     from .args import PipelineArgs, TrainingRunnerArgs
 
+_MAX_SHOWN = 10
 Parameter = str | int | float | bool
 _Parameter = typing.Annotated[Parameter, must_be("text, a number, true or false")]
+ParameterName = typing.Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
+    must_be("the name of a parameter: letters, digits, `-`, `_` and `.`"),
+]
+_RequirementLine = typing.Annotated[str, Field(pattern=r"^\s*([A-Za-z0-9#./-]|$)")]
 Requirements = typing.Annotated[
-    str | list[str], must_be("the path of a requirements file, or a list of requirements")
+    str | list[_RequirementLine],
+    must_be("the path of a requirements file, or a list of requirements"),
 ]
 """The path of a requirements file, or a list of requirements."""
 Variable = typing.Annotated[
@@ -138,7 +147,7 @@ class PipelineSettings(Spec):
     command: list[str] = Field(
         ["python", "run.py"], min_length=1, description="Command to run in that folder."
     )
-    parameters: dict[str, _Parameter] = Field(
+    parameters: dict[ParameterName, _Parameter] = Field(
         {}, description="Arguments of the command, passed as `--name value`."
     )
     requirements: Requirements = Field(
@@ -181,14 +190,19 @@ class Pipeline(pulumi.ComponentResource):
     ) -> None:
         spec = PipelineSpec.of(name, args)
         source = source_folder(f"{name}.source", spec.source)
-        requirements = requirements_of(f"{name}.requirements", spec.requirements, source)
+        requirements = read_requirements(f"{name}.requirements", spec.requirements, source)
         super().__init__("mlops:index:Pipeline", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        if missed := left_out(source):
+            shown = ", ".join(missed[:_MAX_SHOWN]) + (", …" if len(missed) > _MAX_SHOWN else "")
+            pulumi.log.info(f"{name}.source: not deployed from {source}: {shown}", self)
         runner, target = spec.runner, spec.runner.target
         environment = target.environment(
             f"{name}-environment",
             EnvironmentSpec(
-                requirements=requirements,
+                requirements=requirements.lines,
+                constraints=requirements.constraints,
+                local=requirements.local,
                 python=runner.spec.python,
                 code={".": source},
             ),
@@ -244,27 +258,6 @@ def source_folder(where: str, path: str) -> Path:
             f"{where}: {folder} is not a folder: set the path of a folder, relative to Pulumi.yaml"
         )
     return folder.resolve()
-
-
-def requirements_of(where: str, requirements: str | list[str], folder: Path) -> list[str]:
-    """The list of requirements, read from a file in `folder` if `requirements` is its path.
-
-    Comments and empty lines are omitted: they are no reason to change a Python environment. `where`
-    is the path of the input. Raises pulumi.RunError if the file cannot be read.
-    """
-    if not isinstance(requirements, str):
-        return requirements
-    file = folder / requirements
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise pulumi.RunError(
-            f"{where}: {file}: {reason}: set the path of a requirements file, or a list of "
-            "requirements"
-        ) from None
-    stripped = (line.split(" #", 1)[0].strip() for line in lines)
-    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def _arguments(parameters: typing.Mapping[str, Parameter]) -> list[str]:

@@ -83,6 +83,7 @@ SUITE = {
     "make test ARGS='tests/unit -k drift'": "tests/unit -k drift",
     "make test ARGS='-m \"not engine\"'": '-m "not engine"',
     "make test-kubernetes": "pytest -m kubernetes",
+    "make compare-mlflow": "tests/mlflow_comparison",
     "make bench": "tools/bench/run.py",
     "make bench ARGS=--smoke": "tools/bench/run.py --smoke",
 }
@@ -91,6 +92,7 @@ SUITE = {
 _CLUSTER = "tests/kubernetes/platform_on_cluster.py"
 _CLI = "tests/kubernetes/test_cli.py"
 _EXAMPLE = "tests/engine/test_example.py"
+_QUALITY = "tests/engine/shared_platform/test_quality.py"
 _GITOPS = "tests/kubernetes/test_gitops.py"
 
 ELSEWHERE = {
@@ -115,6 +117,13 @@ ELSEWHERE = {
         "mlops secrets | kubectl apply -f -": Elsewhere(
             _GITOPS, ("mlops secrets", "| kubectl apply")
         ),
+    },
+    "docs/quality.md": {
+        "mlops labels send penguins labels.csv": Elsewhere(
+            _QUALITY, ('"labels", "send", "penguins"',)
+        ),
+        "mlops quality penguins": Elsewhere(_QUALITY, ('"quality", "penguins"',)),
+        "mlops drift penguins": Elsewhere(_QUALITY, ('"drift", "penguins"',)),
     },
     "examples/compose/README.md": {
         "python3 -m venv .venv": Elsewhere(_EXAMPLE, ('uv("venv"',)),

@@ -93,7 +93,11 @@ class _Engine(Mocks):
             case "mlops:s3:Bucket":
                 return {"uri": f"s3://{inputs['bucket']}", "arn": "arn"}
             case "mlops:mlflow:ModelVersion":
-                return {"source": "models:/m", "runId": "run", "example": None}
+                outputs = {"source": "models:/m", "runId": "run", "example": None}
+                if inputs.get("readRequirements"):
+                    stored = ["mlflow==2.12.2", f"scikit-learn==1.4.{inputs['version']}"]
+                    outputs |= {"requirements": stored, "python": "3.10"}
+                return outputs
             case "mlops:local:Environment":
                 return {"path": f"/envs/{name}", "codePath": f"/code/{name}", "status": "ready"}
             case "mlops:local:FetchedFiles":

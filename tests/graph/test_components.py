@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import rpc
 
 import pulumi_mlops as mlops
 
@@ -459,8 +460,20 @@ def test_the_prediction_log_is_on_unless_told(provision: Any, wanted: bool) -> N
     assert {key for key, value in env.items() if is_secret(value)} <= {"AWS_SECRET_ACCESS_KEY"}
 
 
+@pytest.mark.parametrize(("check_output", "variable"), [("error", None), ("warn", "warn")])
+def test_check_output(provision: Any, check_output: str, variable: str | None) -> None:
+    env = provision(lambda: endpoint(check_output=check_output))["live-v1"].inputs["env"]
+    assert env.get("MLOPS_CHECK_OUTPUT") == variable
+
+
 @pytest.mark.parametrize(
-    "pin", ["uvicorn==0.38.0", "Uvicorn>=0.30", "uvicorn[standard]==0.38.0", "uvicorn @ file:///x"]
+    "pin",
+    [
+        "uvicorn==0.38.0",
+        "Uvicorn>=0.30",
+        "uvicorn[standard]==0.38.0",
+        "uvicorn @ https://x.example/u.whl",
+    ],
 )
 def test_the_models_own_pins_win(provision: Any, pin: str) -> None:
     graph = provision(lambda: endpoint(requirements=["mlflow==3.17.2", pin]))
@@ -584,3 +597,92 @@ def test_mistakes_name_the_component_and_the_input(
 
     provision(program)
     assert refused == [message.format(project=project)]
+
+
+# Requirements that MLflow stored with a version
+
+
+def with_stored_requirements(**args: Any) -> mlops.ServingEndpoint:
+    given: dict[str, Any] = {"model": "m", "traffic": {"1": 90, "2": 10}, **args}
+    return mlops.ServingEndpoint("live", {"tracking": tracking(), **given})  # type: ignore[typeddict-item]
+
+
+def test_each_version_has_the_requirements_that_mlflow_stored_with_it(provision: Any) -> None:
+    graph = provision(with_stored_requirements)
+    names = set(graph.of("mlops:local:Environment"))
+    assert names == {
+        "tracking-environment",
+        "store-environment",
+        "live-v1-environment",
+        "live-v2-environment",
+    }
+    for version in ("1", "2"):
+        environment = graph[f"live-v{version}-environment"].inputs
+        assert environment["requirements"][:2] == [
+            "mlflow==2.12.2",
+            f"scikit-learn==1.4.{version}",
+        ]
+        assert "setuptools<81" in environment["requirements"]
+        assert any(line.startswith("uvicorn") for line in environment["requirements"])
+        assert environment["python"] == "3.10"
+        assert graph[f"live-v{version}-model"].inputs["readRequirements"] is True
+        process = graph[f"live-v{version}"].inputs
+        assert process["environment"] == f"/envs/live-v{version}-environment"
+
+
+def test_stored_requirements_with_a_python_of_the_stack(provision: Any) -> None:
+    graph = provision(lambda: with_stored_requirements(python="3.11"))
+    assert graph["live-v1-environment"].inputs["python"] == "3.11"
+
+
+def test_stored_requirements_are_unknown_at_the_first_preview(provision: Any) -> None:
+    graph = provision(with_stored_requirements, preview=True)
+    assert graph["live-v1-environment"].inputs["requirements"] == rpc.UNKNOWN
+
+
+def test_given_requirements_are_not_read_from_the_registry(provision: Any) -> None:
+    graph = provision(endpoint)
+    assert "readRequirements" not in graph["live-v1-model"].inputs
+    assert "live-v1-environment" not in graph.of("mlops:local:Environment")
+
+
+def test_a_model_of_an_older_python_is_refused_with_the_way_out(
+    provision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulumi_mlops.serving._OLDEST_PYTHON", (3, 11))
+    with pytest.raises(
+        pulumi.RunError, match=r"live.python: version 1 was logged with Python 3.10"
+    ):
+        provision(with_stored_requirements)
+
+
+# What a requirements file refers to
+
+
+def test_a_requirements_file_with_a_local_project(provision: Any, project: Path) -> None:
+    folder = project / "train"
+    (folder / "lib").mkdir()
+    (folder / "lib" / "pyproject.toml").write_text("[project]")
+    (folder / "limits.txt").write_text("numpy<3\n")
+    (folder / "requirements.txt").write_text("mlflow\n-c limits.txt\n-e ./lib\n")
+    environment = provision(pipeline)["train-environment"].inputs
+    assert environment["requirements"] == ["mlflow", "./local/lib"]
+    assert environment["constraints"] == ["numpy<3"]
+    assert environment["local"]["lib"]["path"] == str(folder / "lib")
+    before = environment["local"]["lib"]["digest"]
+    (folder / "lib" / "new.py").write_text("")
+    changed = provision(pipeline)
+    assert changed["train-environment"].inputs["local"]["lib"]["digest"] != before
+
+
+def test_what_is_left_out_of_a_source_folder_is_named(
+    provision: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", lambda message, *_, **__: messages.append(message))
+    (project / "train" / "data").symlink_to(project.parent)
+    provision(pipeline)
+    assert messages == [
+        f"train.source: not deployed from {project / 'train'}: data (a link to a folder outside, "
+        f"{project.parent})"
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi.runtime import rpc
 
 import pulumi_mlops as mlops
 
@@ -343,3 +344,24 @@ def test_an_endpoints_port_is_that_of_its_service(provision: Any, project: Path)
         assert len(numbers) == len(set(numbers))
         assert min(numbers) > 1023
         assert graph.result["url"].value == f"http://{ENDPOINT}-route.team.svc:{port}"
+
+
+def test_an_image_of_stored_requirements_is_known_once_they_are(
+    provision: Any, project: Path
+) -> None:
+    def program() -> None:
+        endpoints = {"live": {"model": "m", "traffic": {"1": 50, "2": 50}}}
+        mlops.MlopsPlatform("platform", {**PLATFORM, "endpoints": endpoints})  # type: ignore[typeddict-item]
+
+    graph = provision(program, CONFIG)
+    references = set()
+    for version in ("1", "2"):
+        reference = graph[f"{ENDPOINT}-v{version}-environment"].inputs["reference"]
+        pod = graph[f"{ENDPOINT}-v{version}"].inputs["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"] == reference
+        references.add(reference)
+    assert len(references) == 2
+    (context,) = (project / ".mlops/dev/images" / f"{ENDPOINT}-v1").glob("*/requirements.txt")
+    assert context.read_text().startswith("mlflow==2.12.2\nscikit-learn==1.4.1\n")
+    unknown = provision(program, CONFIG, preview=True)[f"{ENDPOINT}-v1-environment"].inputs
+    assert unknown["reference"] == rpc.UNKNOWN

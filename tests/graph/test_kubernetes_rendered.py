@@ -283,3 +283,9 @@ def test_no_list_is_empty(graph: Graph) -> None:
     for each in graph.all.values():
         if each.type.startswith("kubernetes:"):
             assert all(lists(each.inputs)), each.urn
+
+
+def test_rendering_needs_the_requirements_of_models(provision: Any, project: Path) -> None:
+    endpoints = {"live": {"model": "m", "traffic": {"1": 100}}}
+    with pytest.raises(pulumi.RunError, match=r"live-endpoint\.requirements: is required"):
+        provision(lambda: platform(endpoints=endpoints), config())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,57 @@ def test_settings_reach_their_parts(provision: Any, project: Path) -> None:
     assert graph["platform-tracking-server"].inputs["ports"] == {"http": 5000}
     assert graph["platform-train-pipeline-job"].inputs["timeoutSeconds"] == 60
     assert graph["platform-monitoring-server"].inputs["ports"] == {"http": 9999}
+
+
+QUALITY = {"task": "classification", "label": "species"}
+
+
+def monitored(**quality: Any) -> mlops.MlopsPlatform:
+    live = {**CONFIG["endpoints"]["live"], "quality": {**QUALITY, **quality}}
+    return platform(endpoints={"live": live}, quality={"port": 7000, "interval": 5})
+
+
+def test_no_quality_service_without_a_declaration(provision: Any, project: Path) -> None:
+    graph = provision(lambda: platform(quality={"port": 7000}))
+    assert graph.of("mlops:index:QualityMonitor") == {}
+    assert not [urn for urn in graph.urns() if "quality" in urn]
+
+
+def test_a_declaration_provisions_the_quality_service(
+    provision: Any, project: Path, exports: dict[str, Any]
+) -> None:
+    def program() -> dict[str, Any]:
+        monitored(slices=["island"]).export()
+        return exports
+
+    graph = provision(program)
+    server = graph["platform-quality-server"].inputs
+    assert server["ports"] == {"http": 7000}
+    assert server["env"]["MLOPS_ARTIFACT_STORE"] == "s3://platform-artifacts"
+    database = "sqlite:////volumes/platform-quality-database/database.sqlite"
+    assert database in str(server["env"]["MLOPS_DATABASE_URL"])
+    assert json.loads(server["files"]["live.json"]) == {
+        "name": "live", "task": "classification", "label": "species", "slices": ["island"],
+    }  # fmt: skip
+    assert "platform-quality-server" in str(graph["platform-monitoring-server"].inputs)
+    url = graph.result["quality_url"].value
+    assert graph.result["client_env"].value["MLOPS_QUALITY_URL"] == url
+
+
+def test_the_quality_service_on_kubernetes(provision: Any, project: Path) -> None:
+    graph = provision(
+        monitored,
+        {
+            "mlops:target": "kubernetes",
+            "mlops:kubernetes": '{"registry": "registry.example.com"}',
+        },
+    )
+    server = graph["platform-quality-server"]
+    assert server.type == "kubernetes:apps/v1:StatefulSet"
+    policy = graph["platform-quality-server-policy"].inputs["spec"]
+    assert "platform-artifacts-server" in json.dumps(policy["egress"])
+    monitor = json.dumps(graph["platform-monitoring-server-files"].inputs, default=str)
+    assert "platform-quality-server" in monitor
 
 
 def test_exports_say_where_everything_is_and_keep_secrets(

@@ -65,6 +65,25 @@ def monitoring_stack() -> None:
     mlops.MonitoringStack("monitoring", {"scrape": {}})
 
 
+def quality_monitor() -> None:
+    store = mlops.ArtifactStore("store")
+    mlops.QualityMonitor(
+        "quality", {"artifact_store": store, "endpoints": {"live": {"task": "regression"}}}
+    )
+
+
+def quality_monitor_on_postgresql() -> None:
+    store = mlops.ArtifactStore("store")
+    mlops.QualityMonitor(
+        "quality",
+        {
+            "artifact_store": store,
+            "endpoints": {"live": {"task": "regression"}},
+            "database": "postgresql",
+        },
+    )
+
+
 def platform() -> None:
     mlops.MlopsPlatform(
         "platform",
@@ -84,7 +103,8 @@ def platform() -> None:
 
 PROGRAMS: list[Callable[[], Any]] = [
     artifact_store, external_artifact_store, tracking_server, tracking_server_on_postgresql,
-    tracking_server_with_users, pipeline, serving_endpoint, monitoring_stack, platform,
+    tracking_server_with_users, pipeline, serving_endpoint, monitoring_stack, quality_monitor,
+    quality_monitor_on_postgresql, platform,
 ]  # fmt: skip
 
 

@@ -111,8 +111,5 @@ def test_a_reference_to_a_secret_is_checked() -> None:
         artifacts.ArtifactStoreSpec.of("a", {**store, "access_key_id": wrong})
 
 
-def test_all_programs_access_a_bucket_with_the_same_client() -> None:
-    runtime = REPOSITORY / "components" / "pulumi_mlops" / "runtime"
-    server = (runtime / "requirements-model-server.txt").read_text().splitlines()
-    assert BUCKET_CLIENT in server
+def test_the_bucket_client_is_the_locked_one() -> None:
     assert f"{BUCKET_CLIENT} \\" in (REPOSITORY / "requirements.lock").read_text().splitlines()

@@ -218,6 +218,25 @@ def test_a_supervisor_and_its_programs(root: StackDir) -> None:
     assert (found.verdict, found.fix) == ("wrong", "run `pulumi up`")
 
 
+@pytest.mark.parametrize(
+    ("env", "verdicts"),
+    [
+        ({}, {}),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, {}),
+        ({"https_proxy": "http://proxy:3128"}, {"proxy": "warn"}),
+        ({"http_proxy": "http://proxy:3128", "NO_PROXY": "127.0.0.1"}, {"proxy": "warn"}),
+        ({"http_proxy": "http://proxy:3128", "no_proxy": "corp,127.0.0.1"}, {}),
+        ({"grpc_proxy": "http://proxy:3128", "no_grpc_proxy": "corp"}, {"proxy": "warn"}),
+    ],
+)
+def test_a_proxy_of_the_shell_that_applies_to_the_engine(
+    env: dict[str, str], verdicts: dict[str, str]
+) -> None:
+    found = checks_engine.proxy(env)
+    assert _verdicts(found) == verdicts
+    assert all("127.0.0.1,localhost,::1" in each.fix for each in found)
+
+
 def test_a_port_that_something_else_holds(root: StackDir) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pulumi_mlops.stackdir import StackDir
 from pulumi_mlops.targets.local.host import jobs
 from pulumi_mlops.targets.local.host.router import RouteDefinition, Router
 from pulumi_mlops.targets.local.host.supervisor import Supervisor
+from pulumi_mlops.targets.local.operations import volumes
 from pulumi_mlops.targets.local.operations.condition import examine
 
 from .cli_fixtures import SECRET, job, made_stack, server, started, until
@@ -185,3 +188,126 @@ def test_another_health_check_restarts_nothing(root: StackDir) -> None:
     known = Supervisor(root).definition("p-server-0")
     assert known is not None
     assert known.health == changed
+
+
+def _recorded(root: StackDir, result: str, *resources: dict[str, Any]) -> None:
+    """A file backend of the checkout with one update."""
+    backend = root.path.parent / "state" / ".pulumi"
+    state = backend / "stacks" / "test" / "dev.json"
+    history = backend / "history" / "test" / "dev"
+    for folder in (state.parent, history):
+        folder.mkdir(parents=True, exist_ok=True)
+    state.write_text(json.dumps({"checkpoint": {"latest": {"resources": list(resources)}}}))
+    for number, (kind, ended) in enumerate([("update", "succeeded"), ("update", result)]):
+        entry = {"kind": kind, "result": ended, "endTime": 1_700_000_000 + number}
+        (history / f"dev-170000000{number}.history.json").write_text(json.dumps(entry))
+    (history / "dev-1700000005.history.json").write_text('{"kind": "refresh", "result": "failed"}')
+    (history / "dev-1700000009.history.json").touch()  # cut off
+
+
+@pytest.fixture
+def no_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+
+
+@pytest.mark.usefixtures("no_backend")
+def test_parts_of_the_state_that_are_missing(
+    root: StackDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(root, server(root, "web-0"))
+    _recorded(
+        root, "succeeded",
+        {"type": "mlops:local:Process", "id": "web", "inputs": {"replicas": 2}},
+        {"type": "mlops:local:Process", "id": "old.1", "inputs": {}, "delete": True},
+        {"type": "mlops:local:Route", "id": "web-route"},
+        {"type": "mlops:local:Run", "id": "train"},
+        {"type": "mlops:local:Volume", "id": "data"},
+        {"type": "mlops:local:Secret", "id": "key"},
+    )  # fmt: skip
+    code, found = _status(capsys)
+    assert (code, found["healthy"]) == (1, False)
+    assert found["update_failed"] is None
+    states = {part["name"]: part["state"] for part in (*found["programs"], *found["jobs"])}
+    assert states == {
+        "web-0": "ready", "web-1": "missing", "web-route.route": "missing", "train": "missing",
+    }  # fmt: skip
+    assert [each["name"] for each in found["volumes"] if not each["healthy"]] == ["data"]
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "Everything is healthy" not in shown
+    for name in ("web-1", "web-route.route", "train", "data"):
+        assert f"{name} is missing (run `pulumi up` to create it)" in shown
+
+
+@pytest.mark.usefixtures("no_backend")
+@pytest.mark.parametrize("with_program", [True, False])
+def test_an_update_that_failed(
+    root: StackDir, capsys: pytest.CaptureFixture[str], with_program: bool
+) -> None:
+    """What it did not create is not in the state."""
+    if with_program:
+        started(root, server(root, "web-0"))
+    _recorded(root, "failed")
+    code, found = _status(capsys)
+    assert (code, found["healthy"], found["update_failed"]) == (1, False, 1_700_000_001)
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "Everything is healthy" not in shown
+    assert "The last update failed " in shown and "Run `pulumi up`" in shown
+    _recorded(root, "succeeded")
+    if with_program:
+        assert _status(capsys)[0] == 0
+
+
+@pytest.mark.usefixtures("no_backend")
+def test_a_backend_that_is_not_on_this_machine(
+    root: StackDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(root, server(root, "web-0"))
+    _recorded(root, "failed")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://state")
+    assert _status(capsys)[0] == 0
+
+
+def test_a_disk_that_is_full(
+    root: StackDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The health checks of the store and of the tracking server still pass."""
+    started(root, server(root, "store-0"))
+    root.folder("volumes", "store-data")
+    assert _status(capsys)[0] == 0
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(volumes.os, "fsync", full)
+        code, found = _status(capsys)
+        assert code == 1
+        assert found["volumes"][0]["reason"] == (
+            "nothing can be written to it: No space left on device"
+        )
+    usage = shutil.disk_usage(root.path)._replace(total=10**12, free=9 * 10**9)
+    monkeypatch.setattr(volumes.shutil, "disk_usage", lambda _: usage)
+    assert main(["status"]) == 1
+    assert "store-data is not usable: its disk is full: " in capsys.readouterr().out
+
+
+def test_a_program_whose_process_is_stopped(
+    root: StackDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stopped PostgreSQL accepts connections and answers nothing."""
+    program = server(root, "database-0")
+    started(root, replace(program, health={"port": (program.health or {})["port"]}))
+    pid = Supervisor(root).infos()["database-0"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        code, found = _status(capsys)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert code == 1
+    assert found["programs"][0]["reason"] == (
+        f"its process is stopped (kill -CONT {pid} continues it)"
+    )

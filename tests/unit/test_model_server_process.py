@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pyarrow.dataset as ds
+import pytest
 
 from pulumi_mlops import runtime
 
@@ -58,6 +59,37 @@ def test_a_long_prediction_blocks_no_health_check_and_survives_sigterm(tmp_path)
         assert running.process.wait() == 0
     table = ds.dataset(tmp_path / "predictions", format="parquet", partitioning=None).to_table()
     assert table["outputs"].to_pylist() == ["[4.0]"]
+
+
+def test_a_request_whose_client_left_is_not_predicted(tmp_path):
+    model = fixtures.save_slow(tmp_path / "model")
+    env = environment(model, MLOPS_PREDICTION_LOG=str(tmp_path / "predictions"))
+    with server(tmp_path, env) as running, ThreadPoolExecutor() as pool:
+        wait_ready(running)
+        httpx.post(f"{running.url}/invocations", json=slow_request(0.0))
+
+        def in_progress(count: int) -> None:
+            pattern = rf"^mlops_inference_in_progress\{{.*\}} {count}\.0$"
+            while not re.search(pattern, httpx.get(f"{running.url}/metrics").text, re.MULTILINE):
+                time.sleep(0.02)
+
+        def call(seconds: float, timeout: float = 60) -> httpx.Response:
+            return httpx.post(
+                f"{running.url}/invocations", json=slow_request(seconds), timeout=timeout
+            )
+
+        long = pool.submit(call, 3.0)
+        in_progress(1)
+        with pytest.raises(httpx.ReadTimeout):
+            call(30.0, 0.5)
+        in_progress(1)  # while the first is still predicted
+        assert not long.done()
+        assert call(0.5).status_code == 200
+        assert 'reason="gone",version="7"} 1.0' in httpx.get(f"{running.url}/metrics").text
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait() == 0
+    table = ds.dataset(tmp_path / "predictions", format="parquet", partitioning=None).to_table()
+    assert sorted(table["outputs"].to_pylist()) == ["[0.0]", "[0.5]", "[3.0]"]
 
 
 def test_sigterm_under_load_loses_no_request(tmp_path):

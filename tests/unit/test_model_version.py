@@ -123,8 +123,11 @@ OUTPUTS = {
     "runId": "",
     "modelId": "",
     "example": "",
+    "requirements": [],
+    "python": "",
 }
-RECORD = {name: value for name, value in OUTPUTS.items() if name != "example"}
+NOT_IN_RECORD = {"example", "requirements", "python"}
+RECORD = {name: value for name, value in OUTPUTS.items() if name not in NOT_IN_RECORD}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,8 @@ def test_what_happens_to_a_version_later_is_no_drift(registry: Registry, ctx: Co
     registry.post("model-versions/set-tag", name="penguins", version="3", key="a", value="b")
     registry.post("registered-models/alias", name="penguins", alias="champion", version="3")
     state = {"trackingUri": registry.uri, "model": "penguins", "version": "3", **outputs}
-    del outputs["example"]
+    for name in NOT_IN_RECORD:
+        del outputs[name]
     assert HANDLER.read(ctx, "penguins/3", state) == outputs
 
 
@@ -413,5 +417,5 @@ def test_names_with_any_character_are_looked_up(
     resource_id, outputs = HANDLER.create(ctx, inputs(registry.uri, name, "1"))
     assert resource_id == f"{name}/1"
     assert outputs["uri"] == f"models:/{name}/1"
-    with pytest.raises(ResourceError, match=r'has no version "2". Its registered version: 1'):
+    with pytest.raises(ResourceError, match=r'has no version "2"\. Its registered version: 1'):
         HANDLER.create(ctx, inputs(registry.uri, name, "2"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulumi_mlops.sources import copy, digest, find_project, source_files
+from pulumi_mlops.sources import copy, digest, find_project, left_out, source_files
 
 FILES = {"run.py": "print(1)", "penguins/__init__.py": "", "penguins/data.csv": "a,b\n"}
 
@@ -52,8 +52,7 @@ def test_times_do_not_count(code: Path) -> None:
         "__pycache__/run.cpython-311.pyc",
         "penguins/old.pyc",
         "mlruns/0/meta.yaml",
-        "build/lib/run.py",
-        "dist/x.whl",
+        "lib.egg-info/PKG-INFO",
         "node_modules/x/index.js",
     ],
 )
@@ -61,6 +60,66 @@ def test_what_is_no_source_does_not_count(code: Path, left_out: str) -> None:
     before = digest(code)
     make(code, {left_out: "x"})
     assert digest(code) == before
+
+
+@pytest.mark.parametrize("folder", ["build", "dist", "penguins/build"])
+def test_build_output_does_not_count_next_to_the_project_that_wrote_it(
+    code: Path, folder: str
+) -> None:
+    make(code, {f"{folder}/run.py": "x"})
+    assert f"{folder}/run.py" in names(code)
+    make(code, {f"{Path(folder).parent}/pyproject.toml": ""})
+    assert f"{folder}/run.py" not in names(code)
+    assert left_out(code) == [f"{folder}/ (build output)"]
+
+
+def test_what_is_left_out_is_named_with_its_reason(code: Path, tmp_path: Path) -> None:
+    make(tmp_path / "outside", {"a.csv": "1"})
+    make(code, {".env": "A=1", ".config/x": "", "mlruns/0/meta.yaml": "", ".git/HEAD": ""})
+    make(code, {"__pycache__/a.pyc": "", ".venv/pyvenv.cfg": "", ".gitignore": "", "e.pyc": ""})
+    (code / "data").symlink_to(tmp_path / "outside")
+    (code / "penguins" / "up").symlink_to(code)
+    (code / "dead").symlink_to(code / "nowhere")
+    os.mkfifo(code / "pipe")
+    assert left_out(code) == [
+        ".config/ (hidden)",
+        ".env (hidden)",
+        f"data (a link to a folder outside, {tmp_path / 'outside'})",
+        "dead (a broken link)",
+        "mlruns/ (never deployed)",
+        "pipe (not a regular file)",
+        "penguins/up (a link to a folder that contains it)",
+    ]
+    assert names(code) == ["run.py", "penguins/__init__.py", "penguins/data.csv"]
+
+
+def test_a_link_to_a_folder_inside_counts_as_the_folder(code: Path, tmp_path: Path) -> None:
+    (code / "linked").symlink_to("penguins")
+    assert names(code)[-2:] == ["penguins/__init__.py", "penguins/data.csv"]
+    assert "linked/data.csv" in names(code)
+    before = digest(code)
+    copy(code, tmp_path / "copied")
+    assert (tmp_path / "copied" / "linked" / "data.csv").read_text() == "a,b\n"
+    assert digest(tmp_path / "copied") == before
+    assert left_out(code) == []
+
+
+def test_links_in_a_circle_end(code: Path) -> None:
+    make(code, {"a/x": "", "b/y": ""})
+    (code / "a" / "to_b").symlink_to(code / "b")
+    (code / "b" / "to_a").symlink_to(code / "a")
+    assert "a/to_b/y" in names(code)
+    assert "b/to_a/x" in names(code)
+    assert len(left_out(code)) == 2
+
+
+def test_a_single_file_has_a_digest_and_can_be_copied(tmp_path: Path) -> None:
+    wheel = tmp_path / "x.whl"
+    wheel.write_text("1")
+    copy(wheel, tmp_path / "new" / "x.whl")
+    assert digest(tmp_path / "new" / "x.whl") == digest(wheel)
+    wheel.write_text("2")
+    assert digest(tmp_path / "new" / "x.whl") != digest(wheel)
 
 
 def test_a_virtual_environment_does_not_count_whatever_its_name(code: Path) -> None:

@@ -31,15 +31,18 @@ COMPONENT = resource("mlops:index:ArtifactStore", "store")
 CLAIM = resource(
     "kubernetes:core/v1:PersistentVolumeClaim", "store-data", parent=COMPONENT["urn"],
     provider=f"{PROVIDER['urn']}::an-id", dependencies=[OWNER["urn"]], protect=True,
+    retainOnDelete=True,
     outputs={"metadata": {"name": "store-data", "namespace": "team"}},
 )  # fmt: skip
 LEFT = [STACK, PROVIDER, OWNER, COMPONENT, CLAIM]
 
 
 def test_data_and_what_it_needs_is_all_that_is_left() -> None:
-    assert retained_resources(LEFT) == ["PersistentVolumeClaim store-data in namespace team"]
-    plain = {**CLAIM, "outputs": {}}
-    assert retained_resources([*LEFT[:-1], plain]) == ["PersistentVolumeClaim store-data"]
+    (kept,) = retained_resources(LEFT)
+    assert kept.description == "PersistentVolumeClaim store-data in namespace team"
+    assert kept.by_input
+    (plain,) = retained_resources([*LEFT[:-1], {**CLAIM, "outputs": {}}])
+    assert plain.description == "PersistentVolumeClaim store-data"
 
 
 @pytest.mark.parametrize("left", [
@@ -57,6 +60,17 @@ def test_it_is_said_how_to_go_on_and_how_to_delete_it() -> None:
     for part in ("`make up STACK=prod`", "`retain: false`", "stacks/Pulumi.prod.yaml"):
         assert part in text
     assert text.index("`retain: false`") < text.rindex("make up") < text.index("make down")
+
+
+def test_protection_by_the_user_is_not_an_input() -> None:
+    """`retain: false` was advised, also where it was false already."""
+    own = resource("mlops:local:Volume", "my data", parent=COMPONENT["urn"], protect=True)
+    text = message("prod", retained_resources([STACK, COMPONENT, own]))
+    assert "retain: false" not in text
+    assert f"`pulumi state unprotect --yes -s prod '{own['urn']}'`" in text
+    both = message("prod", retained_resources([*LEFT, own]))
+    assert "To delete PersistentVolumeClaim store-data in namespace team, in this order" in both
+    assert "To delete Volume my data, which the program or" in both
 
 
 @pytest.fixture

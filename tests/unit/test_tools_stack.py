@@ -4,12 +4,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,99 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import stack as tool
 
 ROOT = Path(tool.__file__).parents[1]
-
-
-def holder(pid: int, written: datetime, hostname: str | None = None) -> dict[str, object]:
-    # Go's RFC 3339 with nanoseconds
-    stamp = written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "789Z"
-    host = hostname or socket.gethostname()
-    return {"pid": pid, "username": "ann", "hostname": host, "timestamp": stamp}
-
-
-def test_a_lock_counts_while_its_process_lives():
-    now = datetime.now(UTC)
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
-        ended.wait()
-
-    assert tool.alive(holder(os.getpid(), now))
-    assert not tool.alive(holder(ended.pid, now))
-    assert tool.alive(holder(ended.pid, now, "elsewhere")), "it cannot be seen from here"
-    assert not tool.alive(holder(os.getpid(), now - timedelta(days=400))), "the number is reused"
-    assert not tool.alive({}), "a half-written lock"
-
-
-@pytest.fixture
-def backend(tmp_path, monkeypatch):
-    """A project and a file backend, with pulumi's commands recorded instead of run."""
-    monkeypatch.setattr(tool, "PROJECT", tmp_path)
-    (tmp_path / "Pulumi.yaml").write_text("name: platform\n")
-    calls: list[list[str]] = []
-    monkeypatch.setattr(tool, "checked", lambda arguments, env: calls.append(list(arguments)))
-    env = {"PULUMI_BACKEND_URL": f"file://{tmp_path}/my%20state"}
-    return tmp_path / "my state" / ".pulumi" / "locks" / "organization", env, calls
-
-
-def write_lock(folder: Path, content: object) -> None:
-    folder.mkdir(parents=True)
-    (folder / "3f6c.json").write_text(json.dumps(content))
-
-
-def test_the_lock_of_a_killed_update_is_released(backend):
-    locks, env, calls = backend
-    write_lock(locks / "platform" / "dev", holder(2**22 + 1, datetime.now(UTC)))
-
-    tool.release_dead_lock("dev", env)
-
-    assert calls == [["cancel", "--yes", "-s", "dev"]]
-
-
-def test_the_lock_of_a_living_update_stops_and_says_who(backend):
-    locks, env, calls = backend
-    write_lock(locks / "platform" / "dev", holder(os.getpid(), datetime.now(UTC)))
-
-    with pytest.raises(tool.StackError, match=rf"STACK=dev .*ann@.*pid {os.getpid()}.*cancel"):
-        tool.release_dead_lock("dev", env)
-    assert calls == []
-
-
-@pytest.mark.parametrize("place", [("platform", "prod"), ("other", "dev")])
-def test_locks_of_other_stacks_are_left_alone(backend, place):
-    locks, env, calls = backend
-    write_lock(locks.joinpath(*place), holder(2**22 + 1, datetime.now(UTC)))
-
-    tool.release_dead_lock("dev", env)
-    tool.release_dead_lock("dev", {"PULUMI_BACKEND_URL": "s3://state"})
-
-    assert calls == []
-
-
-@contextmanager
-def named_process(folder: Path, name: str, backend_url: str):
-    """A process that looks like a helper of the engine."""
-    script = folder / name
-    script.write_text("import time\nprint('on', flush=True)\ntime.sleep(600)\n")
-    env = {**os.environ, "PULUMI_BACKEND_URL": backend_url}
-    process = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline() == b"on\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_only_orphaned_helpers_of_this_backend_are_ended(tmp_path):
-    mine, other = f"file://{tmp_path}/mine", f"file://{tmp_path}/other"
-    with (
-        named_process(tmp_path, "pulumi-resource-mlops", mine) as orphan,
-        named_process(tmp_path, "pulumi-language-python", other) as foreign,
-        named_process(tmp_path, "tracking-server", mine) as service,
-    ):
-        tool.end_orphans({"PULUMI_BACKEND_URL": mine})
-
-        orphan.wait(timeout=60)
-        assert (foreign.poll(), service.poll()) == (None, None)
 
 
 def test_a_signal_reaches_the_child_once_and_is_waited_for(tmp_path):
@@ -252,6 +156,12 @@ def test_one_life_of_a_stack(clone):
     project, env = clone
     config = project / "stacks" / "Pulumi.dev.yaml"
 
+    # The program's connection to the engine does not go to a proxy, whatever `no_proxy` says.
+    env |= {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "no_proxy": "corp",
+    }
     done = command(clone, "up")
     assert done.returncode == 0, done.stderr
     assert "tracking server  http://127.0.0.1:5000" in done.stdout
@@ -321,6 +231,21 @@ def test_a_wrong_environment_is_an_error_without_a_traceback(clone):
     assert done.returncode == 2
     assert done.stderr.startswith("error: STACK=nope: there is no stacks/Pulumi.nope.yaml.")
     assert "Traceback" not in done.stderr
+
+
+def test_make_uses_no_modules_of_the_shell(clone, tmp_path):
+    project, env = clone
+    for module in ("yaml", "psutil", "pulumi"):
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError('a module of the shell')\n")
+    shutil.copy(ROOT / "Makefile", project)
+    done = subprocess.run(
+        ["make", "-s", "-o", ".venv/.engine", "env"], cwd=project,
+        env={**env, "PYTHONPATH": str(tmp_path), "STACK": "dev"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "a module of the shell" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "export PULUMI_STACK=dev" in done.stdout
 
 
 @pytest.mark.parametrize(

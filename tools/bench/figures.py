@@ -25,6 +25,8 @@ class Figure:
     """Whether `limit` is an upper bound; else it is a lower bound."""
     unit: str = "ratio"
     samples: Sequence[float] = ()
+    interval: Sequence[float] = ()
+    """The lower and the upper bound of the 95 % confidence interval, if there is one."""
 
     @property
     def met(self) -> bool:
@@ -123,6 +125,8 @@ class Report:
             "met": None if self._smoke or figure.limit is None else figure.met
         }
         unit = "" if figure.unit == "ratio" else f" {figure.unit}"
+        if figure.interval:
+            unit += " [{:.3g}, {:.3g}]".format(*figure.interval)
         verdict = "  not meaningful" if self._smoke else "" if figure.met else "  MISSED"
         print(f"  {figure.name:<62} {figure.value:>8.2f}{unit:<4}  {figure.bound}{verdict}",
               flush=True)  # fmt: skip

@@ -13,12 +13,20 @@ from pathlib import Path
 
 import infrastructure
 import infrastructure_kubernetes
+import monitoring
+import overload
 import serving
+import serving_batched
 from figures import Part, Report
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 PARTS: dict[str, Part] = {
     "serving": serving.requests,
+    "monitoring-triggers": monitoring.triggers,
+    "monitoring-detectors": monitoring.detectors,
+    "monitoring-drift": monitoring.drift_tests,
+    "serving-batched": serving_batched.requests,
+    "overload": overload.goodput,
     "local-unchanged": infrastructure.unchanged,
     "local-growth": infrastructure.growth,
     "local-platform": infrastructure.platform,

@@ -77,17 +77,17 @@ def _requests(folder: Path, smoke: bool) -> Iterator[Figure]:
 
 def _samples(folder: Path, smoke: bool) -> dict[str, list[Rate]]:
     """The rate of each server, round by round."""
-    model = _model(folder)
+    model = train(folder)
     split = json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [ROW]}}).encode()
-    targets = _targets(split)
+    targets = targets_for(split)
     ports = {name: free_port() for name in targets}
     servers: dict[str, Server] = {}
     try:
-        servers["V2"] = _ours(ports["V2"], model, folder)
-        servers["bare FastAPI"] = _fastapi(ports["bare FastAPI"], model, folder)
-        servers["mlflow models serve"] = _mlflow(ports["mlflow models serve"], model, folder)
-        if python := _mlserver_environment(install=not smoke):
-            servers["MLServer"] = _mlserver(python, ports["MLServer"], model, folder)
+        servers["V2"] = start_ours(ports["V2"], model, folder)
+        servers["bare FastAPI"] = start_fastapi(ports["bare FastAPI"], model, folder)
+        servers["mlflow models serve"] = start_mlflow(ports["mlflow models serve"], model, folder)
+        if python := mlserver_environment(install=not smoke):
+            servers["MLServer"] = start_mlserver(python, ports["MLServer"], model, folder)
         for name, server in servers.items():
             progress(f"waiting for {name}")
             server.wait(f"http://127.0.0.1:{ports[name]}{targets[name][2]}")
@@ -107,7 +107,7 @@ def _samples(folder: Path, smoke: bool) -> dict[str, list[Rate]]:
             server.stop()
 
 
-def _model(folder: Path) -> Path:
+def train(folder: Path) -> Path:
     """A trained model as MLflow saves it."""
     progress("training the model")
     model = folder / "model"
@@ -120,7 +120,7 @@ def _model(folder: Path) -> Path:
     return model
 
 
-def _targets(split: bytes) -> dict[str, tuple[str, bytes, str]]:
+def targets_for(split: bytes) -> dict[str, tuple[str, bytes, str]]:
     """Of each server: the path and the body of a request, and the path that answers 200 once it is
     ready."""
     inputs = [
@@ -138,8 +138,10 @@ def _targets(split: bytes) -> dict[str, tuple[str, bytes, str]]:
     }
 
 
-def _ours(port: int, model: Path, folder: Path) -> Server:
+def start_ours(port: int, model: Path, folder: Path, **more: str) -> Server:
+    """Our model server with the prediction log; `more` are environment variables."""
     env = {
+        **more,
         "PORT": str(port),
         "MLOPS_ENDPOINT": "penguins",
         "MLOPS_MODEL_NAME": "penguins",
@@ -147,16 +149,20 @@ def _ours(port: int, model: Path, folder: Path) -> Server:
         "MLOPS_MODEL_URI": str(model),
         "MLOPS_PREDICTION_LOG": str(folder / "predictions"),
     }
-    return Server("ours", [sys.executable, "-m", "pulumi_mlops.runtime.model_server"], env, folder)
+    return Server(
+        f"ours-{port}", [sys.executable, "-m", "pulumi_mlops.runtime.model_server"], env, folder
+    )
 
 
-def _fastapi(port: int, model: Path, folder: Path) -> Server:
+def start_fastapi(port: int, model: Path, folder: Path) -> Server:
+    """The endpoint in `fastapi_endpoint.py`."""
     command = [sys.executable, "-m", "uvicorn", "fastapi_endpoint:app", "--no-access-log"]
     command += ["--app-dir", str(Path(__file__).parent), "--port", str(port)]
     return Server("fastapi", command, {"MODEL_PATH": str(model)}, folder)
 
 
-def _mlflow(port: int, model: Path, folder: Path) -> Server:
+def start_mlflow(port: int, model: Path, folder: Path) -> Server:
+    """MLflow's own scoring server."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     command += ["--workers", "1", "-m", str(model), "--host", "127.0.0.1", "-p", str(port)]
     # MLflow starts `uvicorn` and `python` from PATH.
@@ -164,7 +170,8 @@ def _mlflow(port: int, model: Path, folder: Path) -> Server:
     return Server("mlflow", command, path, folder)
 
 
-def _mlserver(python: Path, port: int, model: Path, folder: Path) -> Server:
+def start_mlserver(python: Path, port: int, model: Path, folder: Path, **batching: float) -> Server:
+    """MLServer without a pool of processes; `batching` are settings of the model."""
     home = folder / "mlserver"
     home.mkdir()
     settings = {
@@ -180,12 +187,13 @@ def _mlserver(python: Path, port: int, model: Path, folder: Path) -> Server:
         "name": "penguins",
         "implementation": "mlserver_mlflow.MLflowRuntime",
         "parameters": {"uri": str(model)},
+        **batching,
     }
     (home / "model-settings.json").write_text(json.dumps(model_settings))
     return Server("mlserver", [str(python.parent / "mlserver"), "start", str(home)], {}, folder)
 
 
-def _mlserver_environment(*, install: bool) -> Path | None:
+def mlserver_environment(*, install: bool) -> Path | None:
     """MLServer's interpreter, installed once under build/; None when it is not there."""
     home = ROOT / "build" / "bench-mlserver"
     python = home / "bin" / "python"

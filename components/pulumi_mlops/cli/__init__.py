@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..plugin.errors import ResourceError
+from ..runtime.net import direct_loopback
 from ..targets import registry
 from .operations import Operations
 from .selection import (
@@ -34,6 +35,7 @@ examples:
   mlops run penguins             run a deployed pipeline again
   mlops doctor                   check this machine and the environment
   mlops connect                  open tunnels to an environment on a cluster
+  mlops quality penguins         show the quality of an endpoint's predictions
 """
 
 _STATUS_HELP = """\
@@ -79,6 +81,21 @@ Check what a platform needs: the Pulumi engine and its settings, the resource pl
 what the environment's target needs of this machine or of its cluster. Each finding names the fix.
 Exits with 1 if something is wrong. Warnings do not change the exit code.
 """
+_QUALITY_HELP = """\
+Show the quality of an endpoint: the metrics of its last windows with their 95 % confidence
+intervals, and the share of predictions with a label. The endpoint declares `quality`.
+MLOPS_QUALITY_URL is the address of the quality service. Default: the client settings of the stack.
+On a cluster: mlops connect -- mlops quality NAME
+"""
+_DRIFT_HELP = """\
+Show the drift of an endpoint's features and predictions in the last window with enough rows, and
+changes of the error rate. Exits with 0 whether there is drift or not.
+"""
+_LABELS_HELP = """\
+Send the labels in FILE to an endpoint. A CSV file has the columns `id`, optionally `row`, and the
+label. A JSON file has a list of objects with these keys. `id` is the x-request-id of the response.
+Exits with 1 if a label is invalid; the others are stored.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cut = given.index("--") if "--" in given and "connect" in given else len(given)
     options = parser.parse_args(given[:cut])
     options.program = given[cut + 1 :]
+    options.caller = dict(os.environ)
+    os.environ.update(direct_loopback(os.environ))
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2
@@ -165,6 +184,9 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "connect": _connect,
     "images": _module("images"),
     "secrets": _secrets,
+    "quality": _module("quality"),
+    "drift": _module("quality"),
+    "labels": _module("quality"),
     "version": _module("version"),
 }
 
@@ -230,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     secrets.add_argument("--json", action="store_true", help="JSON instead of YAML")
     secrets.add_argument("--show", action="store_true", help="also show values on a terminal")
 
+    _add_quality(add, shared)
     add("version", "print the version", "Print the version of pulumi-mlops.")
     return parser
 
@@ -252,6 +275,28 @@ def _add_images(images: argparse.ArgumentParser, shared: argparse.ArgumentParser
         "--save", type=Path, metavar="FILE", help="write all of them into one tar archive"
     )
     build.add_argument("--force", action="store_true", help="build and push existing images again")
+
+
+def _add_quality(
+    add: Callable[[str, str, str], argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    quality = add("quality", "show the quality of an endpoint", _QUALITY_HELP)
+    quality.add_argument(
+        "-n", "--windows", type=_count, default=5, metavar="N",
+        help="number of windows of each version (default: 5)",
+    )  # fmt: skip
+    drift = add("drift", "show the drift of an endpoint", _DRIFT_HELP)
+    for command in (quality, drift):
+        command.add_argument("name", metavar="NAME", help="an endpoint")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    labels = add("labels", "send labels of predictions", _LABELS_HELP)
+    commands = labels.add_subparsers(dest="labels_command", metavar="send", required=True)
+    send = commands.add_parser(
+        "send", help="send the labels in a file", description=_LABELS_HELP, allow_abbrev=False,
+        parents=[shared], formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    send.add_argument("name", metavar="NAME", help="an endpoint")
+    send.add_argument("file", type=Path, metavar="FILE", help="a CSV or JSON file")
 
 
 def _shared_options() -> argparse.ArgumentParser:

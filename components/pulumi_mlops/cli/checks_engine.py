@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ..runtime.net import direct_loopback
 from .checks import Finding, ok, output_of, warn, without_credentials, wrong
 from .selection import read_yaml
 
@@ -58,9 +60,29 @@ def engine() -> list[Finding]:
     return checks
 
 
+def proxy(caller: Mapping[str, str]) -> list[Finding]:
+    """Whether `caller`, the environment of the shell, sends requests for this machine to a proxy.
+
+    The Pulumi program then cannot connect to the engine. The make targets correct it.
+    """
+    variables = ("grpc_proxy", "https_proxy", "http_proxy")
+    selected = next((name for name in variables if caller.get(name)), None)
+    excluded = caller.get("no_grpc_proxy") or caller.get("no_proxy") or ""
+    if selected is None or "127.0.0.1" in excluded.split(","):
+        return []
+    return [
+        warn(
+            "proxy",
+            f"{selected} applies to 127.0.0.1, so that plain `pulumi` commands cannot reach the "
+            "engine",
+            f"export no_proxy={direct_loopback(caller)['no_proxy']}",
+        )
+    ]
+
+
 def backend(project: Path, stack: str | None) -> list[Finding]:
     """The backend of the state, and whether the passphrase of its secrets is available."""
-    url, from_where = _backend_url()
+    url, from_where = backend_url()
     if not url:
         if os.environ.get("PULUMI_ACCESS_TOKEN"):
             return [ok("backend", "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")]
@@ -107,7 +129,7 @@ def _passphrase(project: Path, stack: str | None) -> Finding:
     return warn(name, "none is set: pulumi asks for it, or fails without a terminal", fix)
 
 
-def _backend_url() -> tuple[str, str]:
+def backend_url() -> tuple[str, str]:
     """The URL of the backend, and the setting that it comes from."""
     if url := os.environ.get("PULUMI_BACKEND_URL"):
         return url, "PULUMI_BACKEND_URL"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     project = project_folder(options.project)
     name = named_stack(options.stack)
     checks, stack = _stack(project, name)
-    plan = checkers(project, name, stack)
+    plan = checkers(project, name, stack, options.caller)
     style = Style(sys.stdout)
     if not options.json:
         _show(checks, style)
@@ -44,12 +45,18 @@ def run(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def checkers(project: Path, name: str | None, stack: Stack | None) -> dict[str, Checker]:
-    """The checks by title: those of every target, then those of the stack's own."""
+def checkers(
+    project: Path, name: str | None, stack: Stack | None, caller: Mapping[str, str]
+) -> dict[str, Checker]:
+    """The checks by title: those of every target, then those of the stack's own.
+
+    `caller` is the environment of the shell.
+    """
     target = registry.DEFAULT if stack is None else stack.target
     return {
         "Python": checks_machine.python,
         "engine": checks_engine.engine,
+        "proxy": partial(checks_engine.proxy, caller),
         "backend": partial(checks_engine.backend, project, stack.name if stack else name),
         "plugin": partial(checks_engine.plugin, project),
         **registry.load(target).operations().doctor(project, name, stack),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sources import find_project
-from ..stackdir import RESERVED_NAMES, StackDir
+from ..stackdir import RESERVED_NAMES, StackDir, path_problem
 from ..targets import registry
 
 
@@ -121,6 +121,8 @@ def data_folder(project: Path, stack: str) -> Path:
     if isinstance(folder, str):
         # A relative path starts at the working folder of the program and the plugin.
         main = str(read_yaml(project / "Pulumi.yaml").get("main") or ".")
+        if (problem := path_problem(folder, project / main)) is not None:
+            raise CommandError(f"stack {stack!r}: mlops:dataDir: {problem}")
         return (project / main / Path(folder).expanduser()).absolute()
     return project / ".mlops"
 

@@ -2,7 +2,8 @@
 
 <version>/
     Dockerfile, .dockerignore
-    requirements.txt
+    requirements.txt, constraints.txt
+    local/      projects and packages that the requirements refer to as ./local/<name>
     ca.crt      certificates of a private authority, or empty
     code/       becomes /opt/code of the image, where it is imported from
     netrc       credentials of the index, or empty; private, and not part of the version
@@ -30,6 +31,7 @@ from .options import BuildOptions, ImageError
 DEFAULT_PYTHON = "3.11"
 """The default Python version. It does not depend on the interpreter of the program."""
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
+_LOCAL = "local:"
 _FIXED_TIME = 315_532_800  # 1980, the earliest time in archives
 _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 
@@ -38,10 +40,13 @@ _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 class Recipe:
     """What determines an image: requirements, Python version, code and build options.
 
-    `code` maps an import path (`.` is the top) to a folder. Raises ImageError for invalid values.
+    `code` maps an import path (`.` is the top) to a folder. `local` maps the names of local
+    projects and packages to their paths. Raises ImageError for invalid values.
     """
 
     requirements: Sequence[str]
+    constraints: Sequence[str] = ()
+    local: Mapping[str, Path] = field(default_factory=dict)
     python: str | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
     options: BuildOptions = field(default_factory=BuildOptions)
@@ -128,6 +133,7 @@ def _version(recipe: Recipe, digests: Mapping[str, str]) -> str:
     options = recipe.options
     what = {
         "requirements": list(recipe.requirements),
+        "constraints": list(recipe.constraints),
         "python": recipe.python_version,
         "code": dict(digests),
         "dockerfile": hashlib.sha256(_DOCKERFILE.read_bytes()).hexdigest(),
@@ -141,12 +147,16 @@ def _version(recipe: Recipe, digests: Mapping[str, str]) -> str:
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:
+    """The digests of the code by its place, and of local requirements as `local:<name>`."""
     found = {}
-    for place, folder in recipe.code.items():
-        try:
-            found[place] = sources.digest(folder)
-        except OSError as error:
-            raise ImageError(f"code: {folder} cannot be read: {error}") from None
+    for kind, folders in (("", recipe.code), (_LOCAL, recipe.local)):
+        for place, folder in folders.items():
+            try:
+                found[f"{kind}{place}"] = sources.digest(folder)
+            except OSError as error:
+                raise ImageError(
+                    f"{'local requirement' if kind else 'code'}: {folder} cannot be read: {error}"
+                ) from None
     return found
 
 
@@ -155,7 +165,7 @@ _code_folders: dict[tuple[tuple[str, str], ...], Path] = {}
 
 
 def _code_key(digests: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(digests.items()))
+    return tuple(sorted(item for item in digests.items() if not item[0].startswith(_LOCAL)))
 
 
 def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
@@ -169,10 +179,16 @@ def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
         for place, source in sorted(recipe.code.items()):
             sources.copy(source, code / place)
         _normalise(code)
+    local = folder / "local"
+    local.mkdir()
+    for place, source in sorted(recipe.local.items()):
+        sources.copy(source, local / place)
+    _normalise(local)
     for name, content in (
         ("Dockerfile", _DOCKERFILE.read_bytes()),
         (".dockerignore", b"Dockerfile\n.dockerignore\n"),
-        ("requirements.txt", "".join(f"{line}\n" for line in recipe.requirements).encode()),
+        ("requirements.txt", _lines(recipe.requirements)),
+        ("constraints.txt", _lines(recipe.constraints)),
         ("ca.crt", recipe.options.certificates()),
     ):
         file = folder / name
@@ -181,6 +197,10 @@ def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
         os.utime(file, (_FIXED_TIME, _FIXED_TIME))
     folder.chmod(0o755)
     _settle(folder)
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _link(source: str, target: str) -> None:

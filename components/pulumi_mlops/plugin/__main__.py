@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 
+from ..runtime.net import direct_loopback
 from ..targets import registry
 from .handlers import SharedResources
 from .server import serve
@@ -12,6 +14,7 @@ from .server import serve
 
 def main() -> None:
     """Serve the engine. Its address is the first argument that is not a flag."""
+    os.environ.update(direct_loopback(os.environ))
     addresses = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     # The state of a stack may contain resources of any target, so all targets are served.
     targets = []

@@ -15,16 +15,14 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pydantic import ValidationError
 
 from ..sources import find_project
-from ..stackdir import StackDir, name_problem
+from ..stackdir import StackDir, data_folder_problem, name_problem
 from .errors import ResourceError
 from .handler import Context, Handler, ResourceSet
+from .masking import Masking
 from .schema import schema_of
-from .values import UNKNOWN, differences, secrets_in, to_plain, to_property
+from .values import UNKNOWN, differences, to_plain, to_property
 
 Properties = Mapping[str, PropertyValue]
-
-# Masking shorter secrets would make logs unreadable and protect nothing.
-_MIN_MASKED_LENGTH = 6
 
 _REPLACING = {
     api.PropertyDiffKind.ADD: api.PropertyDiffKind.ADD_REPLACE,
@@ -51,6 +49,9 @@ class MlopsProvider(api.Provider):
         self._data_dir: str | None = None
         self._known_ids: set[str] = set()
         self._created: set[tuple[str, str]] = set()
+        self._failed = False
+        """Whether a create or update has failed. With `--continue-on-error` the engine then omits
+        inputs that depend on it, and skips the resource after `check` and `diff`."""
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema_of(list(self._handlers.values()), self._version))
@@ -62,6 +63,9 @@ class MlopsProvider(api.Provider):
             for each in self._resource_sets
             for where, message in each.check_config(old, new)
         ]
+        folder = str(new.get("dataDir") or "")
+        if folder and (problem := data_folder_problem(folder, Path.cwd())) is not None:
+            failures.append(api.CheckFailure("dataDir", problem))
         # `pulumi destroy` is not refused: the engine then checks no configuration.
         if (problem := name_problem(_stack_of(request.urn))) is not None:
             failures.append(api.CheckFailure("", problem))
@@ -82,6 +86,8 @@ class MlopsProvider(api.Provider):
         try:
             new = handler.inputs.model_validate(plain)
         except ValidationError as error:
+            if self._omitted(error):
+                return api.CheckResponse(inputs=dict(request.new_inputs))
             return api.CheckResponse(failures=_failures(error))
         problems = await self._run(handler.check, self._context(request.urn, _all(request)), new)
         return api.CheckResponse(
@@ -94,6 +100,7 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request))
         self._known_ids.add(request.resource_id)
         old, new = _plain(request.old_state), _plain(request.new_inputs)
+        handler.check_folder(ctx, old)
         compared = {_alias(handler, name) for name in handler.inputs.model_fields} - {
             *handler.ignore_in_diff,
             *request.ignore_changes,
@@ -104,7 +111,12 @@ class MlopsProvider(api.Provider):
                 {key: new[key] for key in compared & new.keys() if new[key] is not None},
             )
         )
-        inputs = handler.inputs.model_validate(new)
+        try:
+            inputs = handler.inputs.model_validate(new)
+        except ValidationError as error:
+            if self._omitted(error):
+                return api.DiffResponse(changes=True)
+            raise
         changed = {_top(path) for path, _ in input_differences}
         await self._run(handler.refuse_change, ctx, changed, old, inputs)
         replaces = handler.replaces(changed, old, inputs)
@@ -137,7 +149,7 @@ class MlopsProvider(api.Provider):
             return api.CreateResponse(
                 properties=_state(handler, request.properties, _with_unknowns(handler, known))
             )
-        resource_id, outputs = await self._run(handler.create, ctx, new)
+        resource_id, outputs = await self._change(handler.create, ctx, new)
         self._known_ids.add(resource_id)
         self._created.add((handler.token, resource_id))
         return api.CreateResponse(resource_id, _state(handler, request.properties, outputs))
@@ -147,12 +159,13 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request), request.timeout)
         self._known_ids.add(request.resource_id)
         old = _plain(request.olds)
+        handler.check_folder(ctx, old)
         new = handler.inputs.model_validate(_plain(request.news))
         if request.preview:
             known = await self._run(handler.preview, ctx, new, old)
             outputs = _with_unknowns(handler, known)
         else:
-            outputs = await self._run(handler.update, ctx, request.resource_id, old, new)
+            outputs = await self._change(handler.update, ctx, request.resource_id, old, new)
         return api.UpdateResponse(_state(handler, request.news, outputs))
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
@@ -160,6 +173,7 @@ class MlopsProvider(api.Provider):
         ctx = self._context(request.urn, _all(request))
         self._known_ids.add(request.resource_id)
         state = _plain(request.properties)
+        handler.check_folder(ctx, state)
         current = await self._run(handler.read, ctx, request.resource_id, state)
         if current is None:
             return api.ReadResponse(resource_id="")
@@ -184,7 +198,9 @@ class MlopsProvider(api.Provider):
             # The same update created this object: the resource was replaced under a fixed name
             # (`pulumi up --replace`), or moved to another URN without an alias.
             return
-        await self._run(handler.delete, ctx, request.resource_id, _plain(request.properties))
+        state = _plain(request.properties)
+        handler.check_folder(ctx, state)
+        await self._run(handler.delete, ctx, request.resource_id, state)
 
     async def cancel(self) -> None:
         self._cancelled.set()
@@ -214,7 +230,7 @@ class MlopsProvider(api.Provider):
         _, project, _, name = urn.split("::", 3)
         stack = _stack_of(urn)
         base = Path(self._data_dir).expanduser() if self._data_dir else find_project() / ".mlops"
-        hidden = _Hidden(properties)
+        hidden = Masking(properties)
         last_message = ""
 
         def log(message: str, *, level: str = "info", status: bool = False) -> None:
@@ -237,31 +253,23 @@ class MlopsProvider(api.Provider):
             known_ids=self._known_ids,
         )
 
+    def _omitted(self, error: ValidationError) -> bool:
+        """Whether inputs are missing because they are outputs of a resource that failed."""
+        return self._failed and all(problem["type"] == "missing" for problem in error.errors())
+
+    async def _change(self, work: Callable[..., Any], ctx: Context, *args: Any) -> Any:
+        try:
+            return await self._run(work, ctx, *args)
+        except BaseException:
+            self._failed = True
+            raise
+
     async def _run(self, work: Callable[..., Any], ctx: Context, *args: Any) -> Any:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._pool, partial(work, ctx, *args))
         except ResourceError as error:
             raise ResourceError(ctx.hidden(str(error))) from None
-
-
-class _Hidden:
-    """Replaces the secrets of a request in messages and logs."""
-
-    def __init__(self, properties: Sequence[Properties]) -> None:
-        secrets = {
-            text
-            for each in properties
-            for value in each.values()
-            for text in secrets_in(value)
-            if len(text) >= _MIN_MASKED_LENGTH
-        }
-        self._secrets = sorted(secrets, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text
 
 
 def _all(request: Any) -> list[Properties]:

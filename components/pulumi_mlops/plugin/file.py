@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -69,5 +70,7 @@ class FileHandler(Handler[FileInputs]):
         return self.create(ctx, new)[1]
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
-        (ctx.root.path / "files" / resource_id).unlink(missing_ok=True)
+        # The stack may have been renamed, or the file may be of another checkout.
+        for file in (ctx.root.path / "files" / resource_id, Path(old["path"])):
+            file.unlink(missing_ok=True)
         ctx.root.prune()

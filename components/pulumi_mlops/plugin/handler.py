@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -89,10 +90,42 @@ class Handler(ABC, Generic[I]):
     ignore_in_diff: ClassVar[frozenset[str]] = frozenset()
     """Inputs whose change alone causes no update, such as those that only locate an object."""
 
+    path_output: ClassVar[tuple[str, int] | None] = None
+    """An output with a path in the stack folder, and how many folders it is below that. It tells
+    which stack folder has the files of the resource. Default: none of its outputs does."""
+
     @property
     def secret_outputs(self) -> set[str]:
         """Names of the outputs that are secrets."""
         return {name for name, output in self.outputs.items() if output.secret}
+
+    def check_folder(self, ctx: Context, state: Mapping[str, Any]) -> None:
+        """Raise ResourceError if the files of the resource are in another stack folder.
+
+        An update would provision it a second time, on the same data; a deletion would delete
+        nothing.
+        """
+        name, depth = self.path_output or ("", 0)
+        path = state.get(name)
+        path = path[0] if isinstance(path, list) and path else path
+        if not isinstance(path, str):
+            return  # no files, or the state of an earlier version
+        recorded = Path(path).parents[depth - 1]
+        # A folder that is gone was moved with the project: the resource is missing and made again.
+        if recorded.resolve() == ctx.root.path.resolve() or not recorded.is_dir():
+            return
+        fix = (
+            "If mlops:dataDir was changed, restore it. If the project was copied, use the original"
+        )
+        if recorded.name != ctx.root.path.name:
+            fix = (
+                f"If the stack was renamed, run `pulumi stack rename {recorded.name}`: the folder "
+                f"of a stack has its name. {fix}"
+            )
+        raise ResourceError(
+            f"the files of {ctx.name} are in {recorded}, but the stack folder is now "
+            f"{ctx.root.path}. Nothing of it was changed. {fix}"
+        )
 
     def check(self, ctx: Context, new: I) -> list[tuple[str, str]]:
         """Problems that the validation of types does not find, as (input, problem and fix)."""

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..runtime import model_names
 from ..runtime.net import is_http, is_loopback
+from . import model_environment
 from .errors import GoneError, ResourceError, UnreachableError
 from .handler import Context, Handler, Inputs, OutputField
 from .values import OrUnknown, has_unknown
@@ -45,6 +46,11 @@ class ModelVersionInputs(Inputs):
         description="A value to wait for before the version is looked up, such as an output of the "
         "resource that registers it. Default: no wait.",
     )
+    read_requirements: OrUnknown[bool] = Field(
+        False,
+        description="Read the requirements and the Python version that MLflow stored with the "
+        "version.",
+    )
 
 
 class ModelVersionHandler(Handler[ModelVersionInputs]):
@@ -65,6 +71,12 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         "modelId": OutputField(str, "Id of the logged model.", state_only=True),
         "example": OutputField(
             str, "Request that the model was logged with, as JSON. Empty without an example."
+        ),
+        "requirements": OutputField(
+            list[str], "Requirements of the model, if `readRequirements`. Otherwise empty."
+        ),
+        "python": OutputField(
+            str, "Python version of the model, such as `3.11`. Empty if it is not known."
         ),
     }
     replace_on = frozenset({"model", "version"})
@@ -92,17 +104,19 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     ) -> dict[str, Any]:
         known: dict[str, Any] = {}
         if old is not None and (old.get("model"), old.get("version")) == (new.model, new.version):
-            known = {name: old.get(name, "") for name in self.outputs}
+            known = {name: old[name] for name in self.outputs if name in old}
+            if old.get("readRequirements", False) != new.read_requirements:
+                known = {k: v for k, v in known.items() if k not in {"requirements", "python"}}
         if has_unknown(list(dict(new).values())):
             return known
         try:
-            return _registry(ctx, new, quick=True).ready(new.model, new.version)
+            return _outputs_of(_registry(ctx, new, quick=True), new)
         except UnreachableError as error:
             ctx.log(f"not checked at preview: {error}", level="warning")
         return known
 
     def create(self, ctx: Context, new: ModelVersionInputs) -> tuple[str, dict[str, Any]]:
-        return f"{new.model}/{new.version}", _registry(ctx, new).ready(new.model, new.version)
+        return f"{new.model}/{new.version}", _outputs_of(_registry(ctx, new), new)
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         model, _, version = resource_id.rpartition("/")
@@ -134,8 +148,8 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
         if registry.get(new.model, new.version) is None and "source" in old:
             # Its servers have their own copy of the files.
             ctx.log(_kept(new.model, new.version), level="warning")
-            return {name: old.get(name, "") for name in self.outputs}
-        return registry.ready(new.model, new.version)
+            return {name: old[name] for name in self.outputs if name in old}
+        return _outputs_of(registry, new)
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         """Do nothing: a registered model version is data."""
@@ -205,6 +219,18 @@ class Registry:
             return json.dumps(json.loads(text)) if len(text) <= _MAX_EXAMPLE_LENGTH else ""
         except (ResourceError, ValueError):
             return ""
+
+    def file(self, model: str, version: str, path: str) -> str | None:
+        """A text file of the model, or None if it does not exist. The server reads it."""
+        answer = self._get(
+            "/model-versions/get-artifact", {"name": model, "version": version, "path": path}
+        )
+        if answer.status_code == 200:
+            return answer.text
+        if answer.status_code in {401, 403}:
+            raise UnreachableError(f"{self.uri} {self._why_refused(answer.status_code)}")
+        # MLflow answers a missing file with 500, by the error of its artifact store.
+        return None
 
     def get(self, model: str, version: str) -> dict[str, Any] | None:
         """The record of the version in the model registry, or None if it does not exist."""
@@ -302,6 +328,18 @@ class Registry:
                 f"no MLflow server answers at {self.uri} ({error or type(error).__name__}): start "
                 "it, or correct trackingUri"
             ) from None
+
+
+def _outputs_of(registry: Registry, new: ModelVersionInputs) -> dict[str, Any]:
+    outputs = registry.ready(new.model, new.version)
+    requirements: list[str] = []
+    python = ""
+    if new.read_requirements:
+        requirements, python = model_environment.read(
+            f'{new.model} version "{new.version}"',
+            lambda path: registry.file(new.model, new.version, path),
+        )
+    return {**outputs, "requirements": requirements, "python": python}
 
 
 def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> Registry:

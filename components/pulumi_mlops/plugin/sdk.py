@@ -112,6 +112,9 @@ class ModelVersionArgs(TypedDict):
     after: NotRequired[pulumi.Input[Any] | None]
     """A value to wait for before the version is looked up, such as an output of the resource that
     registers it. Default: no wait."""
+    readRequirements: NotRequired[pulumi.Input[bool] | None]
+    """Read the requirements and the Python version that MLflow stored with the version. Default:
+    `false`."""
 
 
 class ModelVersion(MlopsResource):
@@ -120,7 +123,7 @@ class ModelVersion(MlopsResource):
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
     _token = "mlops:mlflow:ModelVersion"
-    _outputs = ("source", "runId", "example")
+    _outputs = ("source", "runId", "example", "requirements", "python")
 
     def __init__(
         self,
@@ -144,6 +147,16 @@ class ModelVersion(MlopsResource):
     def example(self) -> pulumi.Output[str]:
         """Request that the model was logged with, as JSON. Empty without an example."""
         return self.output("example")
+
+    @property
+    def requirements(self) -> pulumi.Output[list[str]]:
+        """Requirements of the model, if `readRequirements`. Otherwise empty."""
+        return self.output("requirements")
+
+    @property
+    def python(self) -> pulumi.Output[str]:
+        """Python version of the model, such as `3.11`. Empty if it is not known."""
+        return self.output("python")
 
 
 class BucketLifecycleArgs(TypedDict):

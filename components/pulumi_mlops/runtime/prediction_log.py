@@ -19,7 +19,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
@@ -288,7 +288,7 @@ class PredictionLog:
                 self._stats.dropped_unencodable += len(batch)
 
     def _key(self, first: Record) -> str:
-        moment = datetime.fromtimestamp(first.time, UTC)
+        moment = datetime.fromtimestamp(first.time, timezone.utc)
         self._sequence += 1
         return (
             f"endpoint={quote(self._constants['endpoint'], safe='')}"

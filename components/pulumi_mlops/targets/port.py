@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ..sources import find_project
 from ..spec import FromSecret, ResourceSettings, SecretKeyRef, Spec, problems
+from ..stackdir import data_folder_problem
 from . import registry
 from .capabilities import Capability
 from .specs import (
@@ -183,6 +184,8 @@ def stack_folder() -> Path:
     """The folder with the local files of this stack, below `mlops:dataDir`. Default: `.mlops` in
     the project folder."""
     base = pulumi.Config("mlops").get("dataDir") or find_project() / ".mlops"
+    if isinstance(base, str) and (problem := data_folder_problem(base, Path.cwd())) is not None:
+        raise pulumi.RunError(f"mlops:dataDir: {problem}")
     return Path(base).expanduser().absolute() / pulumi.get_stack()
 
 

@@ -86,10 +86,17 @@ def model_version(
             "model": spec.model,
             "version": spec.version,
             "after": spec.after,
+            "readRequirements": spec.read_requirements or None,
         },
         opts,
     )
-    return ModelVersionHandle(example=native.example, source=native.source, ready=native)
+    return ModelVersionHandle(
+        example=native.example,
+        source=native.source,
+        ready=native,
+        requirements=native.requirements if spec.read_requirements else None,
+        python=native.python if spec.read_requirements else None,
+    )
 
 
 def client_settings(

@@ -27,10 +27,17 @@ import pulumi
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentSpec:
-    """A Python environment: requirements, and folders of code by their import path."""
+    """A Python environment: requirements, and folders of code by their import path.
 
-    requirements: Sequence[str]
-    python: str | None = None
+    `python` is a version such as `3.11`; None or empty for the target's default.
+    """
+
+    requirements: pulumi.Input[Sequence[str]]
+    constraints: Sequence[str] = ()
+    local: Mapping[str, Path] = field(default_factory=dict)
+    """Python projects and packages on this machine. A requirement refers to one of them as
+    `./local/<name>`."""
+    python: pulumi.Input[str] | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -38,7 +45,7 @@ class EnvironmentSpec:
 class EnvironmentHandle:
     """A Python environment. `version` changes when its requirements or its code change."""
 
-    version: str
+    version: pulumi.Input[str]
     native: pulumi.Resource | None
 
 
@@ -339,6 +346,8 @@ class ModelVersionSpec:
     username: pulumi.Input[str] | None = None
     password: pulumi.Input[str] | None = None
     after: pulumi.Input[Any] = None
+    read_requirements: bool = False
+    """Whether the requirements and the Python version of the model are read as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +359,11 @@ class ModelVersionHandle:
     example: pulumi.Output[str]
     source: pulumi.Output[str]
     ready: pulumi.Resource | None
+    requirements: pulumi.Output[list[str]] | None = None
+    """The requirements that MLflow stored with the version, if `read_requirements`. None if the
+    target does not read the registry."""
+    python: pulumi.Output[str] | None = None
+    """The Python version that MLflow stored with the version, such as `3.11`."""
 
 
 @dataclass(frozen=True, kw_only=True)

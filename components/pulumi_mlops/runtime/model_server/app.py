@@ -1,4 +1,4 @@
-"""The ASGI application: routes, health, and the hand-over of requests to the inference thread.
+"""The ASGI application: routes, health, and the hand-over of requests to their queue.
 
 Plain ASGI without a framework: the routes are a handful of exact paths, and a framework's routing,
 validation and response classes cost more than everything else here but the model itself.
@@ -6,12 +6,11 @@ validation and response classes cost more than everything else here but the mode
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,16 +21,21 @@ from pulumi_mlops.runtime.model_names import header_value, path_segment
 from pulumi_mlops.runtime.model_server import http
 from pulumi_mlops.runtime.model_server.http import Receive, RequestError, Response, Scope, Send
 from pulumi_mlops.runtime.model_server.metrics import CONTENT_TYPE, Metrics
+from pulumi_mlops.runtime.model_server.request_queue import Limits, Overloaded, RequestQueue
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 from pulumi_mlops.runtime.prediction_log import PredictionLog
 
 if TYPE_CHECKING:
-    from pulumi_mlops.runtime.model_server.inference import Answer, Inference
+    from pulumi_mlops.runtime.model_server.batching import Batcher
+    from pulumi_mlops.runtime.model_server.inference import Answer, Inference, Prepared
 
 logger = logging.getLogger(__name__)
 
 SERVER_NAME = "pulumi-mlops"
-Call = Callable[["Inference", bytes, str, str], "Answer"]
+Read = Callable[["Inference", bytes, str, str], "Prepared"]
+MAX_QUEUED_BODIES = 8
+"""The bytes that may wait for the model, in bodies of the largest size."""
+MAX_UNREAD_BYTES = 65536
 
 
 @dataclass(slots=True)
@@ -69,6 +73,19 @@ class App:
         # the event loop instead, or a shorter sys.setswitchinterval, made no difference beyond
         # the noise (1 and 4 clients, 21 paired rounds).
         self._threads = ThreadPoolExecutor(settings.inference_threads, "inference")
+        self._queue = RequestQueue(
+            self._threads,
+            settings.inference_threads,
+            Limits(
+                settings.max_queue,
+                MAX_QUEUED_BODIES * settings.max_body_bytes,
+                settings.queue_seconds,
+                settings.max_delay_seconds,
+            ),
+            metrics,
+        )
+        metrics.queue_length.set_function(lambda: len(self._queue))
+        self._batcher: Batcher | None = None
         self._model_headers = [
             (b"x-model-name", header_value(settings.model_name).encode()),
             (b"x-model-version", quote(settings.model_version, safe=" ").encode()),
@@ -88,7 +105,7 @@ class App:
             "/version": self._mlflow_version,
             "/metrics": lambda: Response(200, metrics.exposition(), CONTENT_TYPE),
         }
-        self._posts: dict[str, Call] = {"/invocations": _invocations}
+        self._posts: dict[str, Read] = {"/invocations": _invocations}
         for path in (base, f"{base}/versions/{settings.model_version}"):
             self._gets[path] = self._model_metadata
             self._gets[f"{path}/ready"] = self._model_ready
@@ -116,7 +133,7 @@ class App:
             response = self._error(404, self._what_is_served(path), request_id, path)
         await self._send(send, response, request_id)
 
-    async def _infer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _infer(self, prepare: Read, scope: Scope, receive: Receive, send: Send) -> None:
         given_id = http.client_request_id(scope)
         request_id = given_id or http.new_request_id()
         arrived, started = time.time(), time.perf_counter()
@@ -128,17 +145,22 @@ class App:
             inference = self.state.inference
             if inference is None:
                 raise RequestError(503, f"not ready: {self.state.why_not}")
-            body = await http.read_body(scope, receive, self._settings.max_body_bytes)
-            content_type = http.header(scope, b"content-type") or "application/json"
             if http.header(scope, b"inference-header-content-length"):
                 raise RequestError(415, "V2's binary data is not supported; send 'data' as JSON")
-            answer = await asyncio.get_running_loop().run_in_executor(
-                self._threads, call, inference, body, content_type, request_id
-            )
+            content_type = http.header(scope, b"content-type") or "application/json"
+
+            async def read() -> Callable[[Inference], Prepared]:
+                body = await http.read_body(scope, receive, self._settings.max_body_bytes)
+                return lambda model: prepare(model, body, content_type, request_id)
+
+            length = http.content_length(scope)
+            answer = await self._queue.answer(self._runner(inference), read, length, receive)
             response = Response(200, answer.body)
             request_id = given_id or answer.id
         except http.ClientGone:
             return
+        except Overloaded as error:
+            response = self._overloaded(error, scope, request_id)
         except RequestError as error:
             body_id = error.request_id or request_id
             response = self._error(error.status, error.message, body_id, scope["path"])
@@ -154,6 +176,21 @@ class App:
         await self._send(send, response, request_id)
         if answer is not None and inference is not None:
             self._keep(inference, answer, arrived, latency)
+
+    def _runner(self, inference: Inference) -> Batcher:
+        """The batcher of the loaded model."""
+        if self._batcher is None or self._batcher.inference is not inference:
+            # Its imports have happened with those of the model.
+            from pulumi_mlops.runtime.model_server.batching import Batcher  # noqa: PLC0415
+
+            self._batcher = Batcher(inference, self._settings.max_batch)
+        return self._batcher
+
+    def _overloaded(self, error: Overloaded, scope: Scope, request_id: str) -> Response:
+        response = self._error(error.status, error.message, request_id, scope["path"])
+        # The rest of a large body would have to be read before the next request.
+        close = http.content_length(scope) > MAX_UNREAD_BYTES
+        return replace(response, retry_after=error.retry_seconds, close=close)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:
         """Count and log a prediction after the response. A failure must not reach the client."""
@@ -171,6 +208,8 @@ class App:
             (b"x-request-id", request_id.encode()),
             *self._model_headers,
         ]
+        if response.retry_after:
+            headers.append((b"retry-after", str(response.retry_after).encode()))
         if response.close or self.state.draining:
             # While draining, clients move to other connections before the listener closes.
             headers.append((b"connection", b"close"))
@@ -255,12 +294,12 @@ class App:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _v2(inference: Inference, body: bytes, _content_type: str, request_id: str) -> Answer:
-    return inference.v2(body, request_id)
+def _v2(inference: Inference, body: bytes, _content_type: str, request_id: str) -> Prepared:
+    return inference.prepare_v2(body, request_id)
 
 
-def _invocations(inference: Inference, body: bytes, content_type: str, request_id: str) -> Answer:
-    return inference.invocations(body, content_type, request_id)
+def _invocations(inference: Inference, body: bytes, content_type: str, request_id: str) -> Prepared:
+    return inference.prepare_invocations(body, content_type, request_id)
 
 
 def _json(body: dict[str, Any], status: int = 200, *, close: bool = False) -> Response:

@@ -20,9 +20,10 @@ class RequestError(Exception):
     """A request that cannot be answered: an HTTP status and one sentence for the client."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
+        # A message may quote the client's text, and UTF-8 has no lone surrogates.
+        self.message = message.encode(errors="backslashreplace").decode()
+        super().__init__(self.message)
         self.status = status
-        self.message = message
         self.request_id = ""  # the V2 request's own id, once it is known
 
 
@@ -38,6 +39,8 @@ class Response:
     body: bytes
     content_type: bytes = JSON
     close: bool = False
+    retry_after: int = 0
+    """Seconds for the header `Retry-After`; 0 is none."""
 
 
 def new_request_id() -> str:
@@ -57,6 +60,12 @@ def client_request_id(scope: Scope) -> str:
     """The client's ``x-request-id`` if it is safe for logs and headers, or an empty string."""
     value = header(scope, b"x-request-id")
     return value if SANE_ID.fullmatch(value) else ""
+
+
+def content_length(scope: Scope) -> int:
+    """The header ``content-length``; 0 without it or for an invalid one."""
+    length = header(scope, b"content-length")
+    return int(length) if length.isdigit() else 0
 
 
 def _allowed(limit: int) -> str:

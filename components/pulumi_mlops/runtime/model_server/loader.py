@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pulumi_mlops.runtime.model_files import NotRegisteredError, download
-from pulumi_mlops.runtime.model_server.http import RequestError
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = (2.0, 5.0, 10.0, 30.0)
-GOLDEN_ID = "golden-request"
 
 
 class LoadError(Exception):
@@ -71,6 +69,10 @@ class Loader:
             try:
                 path = fetch(self._settings, self._folder.name)
                 break
+            except ImportError as error:  # the environment lacks a package, which no retry adds
+                self._on_failure(f"MLflow does not load: {one_line(error)}", True)
+                logger.exception("not ready: MLflow does not load")
+                return
             except LoadError as error:
                 logger.error("not ready: %s", error)
                 self._on_failure(str(error), True)
@@ -117,40 +119,39 @@ def fetch(settings: ModelServerSettings, folder: str) -> str:
 
 
 def load(settings: ModelServerSettings, path: str) -> Inference:
-    """Load the model at ``path`` and make its golden request.
+    """Load the model at ``path`` and check it.
 
     The golden request is the input example that the model was logged with, in the serving form
-    that MLflow stored beside it. Raises LoadError when it fails or its answer does not fit the
-    signature.
+    that MLflow stored beside it. A model without an example is probed with requests made from its
+    signature. Raises LoadError when a check fails; with MLOPS_CHECK_OUTPUT=warn it is logged.
     """
+    # MLflow's own servers set it: type hints then accept base64 for bytes and text for dates.
+    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     import mlflow  # noqa: PLC0415
 
     # Heavy imports (numpy, pandas, MLflow) happen here, in the background.
     from pulumi_mlops.runtime.model_server.inference import Inference  # noqa: PLC0415
+    from pulumi_mlops.runtime.model_server.mlflow_compat import serving_input  # noqa: PLC0415
+    from pulumi_mlops.runtime.model_server.verification import (  # noqa: PLC0415
+        CheckFailed,
+        verify_example,
+        verify_signature,
+    )
 
     inference = Inference(
         mlflow.pyfunc.load_model(path), settings.model_name, settings.model_version
     )
-    metadata = inference.pyfunc.metadata
-    golden = metadata.get_serving_input(path) if metadata.saved_input_example_info else None
-    if not golden:
-        logger.warning("the model was logged without an input example: no golden request was made")
-        return inference
-    verify(inference, golden.encode())
-    return inference
-
-
-def verify(inference: Inference, golden: bytes) -> None:
-    """Make the golden request; raises LoadError when it fails."""
-    from pulumi_mlops.runtime.model_server.outputs import misfit  # noqa: PLC0415
-
+    golden = serving_input(inference.pyfunc.metadata, path)
     try:
-        answer = inference.invocations(golden, "application/json", GOLDEN_ID)
-    except RequestError as error:
-        raise LoadError(f"the golden request (the model's input example) failed: {error}") from None
-    if reason := misfit(answer.raw, inference.signature):
-        raise LoadError(f"the golden request's answer does not fit the signature: {reason}")
-    inference.use_direct(answer)
+        if golden:
+            verify_example(inference, golden.encode())
+        else:
+            verify_signature(inference)
+    except CheckFailed as error:
+        if settings.check_output == "error":
+            raise LoadError(f"{error}, or set `check_output: warn`") from None
+        logger.warning("ready in spite of a failed check: %s", error)
+    return inference
 
 
 def one_line(error: BaseException) -> str:

@@ -28,6 +28,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 LABELS = ("endpoint", "model", "version")
 # Not the role of the version: it follows from the weights, which change without a restart.
 OTHER = "other"
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SHED_REASONS = ("full", "late", "gone")
 
 
 class Metrics:
@@ -61,6 +63,26 @@ class Metrics:
             LABELS,
             registry=self.registry,
         )
+        shed = Counter(
+            "mlops_inference_shed",
+            "Requests that did not reach the model: full (refused at arrival), late (refused after "
+            "the time limit of the queue), gone (the client closed the connection).",
+            (*LABELS, "reason"),
+            registry=self.registry,
+        )
+        batch_size = Histogram(
+            "mlops_inference_batch_size",
+            "Requests taken from the queue at once.",
+            LABELS,
+            buckets=BATCH_SIZES,
+            registry=self.registry,
+        )
+        queue_length = Gauge(
+            "mlops_inference_queue_length",
+            "Requests waiting for the model.",
+            LABELS,
+            registry=self.registry,
+        )
         self._predictions = Counter(
             "mlops_predictions",
             "Predicted rows by class, of models that answer classes.",
@@ -76,6 +98,9 @@ class Metrics:
         self._uri = settings.model_uri
         self.duration = duration.labels(*values)
         self.in_progress = in_progress.labels(*values)
+        self.batch_size = batch_size.labels(*values)
+        self.queue_length = queue_length.labels(*values)
+        self._shed = {reason: shed.labels(*values, reason) for reason in SHED_REASONS}
         self._codes: dict[int, Any] = {}
         self._classes: dict[Any, Any] = {}
         self._max_classes = settings.max_classes
@@ -89,6 +114,10 @@ class Metrics:
         if child is None:
             child = self._codes[code] = self._requests.labels(*self._values, str(code))
         child.inc(amount)
+
+    def count_shed(self, reason: str) -> None:
+        """Count a request that did not reach the model, by one of SHED_REASONS."""
+        self._shed[reason].inc()
 
     def count_classes(self, classes: Iterable[Any]) -> None:
         """Count predicted classes; past the limit of distinct ones they are all ``other``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
@@ -118,8 +117,7 @@ def run(settings: ModelServerSettings) -> int:
     logger.info("listening on %s:%d, loading %s", host, port, settings.model_uri)
     loader.start()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.serve(sockets=[listener]))
+        uvloop.run(server.serve(sockets=[listener]))
     finally:
         app.close()
         if log is not None:

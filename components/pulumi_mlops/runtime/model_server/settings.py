@@ -30,7 +30,12 @@ class ModelServerSettings:
     | MLOPS_KEEP_ALIVE_SECONDS | idle connections; longer than the proxy's | 75 |
     | MLOPS_MAX_BODY_BYTES | larger requests get 413 | 16777216 |
     | MLOPS_INFERENCE_THREADS | predictions made at the same time | 1 |
+    | MLOPS_MAX_QUEUE | requests that wait for the model; more get 503 | 256 |
+    | MLOPS_QUEUE_SECONDS | a request that waits longer gets 503 | 10 |
+    | MLOPS_MAX_BATCH | rows that requests are combined to; 1 is off | 64 |
+    | MLOPS_MAX_DELAY_SECONDS | how long the first request of a batch waits for more | 0 |
     | MLOPS_MAX_CLASSES | distinct classes counted by name, the rest as "other" | 20 |
+    | MLOPS_CHECK_OUTPUT | a failed check of the model: error, or warn and serve | error |
     | MLOPS_PREDICTION_LOG | s3://bucket/prefix or a folder; empty is off | off |
     | MLOPS_PREDICTION_LOG_FLUSH_SECONDS | a file is written at least so often | 10 |
     | MLOPS_PREDICTION_LOG_FLUSH_ROWS | … or when this many records wait | 1000 |
@@ -50,12 +55,17 @@ class ModelServerSettings:
     keep_alive_seconds: int
     max_body_bytes: int
     inference_threads: int
+    max_queue: int
+    queue_seconds: float
+    max_batch: int
+    max_delay_seconds: float
     max_classes: int
     prediction_log: str
     flush_seconds: float
     flush_rows: int
     log_max_records: int
     log_max_bytes: int
+    check_output: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ModelServerSettings:
@@ -93,12 +103,17 @@ class ModelServerSettings:
             keep_alive_seconds=_integer(env, "MLOPS_KEEP_ALIVE_SECONDS", 75),
             max_body_bytes=_integer(env, "MLOPS_MAX_BODY_BYTES", 16 * 1024 * 1024),
             inference_threads=_integer(env, "MLOPS_INFERENCE_THREADS", 1),
+            max_queue=_integer(env, "MLOPS_MAX_QUEUE", 256),
+            queue_seconds=_number(env, "MLOPS_QUEUE_SECONDS", 10.0),
+            max_batch=_integer(env, "MLOPS_MAX_BATCH", 64),
+            max_delay_seconds=_number(env, "MLOPS_MAX_DELAY_SECONDS", 0.0),
             max_classes=_integer(env, "MLOPS_MAX_CLASSES", 20),
             prediction_log=location,
             flush_seconds=_number(env, f"{prefix}_FLUSH_SECONDS", 10.0),
             flush_rows=_integer(env, f"{prefix}_FLUSH_ROWS", 1000),
             log_max_records=_integer(env, f"{prefix}_MAX_RECORDS", 50_000),
             log_max_bytes=_integer(env, f"{prefix}_MAX_BYTES", 64 * 1024 * 1024),
+            check_output=_choice(env, "MLOPS_CHECK_OUTPUT", ("error", "warn")),
         )
 
 
@@ -106,6 +121,13 @@ def _required(env: Mapping[str, str], name: str) -> str:
     value = env.get(name, "").strip()
     if not value:
         raise SettingsError(f"{name} is not set")
+    return value
+
+
+def _choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = env.get(name, "").strip() or allowed[0]
+    if value not in allowed:
+        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
     return value
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mlflow.types.schema import ColSpec, DataType, Schema, TensorSpec
+
+from pulumi_mlops.runtime.model_server.mlflow_compat import (
+    ColSpec,
+    DataType,
+    Schema,
+    TensorSpec,
+    is_required,
+)
 
 FLOATS = frozenset({"FP16", "FP32", "FP64"})
 SIGNED = frozenset({"INT8", "INT16", "INT32", "INT64"})
@@ -39,8 +46,10 @@ COLUMN_DATATYPES = {
 class Input:
     """One input (or output) of a model.
 
-    ``kind`` is the signature's own type name, for messages. ``shape`` has -1 where any size goes;
-    a column is ``(-1,)``. ``nested`` marks MLflow's Array, Object, Map and Any types.
+    ``name`` is the name in V2 requests. ``key`` is the name in the signature: text, an integer (a
+    DataFrame without names has 0, 1, ...), or None. ``kind`` is the signature's own type name, for
+    messages. ``shape`` has -1 where any size goes; a column is ``(-1,)``. ``nested`` marks MLflow's
+    Array, Object, Map and Any types.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Input:
     shape: tuple[int, ...]
     required: bool = True
     nested: bool = False
+    key: str | int | None = None
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -65,8 +75,9 @@ class Input:
         return NUMPY_TYPES[self.datatype]
 
     def describe(self) -> str:
-        """``'age' FP64 (double)``."""
-        return f"'{self.name}' {self.datatype} ({self.kind})"
+        """``'age' FP64 (double)``; the name of a column may be an integer: ``0 FP64 (double)``."""
+        name = self.name if self.key is None else self.key
+        return f"{name!r} {self.datatype} ({self.kind})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,6 @@ class Signature:
 
 def read_signature(metadata: Any) -> Signature:
     """The signature of a loaded model's metadata (``mlflow.models.Model``)."""
-    signature = metadata.signature
     inputs, outputs = metadata.get_input_schema(), metadata.get_output_schema()
     params = metadata.get_params_schema()
     return Signature(
@@ -116,13 +126,21 @@ def read_signature(metadata: Any) -> Signature:
         outputs=_items(outputs, "prediction"),
         tabular=inputs is None or not inputs.is_tensor_spec(),
         named=inputs is None or inputs.has_input_names(),
-        # to_dict() is the public view of "this signature was made from Python type hints", whose
-        # models validate the plain JSON value by themselves.
-        raw=bool(signature and signature.to_dict().get("is_signature_from_type_hint")),
+        raw=_from_type_hints(metadata),
         params=frozenset(param.name for param in params.params) if params else frozenset(),
         input_schema=inputs,
         output_schema=outputs,
     )
+
+
+def _from_type_hints(metadata: Any) -> bool:
+    """Whether the signature comes from Python type hints, which MLflow has from 2.20.
+
+    Such a model validates the plain JSON value itself. MLflow keeps the flag in the model's
+    metadata; the signature's own `to_dict()` does not have it.
+    """
+    function = getattr(metadata, "_is_signature_from_type_hint", None)
+    return bool(function and function())
 
 
 def _items(schema: Schema | None, prefix: str) -> tuple[Input, ...]:
@@ -130,18 +148,19 @@ def _items(schema: Schema | None, prefix: str) -> tuple[Input, ...]:
         return ()
     single = len(schema.inputs) == 1
     return tuple(
-        _item(spec, spec.name or (prefix if single else f"{prefix}-{index}"))
+        _item(spec, (prefix if single else f"{prefix}-{index}") if spec.name is None else spec.name)
         for index, spec in enumerate(schema.inputs)
     )
 
 
-def _item(spec: ColSpec | TensorSpec, name: str) -> Input:
+def _item(spec: ColSpec | TensorSpec, own_name: str | int) -> Input:
+    name = str(own_name)
     if isinstance(spec, TensorSpec):
         datatype = DATATYPE_OF.get(spec.type, "BYTES")
         kind = f"{spec.type} tensor"
-        return Input(name, kind, datatype, tuple(spec.shape), bool(spec.required))
-    required = bool(spec.required)
+        return Input(name, kind, datatype, tuple(spec.shape), is_required(spec), key=spec.name)
+    required = is_required(spec)
     if isinstance(spec.type, DataType):
         datatype = COLUMN_DATATYPES.get(spec.type, "BYTES")
-        return Input(name, spec.type.name, datatype, (-1,), required)
-    return Input(name, str(spec.type), "BYTES", (-1,), required, nested=True)
+        return Input(name, spec.type.name, datatype, (-1,), required, key=spec.name)
+    return Input(name, str(spec.type), "BYTES", (-1,), required, nested=True, key=spec.name)

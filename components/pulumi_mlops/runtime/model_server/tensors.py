@@ -17,6 +17,7 @@ import pandas as pd
 
 from pulumi_mlops.runtime.model_server.frames import block_of
 from pulumi_mlops.runtime.model_server.http import RequestError
+from pulumi_mlops.runtime.model_server.payload import json_value
 from pulumi_mlops.runtime.model_server.signature import (
     DATATYPES,
     FLOATS,
@@ -78,7 +79,9 @@ class TensorReader:
         if self._block is not None:
             return self._block.frame(values, rows), values
         ordered = {name: values[name] for name in self._columns if name in values}
-        return pd.DataFrame(ordered), ordered
+        frame = pd.DataFrame(ordered)
+        frame.columns = pd.Index([self._by_name[name].key for name in ordered])
+        return frame, ordered
 
     def _is_matrix(self, named: dict[str, dict[str, Any]]) -> bool:
         """One two-dimensional numeric tensor in place of one tensor per column."""
@@ -111,7 +114,7 @@ class TensorReader:
             )
         pairs = list(zip(inputs, named.values(), strict=True))
         if self._signature.raw:
-            return _flat(pairs[0][1])
+            return _plain_value(*pairs[0])
         values = [self._value(item, tensor) for item, tensor in pairs]
         return pd.DataFrame(dict(enumerate(values))) if self._signature.tabular else values[0]
 
@@ -225,7 +228,7 @@ def _from_text(item: Input, row: int, value: Any) -> Any:
         return None
     try:
         if item.nested:
-            return orjson.loads(value) if isinstance(value, str) else value
+            return json_value(value) if isinstance(value, str) else value
         if item.kind == "datetime":
             return pd.Timestamp(value)
         if item.kind == "binary":
@@ -248,7 +251,27 @@ def _flat(tensor: dict[str, Any]) -> list[Any]:
     return list(data)
 
 
+def _plain_value(item: Input, tensor: dict[str, Any]) -> Any:
+    """The value of a model with type hints: nested by the tensor's shape, elements from JSON."""
+    values = _flat(tensor)
+    size = math.prod(tensor["shape"])
+    if len(values) != size:
+        raise RequestError(
+            400, f"inputs: '{tensor['name']}' has shape {tensor['shape']} but {len(values)} values"
+        )
+    if item.nested and tensor["datatype"] == "BYTES":
+        values = [_from_text(item, row, value) for row, value in enumerate(values)]
+    for length in reversed(tensor["shape"][1:]):
+        values = [values[start : start + length] for start in range(0, len(values), length)]
+    return values
+
+
 def _without_signature(named: dict[str, dict[str, Any]]) -> Any:
+    """One tensor of text, or of several dimensions, as an array; other tensors as columns.
+
+    That is what a model without a signature takes as `inputs` of MLflow's protocol. Libraries
+    read a DataFrame of one text column as one text: its name.
+    """
     arrays = {
         name: _array(
             Input(name, "no signature", tensor["datatype"], tuple(tensor["shape"])),
@@ -259,8 +282,10 @@ def _without_signature(named: dict[str, dict[str, Any]]) -> Any:
         else np.array(_flat(tensor), dtype=object).reshape(tensor["shape"])
         for name, tensor in named.items()
     }
-    if len(arrays) == 1 and (only := next(iter(arrays.values()))).ndim > 1:
-        return only
+    if len(arrays) == 1:
+        only = next(iter(arrays.values()))
+        if only.ndim > 1 or only.dtype == object:
+            return only
     return pd.DataFrame({name: array.reshape(-1) for name, array in arrays.items()})
 
 

@@ -24,7 +24,8 @@ DRAINING = "draining"
 # A failed check is repeated after 100 ms. The second failure marks the server down, at most 0.6 s
 # after its readiness failed. The first passed check marks it up.
 # `timeout check` is 5 s, because a busy model server may answer its readiness path late.
-SERVER_OPTIONS = "check inter 500ms fastinter 100ms downinter 500ms fall 2 rise 1"
+# maxconn: more than the queue of a model server, which refuses requests itself.
+SERVER_OPTIONS = "check inter 500ms fastinter 100ms downinter 500ms fall 2 rise 1 maxconn 1024"
 
 # Timeout of idle client connections. The model servers' keep-alive timeout must be longer.
 KEEP_ALIVE_SECONDS = 60
@@ -156,7 +157,7 @@ def render_config(
     seconds = f"{round(settings.request_seconds * 1000)}ms"
     errors = "\n".join(
         f"    http-error status {code} content-type application/json "
-        f"""string '{{"error": "{text}"}}'"""
+        f"""{"hdr retry-after 1 " if code == 503 else ""}string '{{"error": "{text}"}}'"""
         for code, text in _ERRORS.items()
     )
     lines = "\n".join(
@@ -165,7 +166,9 @@ def render_config(
     )
     # Local routes restart HAProxy when this text changes, so an upgrade should not change it.
     # retry-on: inference has no side effects, so HAProxy may send a POST again. It does not retry
-    # after 500, which the model would answer again, nor after a timeout.
+    # after 500, which the model would answer again, nor after a timeout, nor after 503, which an
+    # overloaded server would answer six times.
+    # abortonclose: a request ends when its client leaves, also in the queue of the model server.
     # connection close: without it, HAProxy could close an idle connection at the moment when the
     # client sends the next request.
     # tune.bufsize: HAProxy can resend requests up to this size.
@@ -191,7 +194,8 @@ defaults
     timeout check 5s
     retries 5
     option redispatch 1
-    retry-on conn-failure empty-response junk-response 502 503 504
+    retry-on conn-failure empty-response junk-response 502 504
+    option abortonclose
 {errors}
 
 frontend {settings.endpoint}

@@ -17,7 +17,7 @@ from . import manifests
 class ImageHandle(EnvironmentHandle):
     """A Python environment as a container image."""
 
-    reference: str
+    reference: pulumi.Input[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class ClusterJobHandle(JobHandle):
     spec: Mapping[str, Any]
 
 
-def image_reference(environment: EnvironmentHandle) -> str:
+def image_reference(environment: EnvironmentHandle) -> pulumi.Input[str]:
     """The image of an environment. Raises pulumi.RunError for an environment of another target."""
     if not isinstance(environment, ImageHandle):
         raise pulumi.RunError(

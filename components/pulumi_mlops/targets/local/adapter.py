@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import pulumi
 
 from ... import sources
 from ...crontab import for_apscheduler
+from ...requirements import digests_of
 from ...spec import SecretKeyRef
 from ..port import (
     AnalysisSpec,
@@ -50,17 +53,24 @@ class LocalTarget(SharedRequests):
                 code[import_path] = {"path": str(folder), "digest": sources.digest(folder)}
             except OSError as error:
                 raise pulumi.RunError(f"{name}: {folder} cannot be read: {error}") from None
-        requirements = list(spec.requirements)
+        local: dict[str, sdk.EnvironmentLocalSourceArgs] = {
+            place: {"path": str(spec.local[place]), "digest": content}
+            for place, content in digests_of(name, spec.local).items()
+        }
         native = sdk.Environment(
-            name, {"requirements": requirements, "python": spec.python, "code": code}, opts
+            name,
+            {
+                "requirements": spec.requirements,
+                "constraints": list(spec.constraints) or None,
+                "local": local or None,
+                "python": spec.python,
+                "code": code,
+            },
+            opts,
         )
-        parts = [
-            *requirements,
-            spec.python or "",
-            *(code[import_path]["digest"] for import_path in sorted(code)),
-        ]
-        version = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-        return EnvironmentHandle(version=version, native=native)
+        digests = [code[import_path]["digest"] for import_path in sorted(code)]
+        digests += [*spec.constraints, *(source["digest"] for source in local.values())]
+        return EnvironmentHandle(version=_version(spec, digests), native=native)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> ServiceHandle:
         _check_resources(name, spec.resources)
@@ -233,6 +243,18 @@ def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
         "minRequests": spec.min_requests,
         "maxErrorRate": spec.max_error_rate,
     }
+
+
+def _version(spec: EnvironmentSpec, digests: Sequence[str]) -> pulumi.Input[str]:
+    def version(values: Sequence[Any]) -> str:
+        requirements, python = values
+        parts = [*requirements, python or "", *digests]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    values = (spec.requirements, spec.python)
+    if any(isinstance(value, pulumi.Output) for value in values):
+        return pulumi.Output.all(*values).apply(version)
+    return version(values)
 
 
 def _check_resources(name: str, requested: Resources) -> None:

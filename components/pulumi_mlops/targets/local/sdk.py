@@ -10,21 +10,36 @@ import pulumi
 from ...plugin.resource import MlopsResource
 
 
-class EnvironmentSourceArgs(TypedDict):
-    """A folder of code."""
+class EnvironmentLocalSourceArgs(TypedDict):
+    """A Python project, or a file such as a wheel."""
 
     path: str
-    """Path of the folder. A change alone is no change of the code."""
+    """Path. A change alone is no change of the content."""
     digest: str
-    """Digest of the folder's content."""
+    """Digest of the content."""
+
+
+class EnvironmentSourceArgs(TypedDict):
+    """A folder of code, or a file."""
+
+    path: str
+    """Path. A change alone is no change of the content."""
+    digest: str
+    """Digest of the content."""
 
 
 class EnvironmentArgs(TypedDict):
     """Inputs of `mlops:local:Environment`."""
 
-    requirements: Sequence[str]
-    """Requirements in the syntax of pip. A change replaces the resource."""
-    python: NotRequired[str | None]
+    requirements: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """Requirements in the syntax of pip. `./local/<name>` is an item of `local`. A change replaces
+    the resource."""
+    constraints: NotRequired[Sequence[str] | None]
+    """Constraints in the syntax of pip. A change replaces the resource. Default: empty."""
+    local: NotRequired[Mapping[str, EnvironmentLocalSourceArgs] | None]
+    """Python projects and packages on this machine, by name. A change replaces the resource.
+    Default: empty."""
+    python: NotRequired[pulumi.Input[str] | None]
     """Python version, such as `3.11`. A change replaces the resource. Default: the version that
     runs the plugin."""
     code: NotRequired[Mapping[str, EnvironmentSourceArgs] | None]

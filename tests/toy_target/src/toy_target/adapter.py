@@ -48,8 +48,17 @@ class ToyTarget(SharedRequests):
             }
         except OSError as error:
             raise pulumi.RunError(f"{name}: its code cannot be read: {error}") from None
-        props = {"requirements": list(spec.requirements), "python": spec.python, "code": code}
-        version = hashlib.sha256(repr(sorted(props.items())).encode()).hexdigest()[:16]
+        if spec.constraints or spec.local:
+            raise pulumi.RunError(
+                f"{name}: constraints and local projects are not supported by this target: list "
+                "requirements of the package index"
+            )
+        props = {"requirements": spec.requirements, "python": spec.python, "code": code}
+        version: pulumi.Input[str]
+        if isinstance(spec.requirements, pulumi.Output):
+            version = pulumi.Output.json_dumps(props).apply(_digest)
+        else:
+            version = _digest(repr(sorted(props.items())))
         native = sdk.Environment(name, {**props, "version": version}, opts)
         return EnvironmentHandle(version=version, native=native)
 
@@ -124,6 +133,10 @@ class ToyTarget(SharedRequests):
             "environment": environment.output("path"),
             "version": spec.environment.version,
         }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_service(name: str, spec: ServiceSpec) -> None:

@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from ....files import read_json, remove_tree, tail, write_private
 from ....plugin.errors import ResourceError
+from ....runtime.tracking_runs import close_runs, with_job_tag
 from ....stackdir import StackDir
 from . import launch
 
@@ -71,7 +74,9 @@ def define(root: StackDir, job: Job) -> None:
     folder = root.folder("jobs", job.name)
     spec = {
         **asdict(job),
-        "env": {**job.env, "MLOPS_OUTPUTS": str(folder / "outputs.json")},
+        "env": with_job_tag(
+            {**job.env, "MLOPS_OUTPUTS": str(folder / "outputs.json")}, _job_tag(root, job.name)
+        ),
         "cwd": str(job.cwd),
         "cookie": _cookie(root, job.name),
         "stop_seconds": 5,
@@ -138,6 +143,11 @@ def _run(
 ) -> RunResult:
     outputs = folder / "outputs.json"
     outputs.unlink(missing_ok=True)
+    previous = last_run(root, job.name)
+    if previous is not None and "exit_code" not in previous:
+        # The runner of the previous run was killed together with the job.
+        launch.end(_cookie(root, job.name), 5)
+        _close_runs(root, job, on_line)
     log = _rotate_logs(root, job.name)
     started = time.monotonic()
     record: dict[str, Any] = {"started": time.time()}
@@ -172,6 +182,8 @@ def _run(
     write_private(
         folder / "last.json", json.dumps({**record, **({"reason": reason} if reason else {})})
     )
+    if process.returncode != 0:
+        _close_runs(root, job, on_line)
     if reason:
         raise ResourceError(f"{job.name}: {reason}. Its last log lines:\n{tail(log)}")
     stored = read_json(outputs)
@@ -180,6 +192,20 @@ def _run(
         outputs=stored if isinstance(stored, dict) else {},
         seconds=time.monotonic() - started,
     )
+
+
+def _close_runs(root: StackDir, job: Job, on_line: Callable[[str], None]) -> None:
+    """Close the runs on the tracking server that a job left open when it was killed."""
+    try:
+        if count := close_runs(job.env, _job_tag(root, job.name)):
+            on_line(f"{count} MLflow run{'s' if count > 1 else ''} set to KILLED")
+    except (httpx.HTTPError, ValueError) as error:
+        on_line(f"open MLflow runs could not be closed: {type(error).__name__}")
+
+
+def _job_tag(root: StackDir, name: str) -> str:
+    """Several stacks may use the same tracking server."""
+    return f"{root.key}/{name}"
 
 
 def _read_lines(lines: Any, on_line: Callable[[str], None]) -> None:

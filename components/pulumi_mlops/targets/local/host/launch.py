@@ -75,7 +75,9 @@ def main() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         Path(scratch).mkdir(mode=0o700, parents=True, exist_ok=True)
     if digest := spec.get("digest"):
-        Path(sys.argv[1]).with_name(STARTED).write_text(digest)
+        # The program starts on a full disk, too. Without the file the next update restarts it.
+        with contextlib.suppress(OSError):
+            Path(sys.argv[1]).with_name(STARTED).write_text(digest)
     os.chdir(spec["cwd"])
     environment = {**spec["env"], COOKIE: spec["cookie"]}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,31 @@ def command_of(venv: Any, command: Sequence[Any], env: Mapping[str, str]) -> lis
     words = [expanded(known_text(word), env) for word in command]
     program = _binaries(venv) / words[0]
     return [str(program) if program.exists() else words[0], *words[1:]]
+
+
+def program_problems(
+    venv: Any, command: Sequence[Any], env: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Problems of a program as (input, problem and fix), as far as the values are known.
+
+    A program without a folder must be in the Python environment or on PATH. An environment that
+    does not exist yet may bring it.
+    """
+    problems = [
+        (f"env.{name}", "must not contain a NUL character")
+        for name, value in env.items()
+        if isinstance(value, str) and "\0" in value
+    ]
+    program = command[0]
+    known = isinstance(program, str) and (venv is None or isinstance(venv, str))
+    if not known or not _binaries(venv).is_dir() or "$(" in program or program.startswith("."):
+        return problems
+    path = f"{_binaries(venv)}:{base_environment()['PATH']}"
+    if shutil.which(program, path=path) is None and not ("/" in program and program[0] != "/"):
+        text = f"there is no program {program!r} in the Python environment or on PATH: correct "
+        text += "the name, or add the package that brings it to the requirements"
+        problems.append(("command[0]", text))
+    return problems
 
 
 def working_directory(code: Any) -> Path | None:

@@ -83,7 +83,8 @@ def program_section(
         [
             f"[program:{name}]",
             f"command={_escaped(shlex.join(command))}",
-            f"stdout_logfile={_escaped(str(log))}",
+            # supervisord expands this value twice.
+            f"stdout_logfile={_escaped(_escaped(str(log)))}",
             "redirect_stderr=true",
             "stdout_logfile_maxbytes=10MB",
             "stdout_logfile_backups=3",
@@ -125,12 +126,12 @@ def configuration(home: Path, listen: Path, sections: Iterable[str]) -> str:
 def _escaped(text: str) -> str:
     """`text` with % escaped, which starts an expansion in the configuration file.
 
-    Raises ResourceError for a # or ; after a space, which starts a comment and cannot be escaped.
+    Raises ResourceError for what cannot be escaped: a # or ; after a space, which starts a comment,
+    and `%(here)s`, which supervisord replaces before it reads escapes.
     """
-    if (mark := re.search(r"\s[#;]", text)) is not None:
+    if (mark := re.search(r"\s[#;]|%\(here\)s", text)) is not None:
         raise ResourceError(
-            f"{text!r} contains a space followed by {mark[0][1]!r}, which starts a comment in the "
-            "configuration of supervisord: move the project, or its Python environment, to a "
-            "folder without this"
+            f"{text!r} contains {mark[0]!r}, which has a special meaning in the configuration of "
+            "supervisord: move the project, or its Python environment, to a folder without this"
         )
     return text.replace("%", "%%")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
 
+from ....cli.recorded import RecordedStack
 from ....files import read_json
 from ....runtime.router.haproxy_socket import CommandRefused, RuntimeSocket
 from ....stackdir import StackDir
 from ..host import health, jobs, ports
 from ..host.supervisor import Program, Supervisor
+from ..resources.replicas import log_file, program_name
+from . import volumes
+from .volumes import LocalVolumeStatus
 
 # The log line of supervisord for a program that exited by itself and is restarted.
 _EXITED = re.compile(r"^(\S+ \S+) \w+ exited: (\S+) \(")
@@ -62,37 +65,36 @@ class LocalJobStatus:
 
 
 @dataclass(frozen=True)
-class LocalVolumeStatus:
-    """A volume and its size on disk."""
-
-    name: str
-    path: str
-    bytes: int
-
-
-@dataclass(frozen=True)
 class LocalStatus:
     """The status of a whole stack."""
 
     supervisor_pid: int | None
+    update_failed: float | None = None
+    """When the last update failed, in seconds since the epoch. Parts may be missing then."""
     programs: list[LocalServiceStatus] = field(default_factory=list)
     jobs: list[LocalJobStatus] = field(default_factory=list)
     volumes: list[LocalVolumeStatus] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
-        """Whether all programs and jobs are healthy."""
-        return not self.unhealthy
+        """Whether everything is there and healthy."""
+        return not self.unhealthy and self.update_failed is None
 
     @property
-    def unhealthy(self) -> list[LocalServiceStatus | LocalJobStatus]:
-        """The programs and jobs that are not healthy."""
-        parts: list[LocalServiceStatus | LocalJobStatus] = [*self.programs, *self.jobs]
+    def unhealthy(self) -> list[LocalPart]:
+        """The programs, jobs and volumes that are not healthy."""
+        parts: list[LocalPart] = [*self.programs, *self.jobs, *self.volumes]
         return [part for part in parts if not part.healthy]
 
 
-def examine(root: StackDir) -> LocalStatus:
-    """Query supervisord, all health checks and all proxies concurrently."""
+LocalPart = LocalServiceStatus | LocalJobStatus | LocalVolumeStatus
+
+
+def examine(root: StackDir, recorded: RecordedStack | None = None) -> LocalStatus:
+    """Query supervisord, all health checks and all proxies concurrently.
+
+    What the state in `recorded` has and this machine lacks is missing.
+    """
     supervisor = Supervisor(root)
     infos = supervisor.infos()
     restarts = _restarts(root, supervisor.names())
@@ -106,13 +108,48 @@ def examine(root: StackDir) -> LocalStatus:
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         programs = list(pool.map(one, supervisor.names()))
-        volumes = list(pool.map(_volume, _folders(root.path / "volumes")))
-    return LocalStatus(
+        found_volumes = list(pool.map(volumes.examine, volumes.folders(root.path / "volumes")))
+    status = LocalStatus(
         supervisor_pid=supervisor.pid(),
+        update_failed=recorded.failed if recorded else None,
         programs=[program for program in programs if program],
         jobs=[_job(root, name) for name in jobs.names(root)],
-        volumes=volumes,
+        volumes=found_volumes,
     )
+    for resource in recorded.resources if recorded else ():
+        _add_missing(status, root, resource)
+    return status
+
+
+MISSING = "the state has it, but it is not on this machine"
+
+
+def _add_missing(status: LocalStatus, root: StackDir, resource: Mapping[str, Any]) -> None:
+    """Add the parts of a recorded resource that are not on this machine."""
+    kind, name = resource.get("type"), str(resource.get("id") or "")
+    parts: list[LocalPart] = [*status.programs, *status.jobs, *status.volumes]
+    known = {part.name for part in parts}
+    if kind == "mlops:local:Run" and name not in known:
+        missing = _job(root, name)
+        status.jobs.append(replace(missing, healthy=False, state="missing", reason=MISSING))
+    elif kind == "mlops:local:Volume" and name not in known:
+        path = str(root.path / "volumes" / name)
+        status.volumes.append(LocalVolumeStatus(name, False, path, 0, MISSING))
+    expected: list[str] = []
+    if kind == "mlops:local:Process":
+        replicas = int((resource.get("inputs") or {}).get("replicas") or 1)
+        expected = [program_name(name, index) for index in range(replicas)]
+    elif kind == "mlops:local:Route":
+        expected = [f"{name}.route"]
+    status.programs.extend(
+        LocalServiceStatus(
+            name=each, healthy=False, state="missing", reason=MISSING, pid=None,
+            uptime_seconds=None, restarts=None, memory_bytes=None, urls={},
+            log=str(log_file(root, each)),
+        )
+        for each in expected
+        if each not in known
+    )  # fmt: skip
 
 
 def _program(
@@ -133,6 +170,9 @@ def _program(
     reason = ""
     if state in ("running", "starting"):
         state, reason = _answer(root, program)
+        if state == "ready" and _is_stopped(pid):
+            # Its port still accepts connections.
+            state, reason = "not ready", f"its process is stopped (kill -CONT {pid} continues it)"
     elif info and info["spawnerr"]:
         reason = str(info["spawnerr"])
     return LocalServiceStatus(
@@ -189,6 +229,13 @@ def _route(stored: dict[str, Any]) -> tuple[str, str]:
         state,
         f"{unreachable} {'does' if len(down) == 1 else 'do'} not answer (traffic: {shares})",
     )
+
+
+def _is_stopped(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def _memory(pid: int | None) -> int | None:
@@ -259,18 +306,3 @@ def _job(root: StackDir, name: str) -> LocalJobStatus:
         outputs=outputs if isinstance(outputs, dict) else {},
         log=str(jobs.log_of(root, name)),
     )
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.exists() else []
-
-
-def _volume(folder: Path) -> LocalVolumeStatus:
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            try:
-                total += Path(parent, file).lstat().st_blocks * 512
-            except OSError:
-                continue  # removed in the meantime
-    return LocalVolumeStatus(folder.name, str(folder), total)

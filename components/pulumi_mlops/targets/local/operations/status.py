@@ -7,20 +7,23 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ....cli.recorded import recorded_stack
 from ....cli.selection import Stack
 from ....cli.terminal import Style, ago, duration, marked, size, table
 from .condition import (
+    MISSING,
     LocalJobStatus,
+    LocalPart,
     LocalServiceStatus,
     LocalStatus,
-    LocalVolumeStatus,
     examine,
 )
+from .volumes import LocalVolumeStatus
 
 
 def run(stack: Stack, *, as_json: bool) -> int:
     """Show the status of a stack. Returns 1 if something is not healthy."""
-    status = examine(stack.root)
+    status = examine(stack.root, recorded_stack(stack))
     if as_json:
         print(json.dumps(json_form(stack, status), indent=1))
     else:
@@ -34,6 +37,7 @@ def json_form(stack: Stack, status: LocalStatus) -> dict[str, object]:
         "stack": stack.name,
         "path": str(stack.root.path),
         "healthy": status.healthy,
+        "update_failed": status.update_failed,
         "supervisor": {"running": status.supervisor_pid is not None, "pid": status.supervisor_pid},
         "programs": [asdict(part) for part in status.programs],
         "jobs": [asdict(part) for part in status.jobs],
@@ -52,7 +56,7 @@ def render(stack: Stack, status: LocalStatus, style: Style) -> list[str]:
         lines += ["", *_jobs(status.jobs, style)]
     if status.volumes:
         lines += ["", *_volumes(status.volumes, style)]
-    if not (status.programs or status.jobs):
+    if not (status.programs or status.jobs or status.unhealthy or status.update_failed):
         return [*lines, "", "Nothing is running here: run `pulumi up` to provision it."]
     return [*lines, "", *_unhealthy(status, style)]
 
@@ -90,7 +94,8 @@ def _jobs(jobs: list[LocalJobStatus], style: Style) -> list[str]:
 
 def _volumes(volumes: list[LocalVolumeStatus], style: Style) -> list[str]:
     rows = [[part.name, size(part.bytes), part.path] for part in volumes]
-    return [f"  {line}" for line in table(["VOLUME", "SIZE", "PATH"], rows, style)]
+    lines = table(["VOLUME", "SIZE", "PATH"], rows, style)
+    return marked(lines, [part.healthy for part in volumes], style)
 
 
 def _unhealthy(status: LocalStatus, style: Style) -> list[str]:
@@ -98,17 +103,24 @@ def _unhealthy(status: LocalStatus, style: Style) -> list[str]:
     if status.healthy:
         return [style.good("Everything is healthy.")]
     lines = []
+    if status.update_failed is not None:
+        text = f"The last update failed {ago(status.update_failed)}"
+        lines.append(style.bad(f"{text}: parts may be missing or old. Run `pulumi up`."))
     for part in status.unhealthy:
         if status.supervisor_pid is None and isinstance(part, LocalServiceStatus):
             continue  # the line about the supervisor covers all programs
         reason = f": {part.reason}" if part.reason else ""
         lines.append(f"{style.bad(part.name)} {_state_text(part)}{reason}")
-        if Path(part.log).exists():
+        if not isinstance(part, LocalVolumeStatus) and Path(part.log).exists():
             lines.append(f"  its log: {part.log}")
     return lines or [style.bad("Not healthy.")]
 
 
-def _state_text(part: LocalServiceStatus | LocalJobStatus) -> str:
+def _state_text(part: LocalPart) -> str:
+    if part.reason == MISSING:
+        return "is missing (run `pulumi up` to create it)"
+    if isinstance(part, LocalVolumeStatus):
+        return "is not usable"
     if isinstance(part, LocalJobStatus):
         return "failed (`mlops run` runs it again)"
     if part.state == "missing":

@@ -11,6 +11,7 @@ from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import OrUnknown
 from ..host import health, ports
+from ..host.programs import program_problems
 from ..host.supervisor import Supervisor
 from . import process_status
 from .replicas import (
@@ -121,9 +122,10 @@ class ProcessHandler(Handler[ProcessInputs]):
         "status": OutputField(str, "`running`, or what is wrong with the processes."),
         "logs": OutputField(list[str], "Paths of the log files."),
     }
+    path_output = ("logs", 2)
 
     def check(self, ctx: Context, new: ProcessInputs) -> list[tuple[str, str]]:
-        problems = []
+        problems = program_problems(new.environment, new.command, new.env)
         pinned = {name: port for name, port in new.ports.items() if port}
         if pinned and new.replicas > 1:
             problems.append(

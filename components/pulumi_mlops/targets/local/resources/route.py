@@ -133,6 +133,7 @@ class RouteHandler(Handler[RouteInputs]):
         ),
         "logs": OutputField(list[str], "Paths of the log files.", state_only=True),
     }
+    path_output = ("logs", 2)
 
     def check(self, ctx: Context, new: RouteInputs) -> list[tuple[str, str]]:
         problems = []

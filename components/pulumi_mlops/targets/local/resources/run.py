@@ -11,7 +11,7 @@ from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import OrUnknown
 from ..host import jobs
-from ..host.programs import command_of, environment_of, working_directory
+from ..host.programs import command_of, environment_of, program_problems, working_directory
 
 
 class RunInputs(Inputs):
@@ -52,8 +52,12 @@ class RunHandler(Handler[RunInputs]):
         "outputs": OutputField(dict[str, Any], "JSON that the last run wrote to MLOPS_OUTPUTS."),
         "log": OutputField(str, "Path of the log."),
     }
+    path_output = ("log", 2)
 
     _RERUN: ClassVar[frozenset[str]] = frozenset({"command", "version"})
+
+    def check(self, ctx: Context, new: RunInputs) -> list[tuple[str, str]]:
+        return program_problems(new.environment, new.command, new.env)
 
     def preview(self, ctx: Context, new: RunInputs, old: dict[str, Any] | None) -> dict[str, Any]:
         log = str(jobs.log_of(ctx.root, ctx.name))

@@ -32,20 +32,31 @@ class SecretHandler(Handler[SecretInputs]):
     outputs: ClassVar[dict[str, OutputField]] = {
         "value": OutputField(str, "The secret.", secret=True),
         "status": OutputField(str, "`present` or `missing`: the state of the file."),
+        "path": OutputField(str, "Path of the file.", state_only=True),
     }
+    path_output = ("path", 2)
     replace_on = frozenset({"length"})
 
     def delete_before_replace(self, old: dict[str, Any], new: SecretInputs) -> bool:
         return True
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
-        present = (ctx.root.path / "secrets" / resource_id).exists()
-        return {} if present else {"status": "missing"}
+        return {} if self._is_complete(ctx, resource_id, state) else {"status": "missing"}
+
+    @staticmethod
+    def _is_complete(ctx: Context, resource_id: str, state: dict[str, Any]) -> bool:
+        """Whether the file has the secret. A full disk may have cut it off."""
+        try:
+            text = (ctx.root.path / "secrets" / resource_id).read_text()
+        except FileNotFoundError:
+            return False
+        return bool(text) and state.get("value") in (None, "", text)
 
     def preview(
         self, ctx: Context, new: SecretInputs, old: dict[str, Any] | None
     ) -> dict[str, Any]:
-        return {"status": "present", **({"value": old["value"]} if old else {})}
+        path = str(ctx.root.path / "secrets" / ctx.name)
+        return {"status": "present", "path": path, **({"value": old["value"]} if old else {})}
 
     def create(self, ctx: Context, new: SecretInputs) -> tuple[str, dict[str, Any]]:
         file = ctx.root.folder("secrets") / ctx.name
@@ -53,13 +64,14 @@ class SecretHandler(Handler[SecretInputs]):
         if len(value) != new.length:
             value = generate(new.length)
             write_private(file, value)
-        return ctx.name, {"value": value, "status": "present"}
+        return ctx.name, {"value": value, "status": "present", "path": str(file)}
 
     def read(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, Any] | None:
         file = ctx.root.path / "secrets" / resource_id
         if not state.get("value") and not file.exists():
             return None
-        return {"status": "present"} if file.exists() else {"status": "missing"}
+        complete = self._is_complete(ctx, resource_id, state)
+        return {"status": "present" if complete else "missing"}
 
     def update(
         self, ctx: Context, resource_id: str, old: dict[str, Any], new: SecretInputs
@@ -68,8 +80,9 @@ class SecretHandler(Handler[SecretInputs]):
             raise ResourceError(
                 f"the state has no value of secret {resource_id}: run `pulumi up --replace`"
             )
-        write_private(ctx.root.folder("secrets") / resource_id, str(old["value"]))
-        return {"value": old["value"], "status": "present"}
+        file = ctx.root.folder("secrets") / resource_id
+        write_private(file, str(old["value"]))
+        return {"value": old["value"], "status": "present", "path": str(file)}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         file = ctx.root.path / "secrets" / resource_id

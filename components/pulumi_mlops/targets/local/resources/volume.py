@@ -28,6 +28,7 @@ class VolumeHandler(Handler[VolumeInputs]):
     description = "A folder of this machine for data."
     inputs = VolumeInputs
     outputs: ClassVar[dict[str, OutputField]] = {"path": OutputField(str, "Path of the folder.")}
+    path_output = ("path", 2)
 
     def preview(
         self, ctx: Context, new: VolumeInputs, old: dict[str, Any] | None
