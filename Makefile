@@ -17,7 +17,7 @@ stack = $(PY) tools/stack.py --stack '$(STACK)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes compare-mlflow lint generate bench clean engine-missing
+.PHONY: help up down preview status env doctor cluster cluster-down check test test-kubernetes test-mlflow compare-mlflow lint generate bench clean engine-missing
 
 help: ## list the targets
 	@echo "STACK=<environment> picks stacks/Pulumi.<environment>.yaml (default: $(STACK)); ARGS='...' goes to the command"
@@ -58,6 +58,9 @@ test-kubernetes: $(VENV)/.engine ## the tests on a real cluster: that of KUBECON
 	@exports=; [ -n "$$KUBECONFIG" ] || exports=$$($(PY) tools/cluster/cluster.py up) || exit 1; eval "$$exports"; \
 	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH:$(CURDIR)/.cluster/bin" \
 		$(VENV)/bin/pytest -m kubernetes $(or $(ARGS),tests/kubernetes)
+
+test-mlflow: $(VENV)/.engine ## models of MLflow 2.9 to the newest, each served with its stored requirements
+	$(TEST_ENV) $(VENV)/bin/pytest -s -m 'engine or mlflow_versions' $(or $(ARGS),tests/mlflow_versions)
 
 # PyTorch alone takes 5 GB, which is why it is not in requirements.lock.
 compare-mlflow: COMPARISON := build/mlflow-comparison

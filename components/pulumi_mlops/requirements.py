@@ -39,13 +39,13 @@ _MLFLOW_WITHOUT_PKG_RESOURCES = Version("2.16")
 class RequirementSet:
     """Requirements without references to other files.
 
-    `local` has the projects and packages of this machine. A requirement refers to one of them as
-    `./local/<name>`.
+    `projects` has the projects and packages of this machine. A requirement refers to one of them as
+    `./projects/<name>`.
     """
 
     lines: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
-    local: dict[str, Path] = field(default_factory=dict)
+    projects: dict[str, Path] = field(default_factory=dict)
 
 
 def read_requirements(
@@ -118,8 +118,8 @@ class _Reader:
                 )
             self.found.lines.append(f"{option} {value}")
         elif option in {"-f", "--find-links"}:
-            name = self._local(_path(value, folder), value, origin)
-            self.found.lines.append(f"--find-links ./local/{name}")
+            name = self._project(_path(value, folder), value, origin)
+            self.found.lines.append(f"--find-links ./projects/{name}")
         else:
             self.read_file(
                 _path(value, folder),
@@ -136,7 +136,7 @@ class _Reader:
                     f"{self._where}: {origin}: {path} has no pyproject.toml and no setup.py: set "
                     "the path of a Python project"
                 )
-            place = f"./local/{self._local(path, line, origin)}"
+            place = f"./projects/{self._project(path, line, origin)}"
             name = f"{reference['name'].strip()} @ " if reference["name"] else ""
             return f"{name}{place}{reference['extras'] or ''}{reference['rest'] or ''}"
         if "://" in line or "${" in line:
@@ -151,29 +151,29 @@ class _Reader:
             ) from None
         return line
 
-    def _local(self, path: Path, line: str, origin: str) -> str:
-        """The name of a local project or package in `found.local`."""
+    def _project(self, path: Path, line: str, origin: str) -> str:
+        """The name of a local project or package in `found.projects`."""
         if not path.exists():
             raise pulumi.RunError(
                 f"{self._where}: {origin}: {line}: {path} does not exist: correct the path, which "
                 "is relative to the file that it is in"
             )
         path = path.resolve()
-        for name, known in self.found.local.items():
+        for name, known in self.found.projects.items():
             if known == path:
                 return name
         name, number = path.name, 2
-        while name in self.found.local:
+        while name in self.found.projects:
             # A wheel keeps its file name, which has its version.
             name, number = f"{number}/{path.name}", number + 1
-        self.found.local[name] = path
+        self.found.projects[name] = path
         return name
 
 
-def digests_of(where: str, local: Mapping[str, Path]) -> dict[str, str]:
+def digests_of(where: str, projects: Mapping[str, Path]) -> dict[str, str]:
     """Digests of local projects and packages. Raises pulumi.RunError if one cannot be read."""
     try:
-        return {name: digest(path) for name, path in local.items()}
+        return {name: digest(path) for name, path in projects.items()}
     except OSError as error:
         raise pulumi.RunError(f"{where}: a local requirement cannot be read: {error}") from None
 

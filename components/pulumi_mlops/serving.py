@@ -213,7 +213,7 @@ def _server_environment(
     return EnvironmentSpec(
         requirements=requirements,
         constraints=files.constraints,
-        local=files.local,
+        projects=files.projects,
         python=python,
         code={"pulumi_mlops/runtime": runtime},
     )
@@ -269,6 +269,7 @@ def _environment(
     secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
         env |= store.prediction_log_env
         secrets |= store.prediction_log_secrets
     return env, secrets

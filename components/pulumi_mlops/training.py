@@ -202,7 +202,7 @@ class Pipeline(pulumi.ComponentResource):
             EnvironmentSpec(
                 requirements=requirements.lines,
                 constraints=requirements.constraints,
-                local=requirements.local,
+                projects=requirements.projects,
                 python=runner.spec.python,
                 code={".": source},
             ),

@@ -83,6 +83,7 @@ SUITE = {
     "make test ARGS='tests/unit -k drift'": "tests/unit -k drift",
     "make test ARGS='-m \"not engine\"'": '-m "not engine"',
     "make test-kubernetes": "pytest -m kubernetes",
+    "make test-mlflow": "pytest -s -m 'engine or mlflow_versions' tests/mlflow_versions",
     "make compare-mlflow": "tests/mlflow_comparison",
     "make bench": "tools/bench/run.py",
     "make bench ARGS=--smoke": "tools/bench/run.py --smoke",

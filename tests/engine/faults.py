@@ -12,6 +12,8 @@ import light
 import psutil
 from platform_project import Running, Stack, belonging_to, claims, until
 
+from pulumi_mlops.targets.local.host import guard
+
 UP = {"store", "model-v1", "model-v2", "route"}
 
 
@@ -53,9 +55,18 @@ def supervisor(stack: Stack) -> psutil.Process:
     return found
 
 
+def kill_supervisor_and_guard(stack: Stack) -> None:
+    """Kill both at once: each alone is brought back by the other."""
+    guards = [each for each in stack.processes() if each.cmdline()[3:4] == [guard.__file__]]
+    for process in (*guards, supervisor(stack)):
+        process.kill()
+    psutil.wait_procs(guards)
+
+
 def reboot(stack: Stack) -> None:
     """What a reboot leaves: no process, and of /tmp nothing."""
-    for process in (supervisor(stack), *stack.processes()):
+    kill_supervisor_and_guard(stack)
+    for process in stack.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     until(lambda: not stack.processes())

@@ -244,7 +244,7 @@ class Stack:
         for process in self.processes():
             if cookie := _variables(process).get("MLOPS_PROGRAM"):
                 name = cookie.removeprefix(f"{self.root.path}:")
-                if name != "daemon:supervisord":
+                if not name.startswith("daemon:"):
                     found.setdefault(name, []).append(process.pid)
         return found
 

@@ -40,7 +40,7 @@ def inputs(requirements: Any, **more: Any) -> EnvironmentInputs:
     return EnvironmentInputs.model_validate({"requirements": requirements, **more})
 
 
-def local(**paths: Path) -> dict[str, dict[str, str]]:
+def projects(**paths: Path) -> dict[str, dict[str, str]]:
     return {name: {"path": str(path), "digest": digest(path)} for name, path in paths.items()}
 
 
@@ -65,7 +65,9 @@ def imported(path: str, code: str) -> str:
 
 
 def test_a_local_project_is_built_from_a_copy(ctx: Context, library: Path) -> None:
-    new = inputs(["./local/mylib[extra]"], constraints=["idna<3.8"], local=local(mylib=library))
+    new = inputs(
+        ["./projects/mylib[extra]"], constraints=["idna<3.8"], projects=projects(mylib=library)
+    )
     before = digest(library)
     assert HANDLER.preview(ctx, new, None) == {"status": "ready"}
     _, outputs = HANDLER.create(ctx, new)
@@ -82,12 +84,16 @@ def test_a_local_project_is_built_from_a_copy(ctx: Context, library: Path) -> No
 def test_the_content_of_a_local_project_is_a_change_and_its_path_is_not(
     ctx: Context, library: Path
 ) -> None:
-    new = inputs(["./local/mylib"], local=local(mylib=library))
+    new = inputs(["./projects/mylib"], projects=projects(mylib=library))
     old = new.model_dump(by_alias=True)
     moved = library.rename(library.parent / "moved")
-    assert HANDLER.replaces({"local"}, old, inputs(["x"], local=local(mylib=moved))) == set()
+    assert (
+        HANDLER.replaces({"projects"}, old, inputs(["x"], projects=projects(mylib=moved))) == set()
+    )
     (moved / "mylib" / "__init__.py").write_text("VALUE = 2\n")
-    assert HANDLER.replaces({"local"}, old, inputs(["x"], local=local(mylib=moved))) == {"local"}
+    assert HANDLER.replaces({"projects"}, old, inputs(["x"], projects=projects(mylib=moved))) == {
+        "projects"
+    }
 
 
 @pytest.mark.parametrize("broken", ["", "no package", "setup.py"])
@@ -103,7 +109,7 @@ def test_a_project_that_does_not_build_is_refused_at_preview(
     else:
         file.write_text(file.read_text().replace('"1.2"', "1.2"))
     with pytest.raises(ResourceError, match="requirements do not resolve") as refused:
-        HANDLER.preview(ctx, inputs(["./local/mylib"], local=local(mylib=library)), None)
+        HANDLER.preview(ctx, inputs(["./projects/mylib"], projects=projects(mylib=library)), None)
     assert "mlops-requirements-" not in str(refused.value)
 
 

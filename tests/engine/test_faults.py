@@ -12,7 +12,15 @@ from typing import Any
 import httpx
 import light
 import pytest
-from faults import UP, clean_tmp, kill_engine_and_plugin, reboot, supervisor, whole
+from faults import (
+    UP,
+    clean_tmp,
+    kill_engine_and_plugin,
+    kill_supervisor_and_guard,
+    reboot,
+    supervisor,
+    whole,
+)
 from platform_project import Change, Project, Stack, until
 
 pytestmark = pytest.mark.engine
@@ -58,10 +66,22 @@ def _answers(url: str) -> bool:
         return False
 
 
+def test_a_killed_supervisor_comes_back_by_itself(stack: Stack) -> None:
+    outputs = stack.outputs()
+    note = light.tell(outputs["store"])
+    killed = supervisor(stack)
+    killed.kill()
+    killed.wait()
+    until(lambda: set(stack.programs()) and not stack.changes())
+    assert whole(stack) == outputs
+    assert note in light.ask(outputs["store"])["notes"]
+    assert supervisor(stack) != killed
+
+
 def test_the_next_update_brings_back_a_killed_supervisor(stack: Stack) -> None:
     outputs = stack.outputs()
     note = light.tell(outputs["store"])
-    supervisor(stack).kill()
+    kill_supervisor_and_guard(stack)
     down = Change("update", frozenset({"status"}))
     assert stack.changes() == dict.fromkeys(UP, down)
     stack.up()

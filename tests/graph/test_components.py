@@ -666,13 +666,13 @@ def test_a_requirements_file_with_a_local_project(provision: Any, project: Path)
     (folder / "limits.txt").write_text("numpy<3\n")
     (folder / "requirements.txt").write_text("mlflow\n-c limits.txt\n-e ./lib\n")
     environment = provision(pipeline)["train-environment"].inputs
-    assert environment["requirements"] == ["mlflow", "./local/lib"]
+    assert environment["requirements"] == ["mlflow", "./projects/lib"]
     assert environment["constraints"] == ["numpy<3"]
-    assert environment["local"]["lib"]["path"] == str(folder / "lib")
-    before = environment["local"]["lib"]["digest"]
+    assert environment["projects"]["lib"]["path"] == str(folder / "lib")
+    before = environment["projects"]["lib"]["digest"]
     (folder / "lib" / "new.py").write_text("")
     changed = provision(pipeline)
-    assert changed["train-environment"].inputs["local"]["lib"]["digest"] != before
+    assert changed["train-environment"].inputs["projects"]["lib"]["digest"] != before
 
 
 def test_what_is_left_out_of_a_source_folder_is_named(

@@ -488,7 +488,7 @@ MODELS = [
     Model("no signature, text", "pyfunc", "none", "none", partial(save, model=Describe()),
           np.array(["x", "y"], dtype=object)),
     Model("no signature, arrays", "pyfunc", "none", "none", partial(save, model=Describe()),
-          TWO_ARRAYS),
+          {"x": np.array([[0.5, 1.5], [2.5, 3.5]]), "y": np.array([1, 2])}),
     *(Model(f"tensor, {name}", "pyfunc", "tensor", "none", partial(typed, schema=schema), sample)
       for name, schema, sample in TENSORS),
     Model("tensor, two, example", "pyfunc", "tensor", "dict",

@@ -28,6 +28,16 @@ MODELS = [*FLAVORS, *PYTHON_MODELS]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and pandas, about the bad requests
 
 
+def installed(model: Model) -> None:
+    """Skip the test without the model's library, except in `make compare-mlflow`."""
+    try:
+        if model.needs:
+            importlib.import_module(model.needs)
+    except (ImportError, OSError) as error:  # OSError: a shared library of the system is missing
+        assert not WHOLE, f"make compare-mlflow installs {model.needs}: {error}"
+        pytest.skip(f"{model.needs} is not installed: make compare-mlflow")
+
+
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[Row]]:
     collected: list[Row] = []
@@ -38,12 +48,7 @@ def table() -> Iterator[list[Row]]:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.flavor}: {model.name}")
 def test_answers_of_mlflow(model: Model, tmp_path: Path, table: list[Row], monkeypatch) -> None:
-    try:
-        if model.needs:
-            importlib.import_module(model.needs)
-    except (ImportError, OSError) as error:  # OSError: a shared library of the system is missing
-        assert not WHOLE, f"make compare-mlflow installs {model.needs}: {error}"
-        pytest.skip(f"{model.needs} is not installed: make compare-mlflow")
+    installed(model)
     # MLflow's server sets it in this process; the model server must set it itself.
     monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)
     with modules_restored():

@@ -3,7 +3,7 @@
 For each row, uv creates an environment with that version and with the libraries of its time, which
 logs a model to a tracking server of the newest version. The plugin reads the requirements from its
 registry and creates the environment of the model server, whose answers are compared.
-`make test-mlflow` runs all rows and prints the table of docs/serving-versions.md.
+`make test-mlflow` runs all rows and prints the table of docs/environments.md.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Row:
 
 
 _OLDEST_SERVER = (
-    "uvicorn==0.23.0 uvloop==0.18.0 httptools==0.6.0 orjson==3.9.0 prometheus-client==0.17.0 "
+    "uvicorn==0.23.0 uvloop==0.18.0 httptools==0.6.0 orjson==3.9.0 prometheus-client==0.18.0 "
     "pyarrow==10.0.1 boto3==1.26.0 pandas==1.5.3 pydantic<2 numpy<1.26"
 )
 ROWS = [
@@ -65,7 +65,7 @@ MORE_ROWS = [
     Row("2.9.2", "3.10", "2023-12-15", _OLDEST_SERVER),
     Row("2.9.2", "3.11", "2023-12-15"),
     Row("2.12.2", "3.10", "2024-05-15"),
-    Row("2.16.2", "3.11", "2024-09-15"),
+    Row("2.16.2", "3.11", "2024-10-01"),
     Row("2.22.0", "3.10", "2025-05-01"),
     Row("2.22.0", "3.11", "2025-05-01"),
     Row("2.22.0", "3.12", "2025-05-01"),

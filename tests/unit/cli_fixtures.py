@@ -13,7 +13,7 @@ import psutil
 
 from pulumi_mlops.files import remove_tree
 from pulumi_mlops.stackdir import StackDir
-from pulumi_mlops.targets.local.host import health, jobs, ports
+from pulumi_mlops.targets.local.host import guard, health, jobs, ports
 from pulumi_mlops.targets.local.host.supervisor import Program, Supervisor
 
 SECRET = "the-secret-of-the-program"
@@ -72,6 +72,18 @@ def started(root: StackDir, program: Program) -> Program:
     Supervisor(root).start(program)
     until(lambda: health.probe(health.HealthCheck(**(program.health or {}))) is None)
     return program
+
+
+def kill_supervisor(root: StackDir) -> None:
+    """Kill supervisord and its guard, which would start it again."""
+    pid = Supervisor(root).pid()
+    assert pid is not None
+    daemon = psutil.Process(pid)
+    processes = [each for each in daemon.children() if guard.__file__ in each.cmdline()]
+    assert processes
+    for process in (*processes, daemon):
+        process.kill()
+    until(lambda: Supervisor(root).pid() is None)
 
 
 def job(root: StackDir, name: str, code: str, timeout_seconds: float = 600.0) -> jobs.Job:

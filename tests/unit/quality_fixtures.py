@@ -9,25 +9,25 @@ from typing import Any
 from urllib.parse import quote
 
 from pulumi_mlops.runtime.prediction_log import Record, to_parquet
-from pulumi_mlops.runtime.quality.database import Database
+from pulumi_mlops.runtime.quality.database import QualityDatabase
 from pulumi_mlops.runtime.quality.ingest import day
-from pulumi_mlops.runtime.quality.service import Service
-from pulumi_mlops.runtime.quality.settings import Endpoint, Settings
+from pulumi_mlops.runtime.quality.service import QualityService
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint, QualitySettings
 from pulumi_mlops.runtime.quality.store import SourceFolder
 
 START = 1_795_600_800.0  # a multiple of 3600
 WINDOW = 3600.0
 
 
-def endpoint(**changed: Any) -> Endpoint:
+def endpoint(**changed: Any) -> MonitoredEndpoint:
     values: dict[str, Any] = {"name": "live", "task": "classification", "label": "species"}
-    return Endpoint(**{**values, **changed})
+    return MonitoredEndpoint(**{**values, **changed})
 
 
 class World:
     """The store, the database and the service; `clock` is the time of day."""
 
-    def __init__(self, folder: Path, *endpoints: Endpoint, url: str | None = None) -> None:
+    def __init__(self, folder: Path, *endpoints: MonitoredEndpoint, url: str | None = None) -> None:
         self.folder = folder
         self.clock = START
         self.endpoints = endpoints or (endpoint(),)
@@ -35,14 +35,14 @@ class World:
         self.files = 0
         self.service = self.restarted()
 
-    def restarted(self) -> Service:
+    def restarted(self) -> QualityService:
         """A service as after kill -9: nothing of the previous one but its database."""
-        self.service = Service(
-            Settings(
+        self.service = QualityService(
+            QualitySettings(
                 port=1, store=str(self.folder), database_url=self.url,
                 endpoints={each.name: each for each in self.endpoints}, interval=5,
             ),
-            Database(self.url),
+            QualityDatabase(self.url),
             SourceFolder(self.folder),
             clock=lambda: self.clock,
         )  # fmt: skip

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pulumi_mlops.cli import checks_engine, checks_machine, doctor, main
@@ -19,11 +18,10 @@ from pulumi_mlops.cli.checks import Finding, guarded, ok, output_of, without_cre
 from pulumi_mlops.files import remove_tree
 from pulumi_mlops.stackdir import StackDir
 from pulumi_mlops.targets.local.host import launch, ports
-from pulumi_mlops.targets.local.host.supervisor import Supervisor
 from pulumi_mlops.targets.local.operations import checks as checks_stack
 from pulumi_mlops.targets.local.operations import checks_machine as local_machine
 
-from .cli_fixtures import SECRET, end, made_stack, server, started, until
+from .cli_fixtures import SECRET, end, kill_supervisor, made_stack, server, started, until
 
 OWN_BIN = Path(sys.prefix) / "bin"
 SETTINGS = (
@@ -210,10 +208,7 @@ def test_a_supervisor_and_its_programs(root: StackDir) -> None:
     until(lambda: _verdicts(checks_stack.supervisor(root)) == {"supervisor": "ok"})
     assert _verdicts(checks_stack.sockets(root)) == {"sockets": "ok"}
     assert _verdicts(checks_stack.own_ports(root)) == {"ports": "ok"}
-    pid = Supervisor(root).pid()
-    assert pid is not None
-    psutil.Process(pid).kill()
-    until(lambda: Supervisor(root).pid() is None)
+    kill_supervisor(root)
     (found,) = checks_stack.supervisor(root)
     assert (found.verdict, found.fix) == ("wrong", "run `pulumi up`")
 

@@ -26,7 +26,7 @@ from pulumi_mlops.targets.local.host.supervisor import Supervisor
 from pulumi_mlops.targets.local.operations import volumes
 from pulumi_mlops.targets.local.operations.condition import examine
 
-from .cli_fixtures import SECRET, job, made_stack, server, started, until
+from .cli_fixtures import SECRET, job, kill_supervisor, made_stack, server, started, until
 from .provider_fixtures import make_context
 
 
@@ -99,10 +99,7 @@ def test_restarts_are_counted(root: StackDir, capsys: pytest.CaptureFixture[str]
 
 def test_a_supervisor_that_was_killed(root: StackDir, capsys: pytest.CaptureFixture[str]) -> None:
     started(root, server(root, "p-server-0"))
-    pid = Supervisor(root).pid()
-    assert pid is not None
-    psutil.Process(pid).kill()
-    until(lambda: Supervisor(root).pid() is None)
+    kill_supervisor(root)
     code, found = _status(capsys)
     assert code == 1
     assert found["supervisor"] == {"running": False, "pid": None}

@@ -92,6 +92,28 @@ def test_a_request_whose_client_left_is_not_predicted(tmp_path):
     assert sorted(table["outputs"].to_pylist()) == ["[0.0]", "[0.5]", "[3.0]"]
 
 
+def test_answers_before_a_kill_are_in_the_log(tmp_path):
+    model = fixtures.save_classifier(tmp_path / "model")
+    env = environment(
+        model,
+        MLOPS_PREDICTION_LOG=str(tmp_path / "predictions"),
+        MLOPS_PREDICTION_LOG_SPOOL=str(tmp_path / "spool"),
+    )
+    body = {"dataframe_split": {"columns": ["length", "width"], "data": [[1.0, 0.1]]}}
+    with server(tmp_path, env) as running, httpx.Client() as http:
+        wait_ready(running)
+        answers = [http.post(f"{running.url}/invocations", json=body) for _ in range(20)]
+        running.process.kill()
+        running.process.wait()
+    with server(tmp_path, env) as running:
+        wait_ready(running)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait() == 0
+    table = ds.dataset(tmp_path / "predictions", format="parquet", partitioning=None).to_table()
+    expected = sorted(answer.headers["x-request-id"] for answer in answers)
+    assert sorted(table["id"].to_pylist()) == expected
+
+
 def test_sigterm_under_load_loses_no_request(tmp_path):
     """Clients that read readiness, as the proxy does, and stop sending when it fails."""
     model = fixtures.save_classifier(tmp_path / "model")

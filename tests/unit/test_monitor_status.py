@@ -325,3 +325,36 @@ def test_imports_are_only_what_its_requirements_install() -> None:
     lock = Path(__file__).parents[2] / "requirements.lock"
     pins = {line.split()[0] for line in lock.read_text().splitlines() if "==" in line}
     assert set(re.findall(r"^\S+==\S+", required, re.MULTILINE)) <= pins
+
+
+QUALITY = """
+# TYPE mlops_model_quality_ratio gauge
+mlops_model_quality_ratio{endpoint="penguins",version="3",window="60s",slice="all",metric="auc"} 0.9
+mlops_model_quality_ratio{endpoint="penguins",version="3",window="60s",slice="a=1",metric="auc"} 0.1
+# TYPE mlops_model_quality_low gauge
+mlops_model_quality_low{endpoint="penguins",version="3",window="60s",slice="all",metric="auc"} 0.85
+# TYPE mlops_model_quality_high gauge
+mlops_model_quality_high{endpoint="penguins",version="3",window="60s",slice="all",metric="auc"} 0.95
+# TYPE mlops_label_coverage_ratio gauge
+mlops_label_coverage_ratio{endpoint="penguins",version="3"} 0.5
+# TYPE mlops_model_quality_window_end_timestamp_seconds gauge
+mlops_model_quality_window_end_timestamp_seconds{endpoint="penguins",version="3"} 1700000700
+"""
+
+
+def test_the_quality_of_an_endpoint_is_shown() -> None:
+    scene = Scene(ScrapeTarget("quality", "q", "http://q"))
+    assert "<h2>Quality</h2>" not in page.fragment(status.build(scene.watcher))
+    scene.scrape(0, QUALITY)
+    document = status.build(scene.watcher)
+    assert document["quality"] == [
+        {
+            "endpoint": "penguins", "version": "3", "coverage": 0.5, "drift_ratio": None,
+            "window_end": 1700000700.0,
+            "metrics": {"auc": {"value": 0.9, "low": 0.85, "high": 0.95}},
+        }
+    ]  # fmt: skip
+    html = page.fragment(document)
+    assert "AUC 0.9 <small>0.85 to 0.95</small>" in html
+    assert f"5{text.SPACE}min ago" in html
+    assert document["endpoints"] == []

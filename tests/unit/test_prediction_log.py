@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from pulumi_mlops.runtime.prediction_log import (
     S3Store,
     store_for,
 )
+from pulumi_mlops.runtime.prediction_spool import Spool
 
 NOON = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
@@ -90,6 +94,83 @@ def test_old_records_are_written_though_few(tmp_path):
     log.add(record(1, time.time()))
     until(lambda: log.stats().written == 1)
     assert log.close()
+
+
+def test_slow_requests_do_not_make_small_files(tmp_path):
+    """The waiting time counts from the answer. These requests arrived long ago."""
+    log = log_to(FolderStore(tmp_path), flush_seconds=60.0)
+    for number in range(50):
+        log.add(record(number, time.time() - 300))
+        time.sleep(0.005)
+    assert log.stats().written == 0
+    assert log.close()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def test_answers_of_two_days_in_turns_make_two_files(tmp_path):
+    log = log_to(FolderStore(tmp_path))
+    for number in range(20):
+        log.add(record(number, NOON + 86_400 * (number % 2)))
+    assert log.close()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pulumi_mlops.runtime.prediction_log import FolderStore, PredictionLog, Record
+log = PredictionLog(FolderStore(Path(sys.argv[1])), endpoint="e", model="m", version="3",
+                    flush_seconds=60, flush_rows=40, spool=Path(sys.argv[2]))
+for number in range(100):
+    log.add(Record(f"id-{number}", 1_700_000_000.0 + number, b'{"x":[1]}', b'["a"]', 0.25))
+if sys.argv[3] == "written":  # the third file is, but its segment is not deleted
+    log._store.put(log._key(log._segments[-1].records[0], log._segments[-1].name), b"")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("moment", ["queued", "written"])
+def test_answers_of_a_killed_process_are_written_once_by_the_next(tmp_path, moment):
+    data, spool = tmp_path / "log", tmp_path / "spool"
+    subprocess.run([sys.executable, "-c", KILLED, str(data), str(spool), moment], check=False)
+    (cut,) = sorted(spool.iterdir())[-1:]
+    cut.write_bytes(cut.read_bytes() + b"\x05\0\0\0cut off")
+    log = log_to(store_for(str(data)), spool=spool)
+    log.add(record(100))
+    assert log.close()
+    assert list(spool.iterdir()) == []
+    table = ds.dataset(data, format="parquet", partitioning=None).to_table()
+    assert sorted(table["id"].to_pylist()) == sorted(f"id-{number}" for number in range(101))
+    assert len(list(data.rglob("*.parquet"))) == 4
+
+
+def test_what_cannot_be_written_at_shutdown_is_in_the_spool(tmp_path):
+    log = log_to(Flaky(), spool=tmp_path / "spool")
+    log.add(record(1))
+    assert not log.close(0.1)
+    assert log.stats().dropped_shutdown == 0
+    store = Flaky()
+    store.down = False
+    assert log_to(store, spool=tmp_path / "spool").close()
+    assert len(store.files) == 1
+
+
+def test_a_spool_that_cannot_be_written_costs_no_record(tmp_path, monkeypatch):
+    log = log_to(FolderStore(tmp_path / "log"), spool=tmp_path / "spool")
+    monkeypatch.setattr(os, "write", lambda fd, data: 3)  # a full disk
+    log.add(record(1))
+    log.add(record(2))
+    monkeypatch.undo()
+    assert log.close()
+    assert log.stats().written == 2
+
+
+def test_the_spool_is_bounded(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.segment").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{number}.segment", (number, number))
+    assert [name for name, _, _ in Spool(tmp_path, 250).leftover()] == ["2", "3"]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_file_holds_one_day_only(tmp_path):

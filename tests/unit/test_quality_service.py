@@ -318,3 +318,13 @@ def test_a_clock_that_jumps_ahead_deletes_nothing(world: World) -> None:
     world.pass_at(START + 400 * 86_400)
     world.pass_at(START + WINDOW)
     assert label_all(world, rows)["accepted"] == 40
+
+
+def test_a_file_that_arrives_days_late_is_read_within_an_hour(world: World) -> None:
+    now = START + 5 * 86_400
+    world.pass_at(now)
+    world.log(hour())
+    world.pass_at(now + 60)
+    assert world.counts() == {}
+    world.pass_at(now + 3601)
+    assert world.counts()["rows_read"] == 40

@@ -32,7 +32,7 @@ def test_the_servers_upper_bounds_are_the_locked_versions() -> None:
 
 def test_a_requirement_of_the_model_replaces_the_servers() -> None:
     assert with_model_server(
-        ["Prometheus_Client==0.20"], ["prometheus-client>=0.17", "orjson"]
+        ["Prometheus_Client==0.20"], ["prometheus-client>=0.18", "orjson"]
     ) == [
         "Prometheus_Client==0.20",
         "orjson",
@@ -110,20 +110,20 @@ def test_a_list_is_relative_to_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("./mylib", "./local/mylib"),
-        ("-e ./mylib", "./local/mylib"),
-        ("--editable=../train/mylib", "./local/mylib"),
-        ("./mylib[a,b] ; os_name == 'nt'", "./local/mylib[a,b] ; os_name == 'nt'"),
-        ("mylib @ ./mylib", "mylib @ ./local/mylib"),
-        ("mylib[gpu] @ file:./mylib", "mylib[gpu] @ ./local/mylib"),
-        ("file:mylib", "./local/mylib"),
+        ("./mylib", "./projects/mylib"),
+        ("-e ./mylib", "./projects/mylib"),
+        ("--editable=../train/mylib", "./projects/mylib"),
+        ("./mylib[a,b] ; os_name == 'nt'", "./projects/mylib[a,b] ; os_name == 'nt'"),
+        ("mylib @ ./mylib", "mylib @ ./projects/mylib"),
+        ("mylib[gpu] @ file:./mylib", "mylib[gpu] @ ./projects/mylib"),
+        ("file:mylib", "./projects/mylib"),
     ],
 )  # fmt: skip
 def test_a_local_project(tmp_path: Path, line: str, expected: str) -> None:
     write(tmp_path, train__mylib__pyproject_toml="", train__requirements_txt=line)
     found = read(tmp_path, "train/requirements.txt")
     assert found.lines == [expected]
-    assert found.local == {"mylib": tmp_path / "train" / "mylib"}
+    assert found.projects == {"mylib": tmp_path / "train" / "mylib"}
 
 
 def test_local_wheels_and_folders_of_packages(tmp_path: Path) -> None:
@@ -134,17 +134,17 @@ def test_local_wheels_and_folders_of_packages(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = read(tmp_path)
     assert found.lines == [
-        "./local/x-1-py3-none-any.whl",
-        "--find-links ./local/wheels",
-        "./local/y.whl",
+        "./projects/x-1-py3-none-any.whl",
+        "--find-links ./projects/wheels",
+        "./projects/y.whl",
     ]
 
 
 def test_two_projects_of_one_name_and_one_named_twice(tmp_path: Path) -> None:
     write(tmp_path, a__lib__pyproject_toml="", b__lib__pyproject_toml="")
     found = read(tmp_path, ["./a/lib", "./b/lib", "-e a/lib"])
-    assert found.lines == ["./local/lib", "./local/2/lib", "./local/lib"]
-    assert found.local == {"lib": tmp_path / "a" / "lib", "2/lib": tmp_path / "b" / "lib"}
+    assert found.lines == ["./projects/lib", "./projects/2/lib", "./projects/lib"]
+    assert found.projects == {"lib": tmp_path / "a" / "lib", "2/lib": tmp_path / "b" / "lib"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import infrastructure
 import infrastructure_kubernetes
 import monitoring
 import overload
+import quality_pass
 import serving
 import serving_batched
 from figures import Part, Report
@@ -25,6 +26,7 @@ PARTS: dict[str, Part] = {
     "monitoring-triggers": monitoring.triggers,
     "monitoring-detectors": monitoring.detectors,
     "monitoring-drift": monitoring.drift_tests,
+    "quality-pass": quality_pass.one_day,
     "serving-batched": serving_batched.requests,
     "overload": overload.goodput,
     "local-unchanged": infrastructure.unchanged,

@@ -141,6 +141,7 @@ def targets_for(split: bytes) -> dict[str, tuple[str, bytes, str]]:
 def start_ours(port: int, model: Path, folder: Path, **more: str) -> Server:
     """Our model server with the prediction log; `more` are environment variables."""
     env = {
+        "MLOPS_PREDICTION_LOG_SPOOL": str(folder / f"spool-{port}"),
         **more,
         "PORT": str(port),
         "MLOPS_ENDPOINT": "penguins",

@@ -20,7 +20,8 @@ CLIENTS = 32
 REQUESTS = 1600
 ROUNDS = 5
 LATENCIES = 300
-OURS, OFF, FASTAPI, MLSERVER = "batched", "not batched", "bare FastAPI", "MLServer with batching"
+OURS, OFF, NO_SPOOL = "batched", "not batched", "without the local file of the log"
+FASTAPI, MLSERVER = "bare FastAPI", "MLServer with batching"
 
 
 def requests(smoke: bool) -> Iterator[Figure]:
@@ -37,6 +38,7 @@ def _figures(folder: Path, smoke: bool) -> Iterator[Figure]:
     paths = {
         OURS: targets["V2"],
         OFF: targets["V2"],
+        NO_SPOOL: targets["V2"],
         FASTAPI: targets["bare FastAPI"],
         MLSERVER: targets["MLServer"],
     }
@@ -45,6 +47,9 @@ def _figures(folder: Path, smoke: bool) -> Iterator[Figure]:
     try:
         servers[OURS] = serving.start_ours(ports[OURS], model, folder)
         servers[OFF] = serving.start_ours(ports[OFF], model, folder, MLOPS_MAX_BATCH="1")
+        servers[NO_SPOOL] = serving.start_ours(
+            ports[NO_SPOOL], model, folder, MLOPS_PREDICTION_LOG_SPOOL=""
+        )
         servers[FASTAPI] = serving.start_fastapi(ports[FASTAPI], model, folder)
         if python := serving.mlserver_environment(install=not smoke):
             servers[MLSERVER] = serving.start_mlserver(
@@ -73,7 +78,7 @@ def _throughput(
         return lambda: servers[name].rate(ports[name], path, body, clients=CLIENTS, requests=count)
 
     samples = paired({name: measure(name) for name in servers}, 1 if smoke else ROUNDS)
-    for name, limit in ((FASTAPI, 4.0), (OFF, None), (MLSERVER, None)):
+    for name, limit in ((FASTAPI, 4.0), (OFF, None), (MLSERVER, None), (NO_SPOOL, 0.95)):
         if name in samples:
             ours, others = samples[OURS], samples[name]
             yield median_of_ratios(

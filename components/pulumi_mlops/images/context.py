@@ -3,7 +3,7 @@
 <version>/
     Dockerfile, .dockerignore
     requirements.txt, constraints.txt
-    local/      projects and packages that the requirements refer to as ./local/<name>
+    projects/   projects and packages that the requirements refer to as ./projects/<name>
     ca.crt      certificates of a private authority, or empty
     code/       becomes /opt/code of the image, where it is imported from
     netrc       credentials of the index, or empty; private, and not part of the version
@@ -31,7 +31,7 @@ from .options import BuildOptions, ImageError
 DEFAULT_PYTHON = "3.11"
 """The default Python version. It does not depend on the interpreter of the program."""
 _DOCKERFILE = Path(__file__).with_name("Dockerfile")
-_LOCAL = "local:"
+_PROJECT = "project:"
 _FIXED_TIME = 315_532_800  # 1980, the earliest time in archives
 _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 
@@ -40,13 +40,13 @@ _CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 class Recipe:
     """What determines an image: requirements, Python version, code and build options.
 
-    `code` maps an import path (`.` is the top) to a folder. `local` maps the names of local
+    `code` maps an import path (`.` is the top) to a folder. `projects` maps the names of local
     projects and packages to their paths. Raises ImageError for invalid values.
     """
 
     requirements: Sequence[str]
     constraints: Sequence[str] = ()
-    local: Mapping[str, Path] = field(default_factory=dict)
+    projects: Mapping[str, Path] = field(default_factory=dict)
     python: str | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
     options: BuildOptions = field(default_factory=BuildOptions)
@@ -147,9 +147,9 @@ def _version(recipe: Recipe, digests: Mapping[str, str]) -> str:
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:
-    """The digests of the code by its place, and of local requirements as `local:<name>`."""
+    """The digests of the code by its place, and of local requirements as `project:<name>`."""
     found = {}
-    for kind, folders in (("", recipe.code), (_LOCAL, recipe.local)):
+    for kind, folders in (("", recipe.code), (_PROJECT, recipe.projects)):
         for place, folder in folders.items():
             try:
                 found[f"{kind}{place}"] = sources.digest(folder)
@@ -165,7 +165,7 @@ _code_folders: dict[tuple[tuple[str, str], ...], Path] = {}
 
 
 def _code_key(digests: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(item for item in digests.items() if not item[0].startswith(_LOCAL)))
+    return tuple(sorted(item for item in digests.items() if not item[0].startswith(_PROJECT)))
 
 
 def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
@@ -179,11 +179,11 @@ def _fill(folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
         for place, source in sorted(recipe.code.items()):
             sources.copy(source, code / place)
         _normalise(code)
-    local = folder / "local"
-    local.mkdir()
-    for place, source in sorted(recipe.local.items()):
-        sources.copy(source, local / place)
-    _normalise(local)
+    projects = folder / "projects"
+    projects.mkdir()
+    for place, source in sorted(recipe.projects.items()):
+        sources.copy(source, projects / place)
+    _normalise(projects)
     for name, content in (
         ("Dockerfile", _DOCKERFILE.read_bytes()),
         (".dockerignore", b"Dockerfile\n.dockerignore\n"),

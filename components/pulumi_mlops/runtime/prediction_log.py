@@ -18,38 +18,19 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
+from pulumi_mlops.runtime.prediction_spool import Record, SegmentFile, Spool
+
+__all__ = ["FolderStore", "PredictionLog", "Record", "S3Store", "Stats", "Store", "store_for"]
+
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400
-RECORD_OVERHEAD_BYTES = 400  # Python objects of one queued record, without its JSON
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One answered request.
-
-    ``id`` is the key to join labels that arrive later. ``time`` is the arrival of the request in
-    seconds since the epoch. ``inputs`` is JSON, by column (``{"age": [41, 37]}``) if the model's
-    inputs have names; ``outputs`` is the JSON list of predictions, one item per row.
-    ``latency_seconds`` is the time from the arrival of the request to its response.
-    """
-
-    id: str
-    time: float
-    inputs: bytes
-    outputs: bytes
-    latency_seconds: float
-
-    @property
-    def size(self) -> int:
-        """Approximate memory held while queued, in bytes."""
-        return len(self.inputs) + len(self.outputs) + RECORD_OVERHEAD_BYTES
 
 
 class Store(Protocol):
@@ -134,14 +115,27 @@ class Stats:
     queued_bytes: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Segment:
+    """The records of one file, or of one file a day."""
+
+    name: str
+    file: SegmentFile | None
+    queued_at: float = field(default_factory=time.monotonic)
+    records: list[Record] = field(default_factory=list)
+
+
 class PredictionLog:
     """Queues records in bounded memory and writes them as Parquet from one background thread.
 
-    A file is written when ``flush_rows`` records are queued, or the oldest has waited
-    ``flush_seconds``. A failed write is retried under the same key, so that no duplicate results,
-    after 1, 2, 4 … ``max_backoff_seconds``. Meanwhile the queue holds at most ``max_records``
-    records and ``max_bytes`` bytes. Further records are dropped and counted
-    (``stats().dropped_full``).
+    A file is written when ``flush_rows`` records are queued, or the oldest was queued
+    ``flush_seconds`` ago, so that there is at most one smaller file in ``flush_seconds``. A failed
+    write is retried under the same key, so that no duplicate results, after 1, 2, 4 …
+    ``max_backoff_seconds``. Meanwhile the queue holds at most ``max_records`` records and
+    ``max_bytes`` bytes. Further records are dropped and counted (``stats().dropped_full``).
+
+    With ``spool``, a folder of this server alone, queued records are also in files there. The next
+    log with this folder writes what a killed process left, under the same keys.
     """
 
     def __init__(
@@ -156,6 +150,7 @@ class PredictionLog:
         max_records: int = 50_000,
         max_bytes: int = 64 * 1024 * 1024,
         max_backoff_seconds: float = 30.0,
+        spool: Path | None = None,
     ) -> None:
         self._store = store
         self._constants = {"endpoint": endpoint, "model": model, "version": version}
@@ -164,9 +159,10 @@ class PredictionLog:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._max_backoff = max_backoff_seconds
+        self._spool = Spool(spool, 4 * max_bytes) if spool is not None else None
         self._instance = uuid.uuid4().hex[:8]
         self._sequence = 0
-        self._queue: deque[Record] = deque()
+        self._segments: deque[_Segment] = deque()
         self._stats = Stats()
         self._deadline: float | None = None  # monotonic; set by close()
         self._changed = threading.Condition()
@@ -184,14 +180,26 @@ class PredictionLog:
             if stats.queued >= self._max_records or stats.queued_bytes + size > self._max_bytes:
                 stats.dropped_full += 1
                 return False
-            self._queue.append(record)
+            segment = self._segments[-1] if self._segments else None
+            if segment is None or len(segment.records) >= self._flush_rows:
+                segment = self._new_segment()
+            segment.records.append(record)
+            if segment.file is not None:
+                segment.file.append(record)
             stats.queued += 1
             stats.queued_bytes += size
             # Wake the background thread only for the first record, whose waiting time starts now,
             # and for a full file.
-            if len(self._queue) in (1, self._flush_rows):
+            if len(segment.records) in (1, self._flush_rows):
                 self._changed.notify()
             return True
+
+    def _new_segment(self) -> _Segment:
+        self._sequence += 1
+        name = f"{self._instance}-{self._sequence:06d}"
+        segment = _Segment(name, self._spool.file(name) if self._spool is not None else None)
+        self._segments.append(segment)
+        return segment
 
     def stats(self) -> Stats:
         """A copy of the counts."""
@@ -210,16 +218,47 @@ class PredictionLog:
         self._thread.join(timeout_seconds + 1.0)
         with self._changed:
             unwritten = self._stats.queued
-            self._stats.dropped_shutdown += unwritten
+            if self._spool is None:
+                self._stats.dropped_shutdown += unwritten
             self._stats.queued = self._stats.queued_bytes = 0
-            self._queue.clear()
+            self._segments.clear()
         if unwritten:
-            logger.error("prediction log: %d records were not written at shutdown", unwritten)
+            kept = "lost" if self._spool is None else "kept for the next start"
+            logger.error("prediction log: %d records were not written: %s", unwritten, kept)
         return unwritten == 0
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            key = self._key(batch[0])
+        for name, records, file in self._spool.leftover() if self._spool is not None else ():
+            with self._changed:
+                self._stats.queued += len(records)
+                self._stats.queued_bytes += sum(record.size for record in records)
+            if not self._write(_Segment(name, file, records=records)):
+                return
+        while segment := self._next_segment():
+            if not self._write(segment):
+                return
+
+    def _next_segment(self) -> _Segment | None:
+        """Wait until a file is due. Returns its segment; None when closed and drained."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._segments or self._deadline is not None)
+            if not self._segments:
+                return None
+            first = self._segments[0]
+            waited = time.monotonic() - first.queued_at
+            self._changed.wait_for(
+                lambda: len(first.records) >= self._flush_rows or self._deadline is not None,
+                timeout=max(self._flush_seconds - waited, 0.0),
+            )
+            self._segments.popleft()
+            return first
+
+    def _write(self, segment: _Segment) -> bool:
+        """Write a segment to the store, one file a day. False if the log was closed before."""
+        days: dict[float, list[Record]] = {}
+        for record in segment.records:
+            days.setdefault(record.time // SECONDS_PER_DAY, []).append(record)
+        for batch in days.values():
             try:
                 data = to_parquet(batch, self._constants)
             except Exception:
@@ -227,30 +266,12 @@ class PredictionLog:
                 logger.exception("prediction log: a batch of %d could not be encoded", len(batch))
                 self._settle(batch, written=False)
                 continue
-            if not self._put_until_stored(key, data):
-                return
+            if not self._put_until_stored(self._key(batch[0], segment.name), data):
+                return False
             self._settle(batch, written=True)
-
-    def _next_batch(self) -> list[Record]:
-        """Wait until a file is due. Returns its records; empty when closed and drained."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._deadline is not None)
-            if not self._queue:
-                return []
-            waited = time.time() - self._queue[0].time
-            self._changed.wait_for(
-                lambda: len(self._queue) >= self._flush_rows or self._deadline is not None,
-                timeout=min(max(self._flush_seconds - waited, 0.0), self._flush_seconds),
-            )
-            day = self._queue[0].time // SECONDS_PER_DAY
-            batch: list[Record] = []
-            while (
-                self._queue
-                and len(batch) < self._flush_rows
-                and self._queue[0].time // SECONDS_PER_DAY == day
-            ):
-                batch.append(self._queue.popleft())
-            return batch
+        if segment.file is not None:
+            segment.file.delete()
+        return True
 
     def _put_until_stored(self, key: str, data: bytes) -> bool:
         backoff = min(1.0, self._max_backoff)
@@ -287,13 +308,12 @@ class PredictionLog:
             else:
                 self._stats.dropped_unencodable += len(batch)
 
-    def _key(self, first: Record) -> str:
+    def _key(self, first: Record, name: str) -> str:
         moment = datetime.fromtimestamp(first.time, timezone.utc)
-        self._sequence += 1
         return (
             f"endpoint={quote(self._constants['endpoint'], safe='')}"
             f"/version={quote(self._constants['version'], safe='')}/date={moment:%Y-%m-%d}"
-            f"/{moment:%Y%m%dT%H%M%S.%fZ}-{self._instance}-{self._sequence:06d}.parquet"
+            f"/{moment:%Y%m%dT%H%M%S.%fZ}-{name}.parquet"
         )
 
 

@@ -8,9 +8,11 @@ Commands and environment variables may refer to variables by `$(NAME)`, as in Ku
 sets these variables for every service:
 
 - HOST and PORT: the address to listen on. PORT_<NAME>: the port with that name.
-- RUNTIME_DIR: a folder for sockets.
+- RUNTIME_DIR: a folder for sockets and temporary files. Its folder `state` stays when the program
+  ends and is started again, but not longer than the replica.
 - HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
   commas.
+- START_SLOTS_DIR, of routed services of one machine: a folder that they share, to start in turns.
 - DATA_DIR: the folder of `data`. FILES_DIR: the folder of `files`. FETCHED_DIR: the folder of
   `fetched`.
 """
@@ -34,9 +36,9 @@ class EnvironmentSpec:
 
     requirements: pulumi.Input[Sequence[str]]
     constraints: Sequence[str] = ()
-    local: Mapping[str, Path] = field(default_factory=dict)
+    projects: Mapping[str, Path] = field(default_factory=dict)
     """Python projects and packages on this machine. A requirement refers to one of them as
-    `./local/<name>`."""
+    `./projects/<name>`."""
     python: pulumi.Input[str] | None = None
     code: Mapping[str, Path] = field(default_factory=dict)
 

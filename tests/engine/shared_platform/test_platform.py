@@ -278,3 +278,28 @@ def test_a_second_stack_beside_it_keeps_its_data(
     staging.destroy()
     assert not staging.leftovers()
     assert platform.programs() == before
+
+
+def test_an_endpoint_without_requirements_gets_those_of_mlflow(platform: Stack) -> None:
+    config = deepcopy(DEV)
+    stored = {"model": "penguins", "pipeline": "penguins", "traffic": {"1": 100}}
+    config["platform:endpoints"]["stored"] = stored
+    platform.apply(DEV)
+    with platform.configured(config):
+        before = platform.changes()
+    assert before["platform-stored-endpoint-v1-environment"].op == "create"
+    platform.apply(config)
+    platform.preview("--expect-no-changes")
+    environment = platform.resources()["platform-stored-endpoint-v1-environment"]
+    requirements = environment["inputs"]["requirements"]
+    version = platform.resources()["platform-stored-endpoint-v1-model"]["outputs"]
+    assert version["requirements"] == requirements[: len(version["requirements"])]
+    assert environment["inputs"]["python"] == version["python"]
+    assert any(line.startswith("mlflow==") for line in requirements)
+    endpoints = platform.outputs()["endpoints"]
+    answers = [
+        httpx.post(f"{endpoints[name]['url']}/invocations", json=INVOCATION).json()
+        for name in ("penguins", "stored")
+    ]
+    assert answers[0] == answers[1]
+    platform.apply(DEV)

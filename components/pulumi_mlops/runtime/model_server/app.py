@@ -173,9 +173,10 @@ class App:
         latency = time.perf_counter() - started
         metrics.duration.observe(latency)
         metrics.count_request(response.status)
-        await self._send(send, response, request_id)
         if answer is not None and inference is not None:
+            # Before the response: what a client has seen is in the log.
             self._keep(inference, answer, arrived, latency)
+        await self._send(send, response, request_id)
 
     def _runner(self, inference: Inference) -> Batcher:
         """The batcher of the loaded model."""
@@ -193,7 +194,7 @@ class App:
         return replace(response, retry_after=error.retry_seconds, close=close)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:
-        """Count and log a prediction after the response. A failure must not reach the client."""
+        """Count and log a prediction. A failure must not reach the client."""
         try:
             self._metrics.count_classes(inference.classes(answer))
             if self._log is not None:

@@ -1,8 +1,8 @@
 """From the bytes of a request to the bytes of the response: the one path to the model.
 
 A request is read, predicted and answered on an inference thread; `batching` combines requests
-between the first and the last. `classes` and `record` run on the event loop once the response is
-sent. The golden request runs on the loading thread, with MLflow's enforcement of the
+between the first and the last. `classes` and `record` run on the event loop before the response
+is sent. The golden request runs on the loading thread, with MLflow's enforcement of the
 signature. Live requests skip the enforcement only if the golden request had the same result
 without it (`use_direct`).
 """
@@ -126,10 +126,16 @@ class Inference:
     def predict(self, prepared: Prepared) -> Any:
         """The output of the model. Raises RequestError 400 or 500 when the model fails."""
         with _errors_of(prepared.id):
-            return self._predict(prepared.data, prepared.params, exact=prepared.exact)
+            raw = self._predict(prepared.data, prepared.params, exact=prepared.exact)
+            if self.answers_rows and (reason := outputs.rows_differ(raw, prepared.data)):
+                raise RequestError(500, reason)
+        return raw
 
     def predict_batch(self, data: Any, *, exact: bool) -> Any:
-        """The output of the model for the rows of several requests. Raises RequestError."""
+        """The output of the model for the rows of several requests. Raises RequestError.
+
+        Its number of rows is not checked.
+        """
         return self._predict(data, None, exact=exact)
 
     def answer(self, prepared: Prepared, raw: Any) -> Answer:
@@ -187,14 +193,10 @@ class Inference:
     def _predict(self, data: Any, params: dict[str, Any] | None, *, exact: bool) -> Any:
         try:
             if exact and self._direct is not None:
-                raw = self._direct(data)
-            else:
-                raw = self.pyfunc.predict(data, params=params)
+                return self._direct(data)
+            return self.pyfunc.predict(data, params=params)
         except Exception as error:
             raise _failure(error, data) from error
-        if self.answers_rows and (reason := outputs.rows_differ(raw, data)):
-            raise RequestError(500, reason)
-        return raw
 
 
 def _failure(error: Exception, data: Any) -> RequestError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
 import tempfile
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pulumi_mlops.runtime.model_files import NotRegisteredError, download
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
+from pulumi_mlops.runtime.model_server.start_slots import low_priority, start_slot
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference
@@ -60,6 +63,16 @@ class Loader:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        with low_priority():
+            inference = self._load()
+        if inference is not None:
+            self._on_ready(inference)
+
+    def _slot(self) -> contextlib.AbstractContextManager[None]:
+        return start_slot(self._settings.start_slots, self._stop)
+
+    def _load(self) -> Inference | None:
+        """The model; None if it does not load, or if the server stops."""
         # This server has its own retry, which reports the reason between attempts.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -67,16 +80,18 @@ class Loader:
         attempt = 0
         while not self._stop.is_set():
             try:
+                with self._slot():
+                    importlib.import_module("mlflow")
                 path = fetch(self._settings, self._folder.name)
                 break
             except ImportError as error:  # the environment lacks a package, which no retry adds
                 self._on_failure(f"MLflow does not load: {one_line(error)}", True)
                 logger.exception("not ready: MLflow does not load")
-                return
+                return None
             except LoadError as error:
                 logger.error("not ready: %s", error)
                 self._on_failure(str(error), True)
-                return
+                return None
             except Exception as error:
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 reason = one_line(error)
@@ -85,17 +100,17 @@ class Loader:
                 attempt += 1
                 self._stop.wait(wait)
         else:
-            return
+            return None
         try:
-            inference = load(self._settings, path)
+            with self._slot():
+                return load(self._settings, path)
         except LoadError as error:
             logger.error("not ready: %s", error)
             self._on_failure(str(error), True)
         except Exception as error:
             logger.exception("not ready: the model does not load")
             self._on_failure(f"the model does not load: {one_line(error)}", True)
-        else:
-            self._on_ready(inference)
+        return None
 
 
 def fetch(settings: ModelServerSettings, folder: str) -> str:

@@ -65,7 +65,8 @@ def classes(raw: Any) -> list[Any]:
     if isinstance(raw, pd.DataFrame):
         raw = raw.iloc[:, 0]
     values = raw.tolist() if isinstance(raw, np.ndarray | pd.Series) else raw
-    return values if isinstance(values, list) else [values]
+    rows = values if isinstance(values, list) else [values]
+    return [] if any(isinstance(row, dict | list) for row in rows) else rows
 
 
 def row_count(value: Any) -> int | None:

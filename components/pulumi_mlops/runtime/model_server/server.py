@@ -83,6 +83,7 @@ def run(settings: ModelServerSettings) -> int:
             flush_seconds=settings.flush_seconds,
             max_records=settings.log_max_records,
             max_bytes=settings.log_max_bytes,
+            spool=settings.log_spool,
         )
     metrics = Metrics(settings, log.stats if log else None)
     app = App(settings, metrics, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pulumi_mlops.runtime.prediction_log import store_for
 
@@ -25,6 +26,7 @@ class ModelServerSettings:
     | MLOPS_MODEL_URI | any MLflow model URI | models:/<name>/<version> |
     | MLOPS_MODEL_DIR | folder with the model's files | they are downloaded from the URI |
     | MLFLOW_TRACKING_URI | the tracking server | required for a download of models:/ and runs:/ |
+    | START_SLOTS_DIR | the folder of servers that load in turns; empty is off | off |
     | MLOPS_DRAIN_SECONDS | after SIGTERM, not ready but still serving | 1 |
     | MLOPS_SHUTDOWN_SECONDS | then, at most this long for requests in flight | 30 |
     | MLOPS_KEEP_ALIVE_SECONDS | idle connections; longer than the proxy's | 75 |
@@ -37,6 +39,7 @@ class ModelServerSettings:
     | MLOPS_MAX_CLASSES | distinct classes counted by name, the rest as "other" | 20 |
     | MLOPS_CHECK_OUTPUT | a failed check of the model: error, or warn and serve | error |
     | MLOPS_PREDICTION_LOG | s3://bucket/prefix or a folder; empty is off | off |
+    | MLOPS_PREDICTION_LOG_SPOOL | a folder for records not in the store yet; empty is off | off |
     | MLOPS_PREDICTION_LOG_FLUSH_SECONDS | a file is written at least so often | 10 |
     | MLOPS_PREDICTION_LOG_FLUSH_ROWS | … or when this many records wait | 1000 |
     | MLOPS_PREDICTION_LOG_MAX_RECORDS | kept while the store is down | 50000 |
@@ -49,6 +52,7 @@ class ModelServerSettings:
     model_name: str
     model_version: str
     model_uri: str
+    start_slots: Path | None
     model_dir: str
     drain_seconds: float
     shutdown_seconds: float
@@ -61,6 +65,7 @@ class ModelServerSettings:
     max_delay_seconds: float
     max_classes: int
     prediction_log: str
+    log_spool: Path | None
     flush_seconds: float
     flush_rows: int
     log_max_records: int
@@ -97,6 +102,7 @@ class ModelServerSettings:
             model_name=name,
             model_version=version,
             model_uri=uri,
+            start_slots=Path(slots) if (slots := env.get("START_SLOTS_DIR", "")) else None,
             model_dir=folder,
             drain_seconds=_number(env, "MLOPS_DRAIN_SECONDS", 1.0),
             shutdown_seconds=_number(env, "MLOPS_SHUTDOWN_SECONDS", 30.0),
@@ -109,6 +115,7 @@ class ModelServerSettings:
             max_delay_seconds=_number(env, "MLOPS_MAX_DELAY_SECONDS", 0.0),
             max_classes=_integer(env, "MLOPS_MAX_CLASSES", 20),
             prediction_log=location,
+            log_spool=Path(spool) if (spool := env.get(f"{prefix}_SPOOL", "")) else None,
             flush_seconds=_number(env, f"{prefix}_FLUSH_SECONDS", 10.0),
             flush_rows=_integer(env, f"{prefix}_FLUSH_ROWS", 1000),
             log_max_records=_integer(env, f"{prefix}_MAX_RECORDS", 50_000),

@@ -59,6 +59,7 @@ class Input:
     required: bool = True
     nested: bool = False
     key: str | int | None = None
+    numpy_type: np.dtype[Any] | None = None  # of a tensor
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -158,7 +159,15 @@ def _item(spec: ColSpec | TensorSpec, own_name: str | int) -> Input:
     if isinstance(spec, TensorSpec):
         datatype = DATATYPE_OF.get(spec.type, "BYTES")
         kind = f"{spec.type} tensor"
-        return Input(name, kind, datatype, tuple(spec.shape), is_required(spec), key=spec.name)
+        return Input(
+            name,
+            kind,
+            datatype,
+            tuple(spec.shape),
+            is_required(spec),
+            key=spec.name,
+            numpy_type=spec.type,
+        )
     required = is_required(spec)
     if isinstance(spec.type, DataType):
         datatype = COLUMN_DATATYPES.get(spec.type, "BYTES")

@@ -95,7 +95,7 @@ class TensorReader:
         )
 
     def _matrix(self, tensor: dict[str, Any]) -> pd.DataFrame:
-        if self._block is None:
+        if len({item.datatype for item in self._signature.inputs}) > 1:
             raise RequestError(
                 400,
                 f"inputs: '{tensor['name']}' is one matrix, but the columns differ in type; send "
@@ -103,11 +103,17 @@ class TensorReader:
             )
         first = self._signature.inputs[0]
         as_column = Input(tensor["name"], first.kind, first.datatype, (-1, len(self._columns)))
-        return self._block.from_matrix(_array(as_column, tensor, as_column.accepted))
+        matrix = self._value(as_column, tensor)
+        if self._block is not None:
+            return self._block.from_matrix(matrix)
+        names = [item.key for item in self._signature.inputs] if self._signature.named else None
+        return pd.DataFrame(matrix, columns=names)
 
     def _unnamed(self, named: dict[str, dict[str, Any]]) -> Any:
         """A signature without names: a single array, or columns by their position."""
         inputs = self._signature.inputs
+        if not self._signature.raw and self._is_matrix(named):
+            return self._matrix(next(iter(named.values())))
         if len(named) != len(inputs):
             raise RequestError(
                 400, f"inputs: expected {len(inputs)} tensor(s), got {len(named)}: {_names(named)}"
@@ -119,7 +125,7 @@ class TensorReader:
         return pd.DataFrame(dict(enumerate(values))) if self._signature.tabular else values[0]
 
     def _value(self, item: Input, tensor: dict[str, Any]) -> Any:
-        accepted = self._accepted[item.name]
+        accepted = self._accepted.get(item.name, item.accepted)
         if tensor["datatype"] not in accepted:
             raise RequestError(
                 400,
@@ -134,7 +140,7 @@ class TensorReader:
                 if not (isinstance(value, str) or value is None):
                     raise _bad_element(item, tensor, row, value)
         if not self._signature.tabular:
-            return np.array(texts, dtype=object).reshape(_checked_shape(item, tensor))
+            return _text_array(item, texts).reshape(_checked_shape(item, tensor))
         return [_from_text(item, row, value) for row, value in enumerate(texts)]
 
 
@@ -234,6 +240,8 @@ def _from_text(item: Input, row: int, value: Any) -> Any:
         if item.kind == "binary":
             return base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error):
+        if item.kind == "Any":
+            return value
         form = {"datetime": "ISO 8601 text", "binary": "base64"}.get(item.kind, "JSON text")
         raise RequestError(
             400, f"inputs: '{item.name}' row {row} is {_show(value)}, expected {form}"
@@ -266,6 +274,17 @@ def _plain_value(item: Input, tensor: dict[str, Any]) -> Any:
     return values
 
 
+def _text_array(item: Input, texts: list[Any]) -> np.ndarray[Any, Any]:
+    """Text in the numpy type of the signature, which may be one of dates or of bytes."""
+    array = np.array(texts, dtype=object)
+    if item.numpy_type is None or item.numpy_type.kind not in "USM":
+        return array
+    try:
+        return array.astype(item.numpy_type)
+    except ValueError as error:
+        raise RequestError(400, f"inputs: '{item.name}' is not {item.kind}: {error}") from None
+
+
 def _without_signature(named: dict[str, dict[str, Any]]) -> Any:
     """One tensor of text, or of several dimensions, as an array; other tensors as columns.
 
@@ -279,14 +298,28 @@ def _without_signature(named: dict[str, dict[str, Any]]) -> Any:
             DATATYPES,
         )
         if tensor["datatype"] != "BYTES"
-        else np.array(_flat(tensor), dtype=object).reshape(tensor["shape"])
+        else _texts(tensor)
         for name, tensor in named.items()
     }
     if len(arrays) == 1:
         only = next(iter(arrays.values()))
-        if only.ndim > 1 or only.dtype == object:
+        if only.ndim > 1 or only.dtype.kind in "OU":
             return only
-    return pd.DataFrame({name: array.reshape(-1) for name, array in arrays.items()})
+    if (
+        len({array.shape for array in arrays.values()}) == 1
+        and next(iter(arrays.values())).ndim == 1
+    ):
+        return pd.DataFrame(arrays)
+    return arrays
+
+
+def _texts(tensor: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Text without a signature, in the type that MLflow gives to it."""
+    values = _flat(tensor)
+    plain = all(isinstance(value, str) for value in values)
+    array = np.array(values) if plain else np.array(values, dtype=object)
+    item = Input(tensor["name"], "no signature", "BYTES", tuple(tensor["shape"]))
+    return array.reshape(_checked_shape(item, tensor))
 
 
 def _bad_element(item: Input, tensor: dict[str, Any], row: int, value: Any) -> RequestError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import text
+from . import quality, text
 from .chart import share_bar, sparkline, stacked_bar
 
 CONTENT_SECURITY_POLICY = (
@@ -89,7 +89,7 @@ def fragment(status: Mapping[str, Any]) -> str:
             '<section><h2>Endpoints</h2><p class="quiet">No endpoint has reported yet.</p>'
             "</section>"
         )
-    parts += [_prediction_logs(status["prediction_logs"]), _services(status)]
+    parts += [_quality(status), _prediction_logs(status["prediction_logs"]), _services(status)]
     return "\n".join(part for part in parts if part)
 
 
@@ -258,6 +258,13 @@ def _prediction_logs(logs: Sequence[Mapping[str, Any]]) -> str:
     columns = ["Model", "Rows written", "Write rate", "Rows waiting", "Rows dropped"]
     table = _table("logs", "Prediction logs", columns, rows)
     return f"<section><h2>Prediction log</h2>{table}</section>"
+
+
+def _quality(status: Mapping[str, Any]) -> str:
+    if not status["quality"]:
+        return ""
+    table = _table("quality", "Quality of endpoints", quality.COLUMNS, quality.rows(status))
+    return f"<section><h2>Quality</h2>{table}</section>"
 
 
 def _services(status: Mapping[str, Any]) -> str:

@@ -33,7 +33,11 @@ traffic (no requests means ``requests_per_second: 0`` with ``error_ratio: null``
        {"endpoint": "penguins", "version": "4", "written_total": 5120.0, "dropped_total": 0.0,
         "written_per_second": 11.2, "dropped_recently": 0.0,
         "waiting": 12.0,          rows in the queue
-        "failures_recently": 0.0}]}   failed writes, which are retried
+        "failures_recently": 0.0}],   failed writes, which are retried
+     "quality": [                     of endpoints that declare it, in their last final window
+       {"endpoint": "penguins", "version": "4", "coverage": 0.9, "drift_ratio": null | 0.0,
+        "window_end": 1795386000.0,
+        "metrics": {"accuracy": {"value": 0.97, "low": 0.95, "high": 0.98}}}]}
 
 ``error_ratio`` counts responses with status 500 and above, ``client_error_ratio`` those with 400 to
 499. A latency equal to ``highest_bound`` means "at least this". ``*_total`` count from the start of
@@ -44,6 +48,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from . import quality
 from .history import MAX_SERIES
 from .model import EndpointTraffic, Group, Version, collect
 from .rates import ratio
@@ -84,6 +89,7 @@ def build(watcher: Watcher) -> dict[str, Any]:
         "endpoints": [
             _endpoint(name, endpoint, spans) for name, endpoint in sorted(traffic.endpoints.items())
         ],
+        "quality": quality.collect(watcher.watched),
         "prediction_logs": [
             {
                 "endpoint": endpoint,

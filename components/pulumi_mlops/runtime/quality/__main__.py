@@ -8,8 +8,8 @@ import sys
 import uvicorn
 
 from pulumi_mlops.runtime.quality import app
-from pulumi_mlops.runtime.quality.database import Database
-from pulumi_mlops.runtime.quality.service import Service
+from pulumi_mlops.runtime.quality.database import QualityDatabase
+from pulumi_mlops.runtime.quality.service import QualityService
 from pulumi_mlops.runtime.quality.settings import QualitySettingsError, load
 from pulumi_mlops.runtime.quality.store import store_for
 
@@ -26,7 +26,7 @@ def main() -> None:
     # After a graceful shutdown uvicorn raises SIGTERM again: exit with 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
-        app.create(Service(settings, Database(settings.database_url), store)),
+        app.create(QualityService(settings, QualityDatabase(settings.database_url), store)),
         host=settings.host,
         port=settings.port,
         access_log=False,

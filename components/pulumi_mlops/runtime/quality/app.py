@@ -29,14 +29,14 @@ from starlette.routing import Route
 
 from pulumi_mlops.runtime.quality import exposition, results
 from pulumi_mlops.runtime.quality.labels import LabelError, parse
-from pulumi_mlops.runtime.quality.service import Service
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.service import QualityService
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 MAX_BODY_BYTES = 10 * 2**20
 MAX_WINDOWS = 1000
 
 
-def create(service: Service) -> Starlette:
+def create(service: QualityService) -> Starlette:
     """Create the application. Its lifespan runs the passes."""
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ async def _error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
-def _endpoint(service: Service, request: Request) -> Endpoint:
+def _endpoint(service: QualityService, request: Request) -> MonitoredEndpoint:
     name = request.path_params["name"]
     endpoint = service.settings.endpoints.get(name)
     if endpoint is None:
@@ -123,7 +123,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _read(service: Service, function: Callable[..., Any], *arguments: Any) -> Any:
+async def _read(service: QualityService, function: Callable[..., Any], *arguments: Any) -> Any:
     def read() -> Any:
         with service.database.reading() as connection:
             return function(connection, *arguments)
@@ -131,7 +131,7 @@ async def _read(service: Service, function: Callable[..., Any], *arguments: Any)
     return await asyncio.to_thread(read)
 
 
-def _exposed(service: Service) -> bytes:
+def _exposed(service: QualityService) -> bytes:
     class Results(Collector):
         def collect(self) -> Any:
             delays = [(each, service.delay(each)) for each in service.settings.endpoints.values()]

@@ -36,9 +36,9 @@ predictions = sa.Table(
     sa.Column("rank", sa.BigInteger, nullable=False),
     sa.Column("predicted", sa.Text, nullable=False),
     sa.Column("scores", JSON), sa.Column("slices", JSON),
-    sa.Index("quality_predictions_window", "endpoint", "version", "window"),
+    sa.Index("quality_predictions_window", "endpoint", "window", "version"),
     sa.Index("quality_predictions_rank", "endpoint", "rank"),
-    sa.Index("quality_predictions_time", "endpoint", "time"),
+    sqlite_with_rowid=False,  # without a copy of the primary key
 )  # fmt: skip
 labels = sa.Table(
     "quality_labels", metadata,
@@ -46,6 +46,7 @@ labels = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("received", sa.Double, nullable=False),
     sa.Index("quality_labels_received", "endpoint", "received"),
+    sqlite_with_rowid=False,
 )  # fmt: skip
 windows = sa.Table(
     "quality_windows", metadata,
@@ -71,7 +72,7 @@ counters = sa.Table(
 )  # fmt: skip
 
 
-class Database:
+class QualityDatabase:
     """Connections for reading, and one writer at a time."""
 
     def __init__(self, url: str) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pulumi_mlops.runtime.quality import database as db
 from pulumi_mlops.runtime.quality import drift, evaluation, ingest
 from pulumi_mlops.runtime.quality.delays import LabelDelay, observed_delay
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 MAX_ROWS = 100_000
 """Rows of a window that its metrics are computed from: a random sample of a larger window."""
@@ -23,7 +23,7 @@ UNKNOWN_AFTER = 86_400.0
 """Seconds after which a label without a prediction is one of an unknown id."""
 
 
-def label_delay(connection: sa.Connection, endpoint: Endpoint, now: float) -> LabelDelay:
+def label_delay(connection: sa.Connection, endpoint: MonitoredEndpoint, now: float) -> LabelDelay:
     """The delay of labels, from a random sample of the predictions within the horizon."""
     p, matched = db.predictions, _with_labels()
     rows = connection.execute(
@@ -33,18 +33,19 @@ def label_delay(connection: sa.Connection, endpoint: Endpoint, now: float) -> La
         .order_by(p.c.rank)
         .limit(DELAY_SAMPLE)
     ).all()
-    oldest = connection.execute(
-        sa.select(sa.func.min(p.c.time)).where(p.c.endpoint == endpoint.name)
-    ).scalar()
     return observed_delay(
         [max(row.received - row.time, 0.0) for row in rows if row.received is not None],
         [now - row.time for row in rows if row.received is None],
-        now - oldest if oldest is not None else 0.0,
+        max((now - row.time for row in rows), default=0.0),
     )
 
 
 def evaluate_windows(
-    connection: sa.Connection, endpoint: Endpoint, delay: LabelDelay, now: float, grace: float
+    connection: sa.Connection,
+    endpoint: MonitoredEndpoint,
+    delay: LabelDelay,
+    now: float,
+    grace: float,
 ) -> int:
     """Evaluate the windows of an endpoint that are over. Returns the number of new results."""
     table = db.windows.c
@@ -107,7 +108,9 @@ def _in_window(window: Any) -> sa.ColumnElement[bool]:
     )
 
 
-def _coverage(connection: sa.Connection, endpoint: Endpoint, window: Any) -> dict[str, Any]:
+def _coverage(
+    connection: sa.Connection, endpoint: MonitoredEndpoint, window: Any
+) -> dict[str, Any]:
     p = db.predictions
     predictions, labels = connection.execute(
         sa.select(sa.func.count(), sa.func.count(db.labels.c.label))
@@ -118,7 +121,7 @@ def _coverage(connection: sa.Connection, endpoint: Endpoint, window: Any) -> dic
 
 
 def _evaluated(
-    connection: sa.Connection, endpoint: Endpoint, window: Any, now: float
+    connection: sa.Connection, endpoint: MonitoredEndpoint, window: Any, now: float
 ) -> dict[str, Any]:
     """The new values of a window with enough time for its labels."""
     values = _coverage(connection, endpoint, window)
@@ -134,7 +137,7 @@ def _evaluated(
     }
 
 
-def _quality(connection: sa.Connection, endpoint: Endpoint, window: Any) -> dict[str, Any]:
+def _quality(connection: sa.Connection, endpoint: MonitoredEndpoint, window: Any) -> dict[str, Any]:
     p = db.predictions
     rows = connection.execute(
         sa.select(p.c.predicted, p.c.scores, p.c.slices, db.labels.c.label)
@@ -164,7 +167,7 @@ def _by_value(rows: Sequence[Any], name: str) -> dict[str, list[Any]]:
     return {value: found[value] for value in sorted(frequent)}
 
 
-def metrics_of(endpoint: Endpoint, rows: Sequence[Any]) -> dict[str, dict[str, float]]:
+def metrics_of(endpoint: MonitoredEndpoint, rows: Sequence[Any]) -> dict[str, dict[str, float]]:
     """The metrics of labelled rows as JSON."""
     if endpoint.task == "regression":
         found = evaluation.regression(
@@ -184,7 +187,7 @@ def metrics_of(endpoint: Endpoint, rows: Sequence[Any]) -> dict[str, dict[str, f
     }
 
 
-def _drift(connection: sa.Connection, endpoint: Endpoint, window: Any) -> dict[str, Any]:
+def _drift(connection: sa.Connection, endpoint: MonitoredEndpoint, window: Any) -> dict[str, Any]:
     """The drift of a window against the reference of its version."""
     reference = ingest.sample(connection, endpoint, window.version, ingest.REFERENCE)
     current = ingest.sample(connection, endpoint, window.version, window.start)
@@ -206,7 +209,9 @@ def _drift(connection: sa.Connection, endpoint: Endpoint, window: Any) -> dict[s
     }
 
 
-def concept_drift(connection: sa.Connection, endpoint: Endpoint, version: str) -> dict[str, Any]:
+def concept_drift(
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str
+) -> dict[str, Any]:
     """ADWIN over the errors of the last labelled predictions of a version, by time."""
     if endpoint.task != "classification":
         return {"detector": None, "rows": 0, "changes": []}
@@ -226,16 +231,16 @@ def concept_drift(connection: sa.Connection, endpoint: Endpoint, version: str) -
     }
 
 
-def prune(connection: sa.Connection, endpoint: Endpoint, now: float) -> None:
+def prune(connection: sa.Connection, endpoint: MonitoredEndpoint, now: float) -> None:
     """Delete predictions and labels beyond the horizon, and labels of unknown predictions."""
     cutoff, name = horizon(connection, endpoint, now), endpoint.name
     p, labels, files = db.predictions.c, db.labels.c, db.read_files.c
     expired = sa.exists().where(
-        p.endpoint == labels.endpoint, p.id == labels.id, p.row == labels.row, p.time < cutoff
+        p.endpoint == labels.endpoint, p.id == labels.id, p.row == labels.row, p.window < cutoff
     )
     known = sa.exists().where(p.endpoint == labels.endpoint, p.id == labels.id, p.row == labels.row)
     connection.execute(db.labels.delete().where(labels.endpoint == name, expired))
-    connection.execute(db.predictions.delete().where(p.endpoint == name, p.time < cutoff))
+    connection.execute(db.predictions.delete().where(p.endpoint == name, p.window < cutoff))
     unknown = connection.execute(
         db.labels.delete().where(
             labels.endpoint == name, labels.received < now - UNKNOWN_AFTER, ~known
@@ -247,14 +252,12 @@ def prune(connection: sa.Connection, endpoint: Endpoint, now: float) -> None:
     )
 
 
-def horizon(connection: sa.Connection, endpoint: Endpoint, now: float) -> float:
-    """The time before which predictions are deleted and not read.
+def horizon(connection: sa.Connection, endpoint: MonitoredEndpoint, now: float) -> float:
+    """Windows that start before this time are deleted and not read.
 
     It follows the newest prediction too, so that a clock that jumps ahead deletes nothing.
     """
     newest = connection.execute(
-        sa.select(sa.func.max(db.predictions.c.time)).where(
-            db.predictions.c.endpoint == endpoint.name
-        )
+        sa.select(sa.func.max(db.windows.c.end)).where(db.windows.c.endpoint == endpoint.name)
     ).scalar()
     return min(now, now if newest is None else newest) - endpoint.horizon_seconds

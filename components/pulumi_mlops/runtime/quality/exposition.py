@@ -13,7 +13,7 @@ from pulumi_mlops.runtime.quality import results
 from pulumi_mlops.runtime.quality.delays import LabelDelay
 from pulumi_mlops.runtime.quality.evaluation import LOSSES
 from pulumi_mlops.runtime.quality.labels import OUTCOMES
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 ROWS = ("read", "repeated", "malformed")
 ALL = "all"
@@ -22,7 +22,9 @@ _KPI = ["endpoint", "version", "window", "slice", "metric"]
 
 
 def families(
-    connection: sa.Connection, delays: Iterable[tuple[Endpoint, LabelDelay]], last_success: float
+    connection: sa.Connection,
+    delays: Iterable[tuple[MonitoredEndpoint, LabelDelay]],
+    last_success: float,
 ) -> Iterator[Metric]:
     """All metrics: of the last final window of each version, and counters."""
     labels = CounterMetricFamily(
@@ -98,7 +100,7 @@ class _Measured:
         """All gauges."""
         yield from (*self.values.values(), self.end, self.coverage, self.score, self.drifted)
 
-    def add_quality(self, endpoint: Endpoint, version: str, row: Any) -> None:
+    def add_quality(self, endpoint: MonitoredEndpoint, version: str, row: Any) -> None:
         """The results of a final window."""
         self.end.add_metric([endpoint.name, version], row.end)
         self.coverage.add_metric([endpoint.name, version], row.labels / row.predictions)
@@ -112,7 +114,7 @@ class _Measured:
                 self.values["low"].add_metric(series, estimate["low"])
                 self.values["high"].add_metric(series, estimate["high"])
 
-    def add_drift(self, endpoint: Endpoint, version: str, found: dict[str, Any]) -> None:
+    def add_drift(self, endpoint: MonitoredEndpoint, version: str, found: dict[str, Any]) -> None:
         """The drift of a window."""
         for each in [*found["features"], *([found["prediction"]] if found["prediction"] else [])]:
             self.score.add_metric(

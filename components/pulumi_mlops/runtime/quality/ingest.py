@@ -19,9 +19,9 @@ import sqlalchemy as sa
 
 from pulumi_mlops.runtime.quality import database as db
 from pulumi_mlops.runtime.quality import labels as labelling
-from pulumi_mlops.runtime.quality.database import Database
+from pulumi_mlops.runtime.quality.database import QualityDatabase
 from pulumi_mlops.runtime.quality.rows import Row, RowError, rows_of
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 from pulumi_mlops.runtime.quality.store import SourceStore, StoredFile
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,19 @@ PREDICTION = "(prediction)"
 _COLUMNS = ["id", "time", "inputs", "outputs"]
 
 
-def read_log(database: Database, store: SourceStore, endpoint: Endpoint, since: float) -> int:
-    """Read the files of the log that are new, from the day of ``since`` on. Returns their number.
+def read_log(
+    database: QualityDatabase,
+    store: SourceStore,
+    endpoint: MonitoredEndpoint,
+    *,
+    since: float,
+    first_day: str,
+) -> int:
+    """Read the files of the log that are new, from `first_day` on. Returns their number.
 
-    Raises OSError if the store fails; the next call continues with the same file.
+    Rows of windows that start before ``since`` are left out. Raises OSError if the store fails; the
+    next call continues with the same file.
     """
-    first_day = day(since)
     prefix = f"predictions/endpoint={quote(endpoint.name, safe='')}/"
     read = 0
     for folder in store.folders(prefix):
@@ -63,7 +70,9 @@ def day(time: float) -> str:
     return datetime.fromtimestamp(max(time, 0.0), UTC).strftime("%Y-%m-%d")
 
 
-def read_label_files(database: Database, store: SourceStore, endpoint: Endpoint) -> int:
+def read_label_files(
+    database: QualityDatabase, store: SourceStore, endpoint: MonitoredEndpoint
+) -> int:
     """Read the new and changed label files of an endpoint. Returns their number."""
     prefix = f"labels/endpoint={quote(endpoint.name, safe='')}/"
     known = _known(database, endpoint, "labels")
@@ -83,7 +92,9 @@ def read_label_files(database: Database, store: SourceStore, endpoint: Endpoint)
     return read
 
 
-def _known(database: Database, endpoint: Endpoint, date: str) -> set[tuple[str, str]]:
+def _known(
+    database: QualityDatabase, endpoint: MonitoredEndpoint, date: str
+) -> set[tuple[str, str]]:
     table = db.read_files.c
     with database.reading() as connection:
         rows = connection.execute(
@@ -95,23 +106,23 @@ def _known(database: Database, endpoint: Endpoint, date: str) -> set[tuple[str, 
 
 
 def _mark_read(
-    connection: sa.Connection, endpoint: Endpoint, key: str, version: str, date: str
+    connection: sa.Connection, endpoint: MonitoredEndpoint, key: str, version: str, date: str
 ) -> None:
     row = {"endpoint": endpoint.name, "key": key, "version": version, "date": date}
     db.insert_new(connection, db.read_files, [row])
 
 
 def _unreadable(
-    connection: sa.Connection, endpoint: Endpoint, file: StoredFile, error: Exception
+    connection: sa.Connection, endpoint: MonitoredEndpoint, file: StoredFile, error: Exception
 ) -> None:
     logger.warning("%s cannot be read: %s", file.key, str(error).splitlines()[0])
     db.count(connection, endpoint.name, "files_unreadable", 1)
 
 
 def _read_log_file(
-    database: Database,
+    database: QualityDatabase,
     store: SourceStore,
-    endpoint: Endpoint,
+    endpoint: MonitoredEndpoint,
     version: str,
     file: StoredFile,
     *,
@@ -125,13 +136,15 @@ def _read_log_file(
             for batch in source.iter_batches(batch_size=BATCH_ROWS, columns=_COLUMNS):
                 rows, malformed = _parsed(endpoint, batch.to_pylist())
                 db.count(connection, endpoint.name, "rows_malformed", malformed)
-                recent = [row for row in rows if row.time >= since]
+                recent = [row for row in rows if endpoint.window_start(row.time) >= since]
                 _store(connection, endpoint, version, recent)
         except (pa.ArrowException, KeyError) as error:
             _unreadable(connection, endpoint, file, error)
 
 
-def _parsed(endpoint: Endpoint, records: Sequence[dict[str, Any]]) -> tuple[list[Row], int]:
+def _parsed(
+    endpoint: MonitoredEndpoint, records: Sequence[dict[str, Any]]
+) -> tuple[list[Row], int]:
     rows: list[Row] = []
     malformed = 0
     for record in records:
@@ -144,9 +157,9 @@ def _parsed(endpoint: Endpoint, records: Sequence[dict[str, Any]]) -> tuple[list
 
 
 def _store(
-    connection: sa.Connection, endpoint: Endpoint, version: str, rows: Sequence[Row]
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, rows: Sequence[Row]
 ) -> None:
-    """SourceStore new rows. A row whose id was read before is a repetition and is only counted."""
+    """Store new rows. A row whose id was read before is a repetition and is only counted."""
     known = labelling.existing(connection, db.predictions, endpoint, [row.id for row in rows])
     new: dict[tuple[str, int], Row] = {}
     for row in rows:
@@ -164,7 +177,8 @@ def _store(
                 "endpoint": endpoint.name, "id": row.id, "row": row.row, "version": version,
                 "time": row.time, "window": endpoint.window_start(row.time), "rank": row.rank,
                 "predicted": row.predicted, "scores": row.scores,
-                "slices": {name: str(row.features[name]) for name in names if name in row.features},
+                "slices": {name: str(row.features[name]) for name in names if name in row.features}
+                or None,
             }
             for row in new.values()
         ],
@@ -177,7 +191,9 @@ def _store(
     _sample(connection, endpoint, version, by_window)
 
 
-def touch(connection: sa.Connection, endpoint: Endpoint, version: str, start: float) -> None:
+def touch(
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, start: float
+) -> None:
     """Create a window, or mark it to be evaluated again."""
     table = db.windows
     db.insert_new(
@@ -196,7 +212,10 @@ def touch(connection: sa.Connection, endpoint: Endpoint, version: str, start: fl
 
 
 def _sample(
-    connection: sa.Connection, endpoint: Endpoint, version: str, by_window: dict[float, list[Row]]
+    connection: sa.Connection,
+    endpoint: MonitoredEndpoint,
+    version: str,
+    by_window: dict[float, list[Row]],
 ) -> None:
     """Keep the first rows of a version as its reference, and a random sample of each window."""
     missing = endpoint.reference_rows - _sample_count(connection, endpoint, version, REFERENCE)
@@ -208,13 +227,17 @@ def _sample(
         _trim_sample(connection, endpoint, version, start)
 
 
-def _values(endpoint: Endpoint, row: Row) -> dict[str, Any]:
+def _values(endpoint: MonitoredEndpoint, row: Row) -> dict[str, Any]:
     predicted = float(row.predicted) if endpoint.task == "regression" else row.predicted
     return {**row.features, PREDICTION: predicted}
 
 
 def _add_sample(
-    connection: sa.Connection, endpoint: Endpoint, version: str, window: float, rows: Sequence[Row]
+    connection: sa.Connection,
+    endpoint: MonitoredEndpoint,
+    version: str,
+    window: float,
+    rows: Sequence[Row],
 ) -> None:
     db.insert_new(
         connection, db.samples,
@@ -223,7 +246,7 @@ def _add_sample(
     )  # fmt: skip
 
 
-def _of_sample(endpoint: Endpoint, version: str, window: float) -> sa.ColumnElement[bool]:
+def _of_sample(endpoint: MonitoredEndpoint, version: str, window: float) -> sa.ColumnElement[bool]:
     table = db.samples.c
     return sa.and_(
         table.endpoint == endpoint.name, table.version == version, table.window == window
@@ -231,14 +254,14 @@ def _of_sample(endpoint: Endpoint, version: str, window: float) -> sa.ColumnElem
 
 
 def _sample_count(
-    connection: sa.Connection, endpoint: Endpoint, version: str, window: float
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, window: float
 ) -> int:
     query = sa.select(sa.func.count()).select_from(db.samples)
     return int(connection.execute(query.where(_of_sample(endpoint, version, window))).scalar_one())
 
 
 def _trim_sample(
-    connection: sa.Connection, endpoint: Endpoint, version: str, window: float
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, window: float
 ) -> None:
     """Keep the rows with the lowest ranks."""
     mine = _of_sample(endpoint, version, window)
@@ -251,7 +274,7 @@ def _trim_sample(
 
 
 def sample(
-    connection: sa.Connection, endpoint: Endpoint, version: str, window: float
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, window: float
 ) -> dict[str, list[Any]]:
     """The sampled values of a window by feature."""
     columns: dict[str, list[Any]] = {}
@@ -263,7 +286,7 @@ def sample(
 
 
 def delete_sample(
-    connection: sa.Connection, endpoint: Endpoint, version: str, window: float
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str, window: float
 ) -> None:
     """Delete the sample of a window whose drift is known."""
     connection.execute(db.samples.delete().where(_of_sample(endpoint, version, window)))

@@ -29,7 +29,7 @@ import sqlalchemy as sa
 
 from pulumi_mlops.runtime.quality import database as db
 from pulumi_mlops.runtime.quality.rows import RowError, label_text
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 OUTCOMES = ("accepted", "pending", "late", "repeated", "changed", "invalid", "unknown")
 MAX_ERRORS = 20
@@ -80,7 +80,7 @@ def parse(body: bytes, content_type: str) -> list[dict[str, Any]]:
 
 
 def accept(
-    connection: sa.Connection, endpoint: Endpoint, items: Sequence[dict[str, Any]],
+    connection: sa.Connection, endpoint: MonitoredEndpoint, items: Sequence[dict[str, Any]],
     *, received: float,
 ) -> Received:  # fmt: skip
     """Store labels and count their outcomes. ``received`` is the time of their arrival."""
@@ -100,7 +100,7 @@ def accept(
     return result
 
 
-def _labels_of(endpoint: Endpoint, item: dict[str, Any]) -> list[tuple[str, int, str]]:
+def _labels_of(endpoint: MonitoredEndpoint, item: dict[str, Any]) -> list[tuple[str, int, str]]:
     name = endpoint.label if endpoint.label in item else "label"
     given, label, row = item.get("id"), item.get(name), item.get("row")
     if not isinstance(given, str) or not given:
@@ -119,7 +119,7 @@ def _labels_of(endpoint: Endpoint, item: dict[str, Any]) -> list[tuple[str, int,
 
 
 def _accept(
-    connection: sa.Connection, endpoint: Endpoint, labels: Sequence[tuple[str, int, str]],
+    connection: sa.Connection, endpoint: MonitoredEndpoint, labels: Sequence[tuple[str, int, str]],
     received: float, result: Received,
 ) -> None:  # fmt: skip
     ids = [each for each, _, _ in labels]
@@ -176,7 +176,9 @@ def _write(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _closed(connection: sa.Connection, endpoint: Endpoint, keys: Any) -> set[tuple[Any, ...]]:
+def _closed(
+    connection: sa.Connection, endpoint: MonitoredEndpoint, keys: Any
+) -> set[tuple[Any, ...]]:
     """Those windows that were evaluated."""
     starts = {start for _, start in keys}
     if not starts:
@@ -191,7 +193,7 @@ def _closed(connection: sa.Connection, endpoint: Endpoint, keys: Any) -> set[tup
 
 
 def existing(
-    connection: sa.Connection, table: sa.Table, endpoint: Endpoint, ids: Sequence[str],
+    connection: sa.Connection, table: sa.Table, endpoint: MonitoredEndpoint, ids: Sequence[str],
     *columns: sa.ColumnElement[Any],
 ) -> dict[tuple[str, int], tuple[Any, ...]]:  # fmt: skip
     """The rows of a table with one of these ids: the columns by id and row."""

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from pulumi_mlops.runtime.quality import database as db
 from pulumi_mlops.runtime.quality import evaluate
 from pulumi_mlops.runtime.quality.delays import LabelDelay
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 
 def quality(
-    connection: sa.Connection, endpoint: Endpoint, delay: LabelDelay, limit: int = 24
+    connection: sa.Connection, endpoint: MonitoredEndpoint, delay: LabelDelay, limit: int = 24
 ) -> dict[str, Any]:
     """The last ``limit`` windows of each version, newest first, and the counts of labels."""
     return {
@@ -33,7 +33,7 @@ def quality(
     }
 
 
-def drift(connection: sa.Connection, endpoint: Endpoint) -> dict[str, Any]:
+def drift(connection: sa.Connection, endpoint: MonitoredEndpoint) -> dict[str, Any]:
     """The drift of the last window with enough samples of each version, and concept drift."""
     return {
         "endpoint": endpoint.name,
@@ -50,7 +50,7 @@ def drift(connection: sa.Connection, endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def versions(connection: sa.Connection, endpoint: Endpoint) -> list[str]:
+def versions(connection: sa.Connection, endpoint: MonitoredEndpoint) -> list[str]:
     """The versions with predictions, newest first."""
     table = db.windows.c
     rows = connection.execute(
@@ -64,7 +64,12 @@ def versions(connection: sa.Connection, endpoint: Endpoint) -> list[str]:
 
 
 def windows(
-    connection: sa.Connection, endpoint: Endpoint, version: str, limit: int, *, final: bool = False
+    connection: sa.Connection,
+    endpoint: MonitoredEndpoint,
+    version: str,
+    limit: int,
+    *,
+    final: bool = False,
 ) -> list[Any]:
     """The last windows of a version, newest first."""
     table = db.windows.c
@@ -75,7 +80,7 @@ def windows(
 
 
 def latest_drift(
-    connection: sa.Connection, endpoint: Endpoint, version: str
+    connection: sa.Connection, endpoint: MonitoredEndpoint, version: str
 ) -> dict[str, Any] | None:
     """The drift of the last window that was tested; None if none was."""
     for row in windows(connection, endpoint, version, 100):

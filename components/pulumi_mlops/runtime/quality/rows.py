@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from pulumi_mlops.runtime.quality.settings import Endpoint
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 MAX_FEATURES = 200
 _PREDICTION_NAMES = ("prediction", "predicted", "class", "label")
@@ -40,7 +40,7 @@ class Row:
 
 
 def rows_of(
-    endpoint: Endpoint, record_id: str, time: float, inputs: str, outputs: str
+    endpoint: MonitoredEndpoint, record_id: str, time: float, inputs: str, outputs: str
 ) -> Iterator[Row]:
     """The rows of one record. Raises RowError."""
     try:
@@ -81,7 +81,9 @@ def _features(row: Any) -> dict[str, Any]:
     return dict(sorted(scalars.items())[:MAX_FEATURES])
 
 
-def predicted_of(endpoint: Endpoint, answer: Any) -> tuple[str, Mapping[str, float] | None]:
+def predicted_of(
+    endpoint: MonitoredEndpoint, answer: Any
+) -> tuple[str, Mapping[str, float] | None]:
     """The predicted class or number as text, and the probabilities of the classes if there are any.
 
     Raises RowError.
@@ -103,7 +105,7 @@ def predicted_of(endpoint: Endpoint, answer: Any) -> tuple[str, Mapping[str, flo
 
 
 def _from_columns(
-    endpoint: Endpoint, answer: Mapping[str, Any]
+    endpoint: MonitoredEndpoint, answer: Mapping[str, Any]
 ) -> tuple[str, Mapping[str, float] | None]:
     """From named outputs: a class and its probabilities, or one probability for each class."""
     wanted = (endpoint.label, *_PREDICTION_NAMES)
@@ -118,7 +120,7 @@ def _from_columns(
     return max(scores, key=scores.__getitem__), scores
 
 
-def _scores(endpoint: Endpoint, given: Any) -> dict[str, float]:
+def _scores(endpoint: MonitoredEndpoint, given: Any) -> dict[str, float]:
     if isinstance(given, list):
         names = endpoint.classes or tuple(map(str, range(len(given))))
         if len(names) != len(given):
@@ -178,7 +180,7 @@ def number(value: Any) -> float:
     return result
 
 
-def label_text(endpoint: Endpoint, value: Any) -> str:
+def label_text(endpoint: MonitoredEndpoint, value: Any) -> str:
     """A label as it is stored. Raises RowError."""
     if endpoint.task == "regression":
         return repr(number(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,23 +11,27 @@ from typing import Any
 
 from pulumi_mlops.runtime.quality import evaluate, ingest
 from pulumi_mlops.runtime.quality import labels as labelling
-from pulumi_mlops.runtime.quality.database import Database
+from pulumi_mlops.runtime.quality.database import QualityDatabase
 from pulumi_mlops.runtime.quality.delays import UNKNOWN, LabelDelay
-from pulumi_mlops.runtime.quality.settings import Endpoint, Settings
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint, QualitySettings
 from pulumi_mlops.runtime.quality.store import SourceStore
 
 logger = logging.getLogger(__name__)
 
 STALE_PASSES = 10
+RECENT_DAYS = 2
+COMPLETE_SECONDS = 3600.0
+"""A pass lists the folders of the last ``RECENT_DAYS``. Once in ``COMPLETE_SECONDS`` it lists all
+within the horizon: an outage of the store delays files."""
 
 
-class Service:
+class QualityService:
     """The quality of all endpoints."""
 
     def __init__(
         self,
-        settings: Settings,
-        database: Database,
+        settings: QualitySettings,
+        database: QualityDatabase,
         store: SourceStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -37,6 +42,7 @@ class Service:
         self.delays: dict[str, LabelDelay] = {}
         self.last_success = clock()
         self.errors: dict[str, str] = {}
+        self._listed: dict[str, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="passes", daemon=True)
 
@@ -54,12 +60,14 @@ class Service:
         """Whether no pass has succeeded for a while."""
         return self.clock() - self.last_success > max(STALE_PASSES * self.settings.interval, 60.0)
 
-    def delay(self, endpoint: Endpoint) -> LabelDelay:
+    def delay(self, endpoint: MonitoredEndpoint) -> LabelDelay:
         """The delay of labels in the last pass."""
         return self.delays.get(endpoint.name, UNKNOWN)
 
-    def accept(self, endpoint: Endpoint, items: list[dict[str, Any]]) -> labelling.Received:
-        """SourceStore labels that arrive now."""
+    def accept(
+        self, endpoint: MonitoredEndpoint, items: list[dict[str, Any]]
+    ) -> labelling.Received:
+        """Store labels that arrive now."""
         with self.database.writing() as connection:
             return labelling.accept(connection, endpoint, items, received=self.clock())
 
@@ -78,10 +86,17 @@ class Service:
         if not self.errors:
             self.last_success = self.clock()
 
-    def _pass(self, endpoint: Endpoint) -> None:
+    def _pass(self, endpoint: MonitoredEndpoint) -> None:
         with self.database.reading() as connection:
             since = evaluate.horizon(connection, endpoint, self.clock())
-        ingest.read_log(self.database, self.store, endpoint, since)
+        started = self.clock()
+        complete = abs(started - self._listed.get(endpoint.name, -math.inf)) >= COMPLETE_SECONDS
+        first = since if complete else max(since, started - RECENT_DAYS * 86_400)
+        ingest.read_log(
+            self.database, self.store, endpoint, since=since, first_day=ingest.day(first)
+        )
+        if complete:
+            self._listed[endpoint.name] = started
         ingest.read_label_files(self.database, self.store, endpoint)
         now = self.clock()
         with self.database.writing() as connection:

@@ -4,7 +4,7 @@
 ``HOST``, ``PORT``         address to listen on
 ``MLOPS_ARTIFACT_STORE``   ``s3://bucket`` or a folder, with ``predictions/`` and ``labels/``
 ``MLOPS_DATABASE_URL``     SQLAlchemy URL of the database; a secret if it contains a password
-``MLOPS_ENDPOINTS_DIR``    folder with one JSON file for each endpoint, see :class:`Endpoint`
+``MLOPS_ENDPOINTS_DIR``    folder with one JSON file for each endpoint: a MonitoredEndpoint
 ``MLOPS_QUALITY_INTERVAL`` seconds between two passes over the log; default 15
 =========================  =====================================================================
 """
@@ -23,7 +23,7 @@ class QualitySettingsError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class MonitoredEndpoint:
     """The quality monitoring of one endpoint.
 
     ``window`` is in seconds, ``label_horizon`` in days. The inputs of ``EndpointQuality`` in the
@@ -54,13 +54,13 @@ class Endpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class QualitySettings:
     """The settings; the table of the module describes the fields."""
 
     port: int
     store: str
     database_url: str
-    endpoints: Mapping[str, Endpoint]
+    endpoints: Mapping[str, MonitoredEndpoint]
     host: str = "127.0.0.1"
     interval: float = 15.0
 
@@ -71,7 +71,7 @@ class Settings:
         return self.interval + 10.0
 
 
-def load(environ: Mapping[str, str]) -> Settings:
+def load(environ: Mapping[str, str]) -> QualitySettings:
     """Read the settings. Raises :class:`QualitySettingsError`."""
     for variable in ("PORT", "MLOPS_ARTIFACT_STORE", "MLOPS_DATABASE_URL", "MLOPS_ENDPOINTS_DIR"):
         if not environ.get(variable):
@@ -85,7 +85,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     for file in sorted(Path(environ["MLOPS_ENDPOINTS_DIR"]).glob("*.json")):
         endpoint = _endpoint(file)
         endpoints[endpoint.name] = endpoint
-    return Settings(
+    return QualitySettings(
         host=environ.get("HOST") or "127.0.0.1",
         port=port,
         store=environ["MLOPS_ARTIFACT_STORE"],
@@ -95,16 +95,18 @@ def load(environ: Mapping[str, str]) -> Settings:
     )
 
 
-def _endpoint(file: Path) -> Endpoint:
+def _endpoint(file: Path) -> MonitoredEndpoint:
     try:
         values: dict[str, Any] = json.loads(file.read_text())
         for name in ("classes", "slices"):
             values[name] = tuple(values.get(name) or ())
-        known = {field.name for field in fields(Endpoint)}
+        known = {field.name for field in fields(MonitoredEndpoint)}
         if unknown := values.keys() - known:
             raise QualitySettingsError(
                 f"{file.name}: {', '.join(sorted(unknown))} is not a setting"
             )
-        return Endpoint(**{name: value for name, value in values.items() if value is not None})
+        return MonitoredEndpoint(
+            **{name: value for name, value in values.items() if value is not None}
+        )
     except (TypeError, ValueError) as error:
         raise QualitySettingsError(f"{file.name}: {error}") from None

@@ -76,11 +76,11 @@ class SourceBucket:
     def folders(self, prefix: str) -> list[str]:
         """See :class:`SourceStore`."""
         whole = self.prefix + prefix
-        return [
+        return sorted(
             each["Prefix"][len(whole) :].rstrip("/")
             for page in self._pages(whole, Delimiter="/")
             for each in page.get("CommonPrefixes", [])
-        ]
+        )
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
         """See :class:`SourceStore`."""

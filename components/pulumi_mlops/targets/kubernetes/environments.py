@@ -38,7 +38,7 @@ def image(
             recipe = Recipe(
                 requirements=requirements,
                 constraints=spec.constraints,
-                local=spec.local,
+                projects=spec.projects,
                 python=python or None,
                 code=spec.code,
                 options=settings.build.options(),

@@ -53,23 +53,23 @@ class LocalTarget(SharedRequests):
                 code[import_path] = {"path": str(folder), "digest": sources.digest(folder)}
             except OSError as error:
                 raise pulumi.RunError(f"{name}: {folder} cannot be read: {error}") from None
-        local: dict[str, sdk.EnvironmentLocalSourceArgs] = {
-            place: {"path": str(spec.local[place]), "digest": content}
-            for place, content in digests_of(name, spec.local).items()
+        projects: dict[str, sdk.EnvironmentProjectSourceArgs] = {
+            place: {"path": str(spec.projects[place]), "digest": content}
+            for place, content in digests_of(name, spec.projects).items()
         }
         native = sdk.Environment(
             name,
             {
                 "requirements": spec.requirements,
                 "constraints": list(spec.constraints) or None,
-                "local": local or None,
+                "projects": projects or None,
                 "python": spec.python,
                 "code": code,
             },
             opts,
         )
         digests = [code[import_path]["digest"] for import_path in sorted(code)]
-        digests += [*spec.constraints, *(source["digest"] for source in local.values())]
+        digests += [*spec.constraints, *(source["digest"] for source in projects.values())]
         return EnvironmentHandle(version=_version(spec, digests), native=native)
 
     def service(self, name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> ServiceHandle:
@@ -235,16 +235,6 @@ class LocalTarget(SharedRequests):
         return str(stack_folder() / "logs")
 
 
-def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
-    if not spec.seconds:
-        return None
-    return {
-        "seconds": spec.seconds,
-        "minRequests": spec.min_requests,
-        "maxErrorRate": spec.max_error_rate,
-    }
-
-
 def _version(spec: EnvironmentSpec, digests: Sequence[str]) -> pulumi.Input[str]:
     def version(values: Sequence[Any]) -> str:
         requirements, python = values
@@ -255,6 +245,16 @@ def _version(spec: EnvironmentSpec, digests: Sequence[str]) -> pulumi.Input[str]
     if any(isinstance(value, pulumi.Output) for value in values):
         return pulumi.Output.all(*values).apply(version)
     return version(values)
+
+
+def _analysis(spec: AnalysisSpec) -> sdk.RouteAnalysisArgs | None:
+    if not spec.seconds:
+        return None
+    return {
+        "seconds": spec.seconds,
+        "minRequests": spec.min_requests,
+        "maxErrorRate": spec.max_error_rate,
+    }
 
 
 def _check_resources(name: str, requested: Resources) -> None:

@@ -10,7 +10,7 @@ import pulumi
 from ...plugin.resource import MlopsResource
 
 
-class EnvironmentLocalSourceArgs(TypedDict):
+class EnvironmentProjectSourceArgs(TypedDict):
     """A Python project, or a file such as a wheel."""
 
     path: str
@@ -32,11 +32,11 @@ class EnvironmentArgs(TypedDict):
     """Inputs of `mlops:local:Environment`."""
 
     requirements: pulumi.Input[Sequence[pulumi.Input[str]]]
-    """Requirements in the syntax of pip. `./local/<name>` is an item of `local`. A change replaces
-    the resource."""
+    """Requirements in the syntax of pip. `./projects/<name>` stands for an item of `projects`. A
+    change replaces the resource."""
     constraints: NotRequired[Sequence[str] | None]
     """Constraints in the syntax of pip. A change replaces the resource. Default: empty."""
-    local: NotRequired[Mapping[str, EnvironmentLocalSourceArgs] | None]
+    projects: NotRequired[Mapping[str, EnvironmentProjectSourceArgs] | None]
     """Python projects and packages on this machine, by name. A change replaces the resource.
     Default: empty."""
     python: NotRequired[pulumi.Input[str] | None]

@@ -48,7 +48,7 @@ class ToyTarget(SharedRequests):
             }
         except OSError as error:
             raise pulumi.RunError(f"{name}: its code cannot be read: {error}") from None
-        if spec.constraints or spec.local:
+        if spec.constraints or spec.projects:
             raise pulumi.RunError(
                 f"{name}: constraints and local projects are not supported by this target: list "
                 "requirements of the package index"

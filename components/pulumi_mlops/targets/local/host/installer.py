@@ -1,7 +1,7 @@
 """Creation of Python environments with uv.
 
-A folder has all that uv reads: `requirements.txt`, `constraints.txt`, and in `local` the projects
-and packages that the requirements refer to as `./local/<name>`.
+A folder has all that uv reads: `requirements.txt`, `constraints.txt`, and in `projects` what the
+requirements refer to as `./projects/<name>`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .uv import search_environment, uv_bin
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What determines the packages of an environment. `local` maps a name to a path."""
+    """What determines the packages of an environment. `projects` maps a name to a path."""
 
     requirements: Sequence[str]
     python: str | None
     constraints: Sequence[str]
-    local: Mapping[str, Path]
+    projects: Mapping[str, Path]
 
     def write(self, folder: Path, digests: Mapping[str, str]) -> None:
         """Write the files that uv reads. Raises ResourceError if local content changed."""
         _write_lines(folder / "requirements.txt", self.requirements)
         _write_lines(folder / "constraints.txt", self.constraints)
-        remove_tree(folder / "local")
-        for name, path in self.local.items():
-            copy(path, folder / "local" / name)
-            if digest(folder / "local" / name) != digests[name]:
+        remove_tree(folder / "projects")
+        for name, path in self.projects.items():
+            copy(path, folder / "projects" / name)
+            if digest(folder / "projects" / name) != digests[name]:
                 raise ResourceError(f"{path} changed since the preview: update again")
 
 
@@ -53,9 +53,9 @@ def resolve(ctx: Context, folder: Path, content: Content) -> None:
     ]  # fmt: skip
     # The resolution of a project reads its metadata and does not build it.
     commands += [
-        ["build", "--wheel", "--out-dir", "built", *python, f"local/{name}"]
-        for name in content.local
-        if (folder / "local" / name).is_dir() and f"--find-links ./local/{name}" not in
+        ["build", "--wheel", "--out-dir", "built", *python, f"projects/{name}"]
+        for name in content.projects
+        if (folder / "projects" / name).is_dir() and f"--find-links ./projects/{name}" not in
         content.requirements
     ]  # fmt: skip
     for command in commands:

@@ -1,7 +1,7 @@
 """The supervisor of one stack: supervisord (supervisord.org) starts and restarts its programs.
 
 supervisord also rotates their logs. `launch.py` adds that programs end when supervisord is killed,
-and that none runs twice afterwards.
+and that none runs twice afterwards; `guard.py` that supervisord is started again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from supervisor.xmlrpc import Faults
 from ....files import read_json, remove_tree, tail, write_private
 from ....plugin.errors import ResourceError
 from ....stackdir import StackDir
-from . import launch, supervisord
+from . import guard, launch, supervisord
 
 UP = frozenset({"STARTING", "RUNNING"})
 _INHERITED = (
@@ -51,7 +51,7 @@ class Program:
     stop_seconds: float = 10.0
     stop_signal: str = "TERM"
     scratch: str | None = None
-    """A folder that is emptied at every start, for sockets and temporary files."""
+    """A folder for sockets and temporary files. It is emptied at every start but for `state`."""
     health: dict[str, Any] | None = None
     """The fields of its `health.HealthCheck`, for later checks. A change causes no restart."""
 
@@ -124,6 +124,14 @@ class Supervisor:
         self._remove(proxy, program)
         self._add(name)
 
+    def start_all(self) -> bool:
+        """Start supervisord with all defined programs. Returns whether there are any."""
+        with self._root.lock("supervisor"):
+            if not self.names():
+                return False
+            self._daemon()
+        return True
+
     def states(self) -> dict[str, str]:
         """supervisord's state of each program: RUNNING, STARTING, BACKOFF, FATAL, STOPPED, …
 
@@ -136,7 +144,8 @@ class Supervisor:
         if (proxy := self._running()) is None:
             return {}
         try:
-            return {info["group"]: info for info in proxy.getAllProcessInfo()}
+            infos = {info["group"]: info for info in proxy.getAllProcessInfo()}
+            return {name: info for name, info in infos.items() if name != guard.NAME}
         except (OSError, http.client.HTTPException):  # it ended between the two calls
             return {}
 
@@ -154,6 +163,8 @@ class Supervisor:
             proxy = self._daemon()
             self._write_config()
             proxy.reloadConfig()
+            with supervisord.ignore_faults(Faults.ALREADY_ADDED):
+                proxy.addProcessGroup(guard.NAME)  # a supervisord of an earlier version has none
             proxy.addProcessGroup(name)
 
     def _cookie(self, name: str) -> str:
@@ -219,6 +230,7 @@ class Supervisor:
 
         It would continue to restart programs that the next supervisord also runs.
         """
+        launch.end(guard.cookie(self._root.path), 5)
         launch.end(self._own_cookie, 30)
 
     @property
@@ -228,12 +240,13 @@ class Supervisor:
     def _write_config(self) -> None:
         home = self._root.folder("supervisor")
         programs = sorted((self._root.path / "programs").glob("*/program.ini"))
-        write_private(
-            home / "supervisord.conf",
-            supervisord.configuration(
-                home, self._socket, (program.read_text() for program in programs)
-            ),
-        )
+        file = home / "supervisord.conf"
+        watch = guard.command(sys.executable, self._root.path)
+        sections = [
+            supervisord.program_section(guard.NAME, watch, home / "guard.log", "TERM", 5),
+            *(program.read_text() for program in programs),
+        ]
+        write_private(file, supervisord.configuration(home, self._socket, sections))
 
     def _remove(self, proxy: Any, program: Program) -> None:
         with supervisord.ignore_faults(Faults.BAD_NAME, Faults.NOT_RUNNING):

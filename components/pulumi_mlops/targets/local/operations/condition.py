@@ -17,8 +17,8 @@ from ....files import read_json
 from ....runtime.router.haproxy_socket import CommandRefused, RuntimeSocket
 from ....stackdir import StackDir
 from ..host import health, jobs, ports
+from ..host.names import log_file, program_name
 from ..host.supervisor import Program, Supervisor
-from ..resources.replicas import log_file, program_name
 from . import volumes
 from .volumes import LocalVolumeStatus
 

@@ -33,7 +33,7 @@ class Source(Inputs):
     digest: str = Field(description="Digest of the content.")
 
 
-class LocalSource(Source):
+class ProjectSource(Source):
     """A Python project, or a file such as a wheel."""
 
 
@@ -41,10 +41,11 @@ class EnvironmentInputs(Inputs):
     """Inputs of `mlops:local:Environment`."""
 
     requirements: OrUnknown[list[OrUnknown[str]]] = Field(
-        description="Requirements in the syntax of pip. `./local/<name>` is an item of `local`."
+        description="Requirements in the syntax of pip. `./projects/<name>` stands for an item of "
+        "`projects`."
     )
     constraints: list[str] = Field([], description="Constraints in the syntax of pip.")
-    local: dict[str, LocalSource] = Field(
+    projects: dict[str, ProjectSource] = Field(
         {}, description="Python projects and packages on this machine, by name."
     )
     python: OrUnknown[str | None] = Field(
@@ -84,12 +85,12 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         "status": OutputField(str, "`ready` or `missing`."),
     }
     path_output = ("path", 3)
-    replace_on = frozenset({"requirements", "constraints", "local", "python"})
+    replace_on = frozenset({"requirements", "constraints", "projects", "python"})
 
     def check(self, ctx: Context, new: EnvironmentInputs) -> list[tuple[str, str]]:
         problems = [
             (f"{kind}.{name}", "must be a relative path without `..`")
-            for kind, names in (("code", new.code), ("local", new.local))
+            for kind, names in (("code", new.code), ("projects", new.projects))
             for name in names
             if Path(name).is_absolute() or ".." in Path(name).parts
         ]
@@ -107,9 +108,9 @@ class EnvironmentHandler(Handler[EnvironmentInputs]):
         return problems
 
     def replaces(self, changed: set[str], old: dict[str, Any], new: EnvironmentInputs) -> set[str]:
-        before = {name: source["digest"] for name, source in (old.get("local") or {}).items()}
-        same_content = before == {name: source.digest for name, source in new.local.items()}
-        return (changed & self.replace_on) - ({"local"} if same_content else set())
+        before = {name: source["digest"] for name, source in (old.get("projects") or {}).items()}
+        same_content = before == {name: source.digest for name, source in new.projects.items()}
+        return (changed & self.replace_on) - ({"projects"} if same_content else set())
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         complete = (
@@ -222,9 +223,9 @@ def _content(new: EnvironmentInputs) -> installer.Content:
         requirements=[str(line) for line in new.requirements],
         python=new.python or None,
         constraints=new.constraints,
-        local={name: Path(source.path) for name, source in new.local.items()},
+        projects={name: Path(source.path) for name, source in new.projects.items()},
     )
 
 
 def _digests(new: EnvironmentInputs) -> dict[str, str]:
-    return {name: source.digest for name, source in new.local.items()}
+    return {name: source.digest for name, source in new.projects.items()}

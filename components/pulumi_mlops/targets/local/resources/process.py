@@ -11,15 +11,14 @@ from ....plugin.errors import ResourceError
 from ....plugin.handler import Context, Handler, Inputs, OutputField
 from ....plugin.values import OrUnknown
 from ..host import health, ports
+from ..host.names import log_file, program_name
 from ..host.programs import program_problems
 from ..host.supervisor import Supervisor
 from . import process_status
 from .replicas import (
     definition,
     instances_on_machine,
-    log_file,
     port_owner,
-    program_name,
     remove,
     remove_surplus,
 )

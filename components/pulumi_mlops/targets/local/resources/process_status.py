@@ -7,8 +7,8 @@ from typing import Any
 
 from ....stackdir import StackDir
 from ..host import health
+from ..host.names import program_name
 from ..host.supervisor import UP, Supervisor
-from .replicas import program_name
 
 
 def status(root: StackDir, resource_id: str, state: dict[str, Any]) -> str:

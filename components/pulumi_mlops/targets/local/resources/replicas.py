@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....files import remove_tree, write_private
 from ....plugin.values import known_text
 from ....stackdir import StackDir, is_generation
 from ..host import health, ports
+from ..host.names import log_file, program_name
 from ..host.programs import command_of, environment_of, working_directory
 from ..host.supervisor import Program, Supervisor
 
@@ -51,6 +51,8 @@ def definition(
             for port in port_numbers
         },
         **({"DATA_DIR": known_text(inputs.data)} if inputs.data else {}),
+        # Of the routed processes alone: the others would restart for a new variable.
+        **({"START_SLOTS_DIR": str(root.runtime / "starts")} if inputs.routed else {}),
         **({"FETCHED_DIR": known_text(inputs.fetched)} if inputs.fetched else {}),
     }
     if inputs.files and not inputs.rereads_files:
@@ -69,19 +71,9 @@ def definition(
     )
 
 
-def program_name(resource_id: str, index: int) -> str:
-    """The name of a replica under the supervisor."""
-    return f"{resource_id}-{index}"
-
-
 def port_owner(resource_id: str, index: int, port: str) -> str:
     """The name under which a replica claims a port."""
     return f"{program_name(resource_id, index)}/{port}"
-
-
-def log_file(root: StackDir, program: str) -> Path:
-    """The log of a replica."""
-    return root.path / "logs" / f"{program}.log"
 
 
 def _split(program: str) -> tuple[str, int] | None:
