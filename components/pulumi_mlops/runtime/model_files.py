@@ -181,8 +181,12 @@ def problems(folder: Path, *, digests: bool = False) -> list[str]:
 
 
 def _digest(path: Path) -> str:
+    # Not hashlib.file_digest: a model may need Python 3.10.
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class BucketCopy:
