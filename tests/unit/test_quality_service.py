@@ -177,10 +177,10 @@ def test_a_store_that_fails_stops_nothing(world: World, monkeypatch: pytest.Monk
     world.service.one_pass()
     assert world.service.errors == {"live": "OSError: connection refused"}
     world.clock += 3600
-    assert world.service.stale
+    assert world.service.stale == ["live"]
     monkeypatch.undo()
     world.pass_at(world.clock)
-    assert not world.service.stale
+    assert world.service.stale == []
     assert world.counts()["rows_read"] == 40
 
 
