@@ -223,7 +223,9 @@ def test_a_stack_without_the_service_is_told(
     assert main(["quality", "live", *project]) == 2
     assert "dev has no quality service: declare `quality`" in capsys.readouterr().err
     file = tmp_path / ".mlops" / "dev" / "files" / "client.env"
-    file.write_text("export MLOPS_QUALITY_URL=http://127.0.0.1:1\n")
+    file.write_text(
+        "# the services\nexport A='b c'\nexport MLOPS_QUALITY_URL='http://127.0.0.1:1'\n"
+    )
     assert main(["quality", "live", *project]) == 1
     assert "http://127.0.0.1:1 does not answer (ConnectError)" in capsys.readouterr().err
 
