@@ -140,6 +140,20 @@ def test_one_call_for_all_and_an_error_for_one() -> None:
     assert batcher.max_batch == 64  # bad requests do not end batching
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exception_that_ends_threads_stays_with_its_request(error: BaseException) -> None:
+    def ends(data: pd.DataFrame) -> Any:
+        if (data["a"] < 0).any():
+            raise error
+        return data["a"].to_numpy()
+
+    bodies = [split([[number, 1]]) for number in (1, -1, 2)]
+    seen = answers(Batcher(inference(ends), 64), bodies)
+    assert seen == singly(inference(ends), bodies)
+    assert [each[0] for each in seen] == ["id-0", 500, "id-2"]
+    assert seen[1][1].startswith(f"the model failed: {type(error).__name__}")
+
+
 def test_rows_of_a_call_are_bounded() -> None:
     model = inference(half)
     batcher = Batcher(model, 8)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.runtime.model_server.http import ClientGone
+from pulumi_mlops.runtime.model_server.http import ClientGone, RequestError
 from pulumi_mlops.runtime.model_server.request_queue import (
     BatchSize,
     Job,
@@ -199,6 +199,26 @@ def test_a_failing_runner_leaves_no_client_waiting() -> None:
             for number in range(2):
                 with pytest.raises(ZeroDivisionError):
                     await it.ask(number)
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration()])
+def test_an_exception_that_ends_threads_ends_its_own_request_only(error: BaseException) -> None:
+    class Ending(Sleeper):
+        def run(self, jobs: list[Job]) -> Any:
+            (job,) = jobs
+            if job.request == 0:
+                raise error
+            return [[(job, error if job.request == 1 else job.request)]]
+
+    async def test() -> None:
+        async with server(Ending()) as it:
+            for number in range(2):
+                with pytest.raises(RequestError, match=type(error).__name__) as caught:
+                    await it.ask(number)
+                assert caught.value.status == 500
+            assert await it.ask(2) == "ok"
 
     run(test)
 

@@ -61,7 +61,7 @@ class Batcher:
         for job in jobs:
             try:
                 prepared = job.request(self.inference)
-            except Exception as error:
+            except BaseException as error:
                 outcomes.append((job, error))
             else:
                 key = form(prepared) if self.max_batch > 1 and len(jobs) > 1 else None
@@ -100,7 +100,7 @@ class Batcher:
         for job, prepared in part:
             if not job.gone:
                 outcome = self._single(prepared)
-                failed = failed or isinstance(outcome, Exception)
+                failed = failed or isinstance(outcome, BaseException)
                 yield [(job, outcome)]
         if combined and not failed:
             self._note_unused()
@@ -108,14 +108,14 @@ class Batcher:
     def _single(self, prepared: Prepared) -> Any:
         try:
             raw = self.inference.predict(prepared)
-        except Exception as error:
+        except BaseException as error:
             return error
         return self._answer(prepared, raw)
 
     def _answer(self, prepared: Prepared, raw: Any) -> Any:
         try:
             return self.inference.answer(prepared, raw)
-        except Exception as error:
+        except BaseException as error:
             return error
 
     def _combined(self, requests: list[Prepared]) -> list[Any] | None:

@@ -171,7 +171,7 @@ class Inference:
             inputs = self.signature.inputs
             columns = {item.name: golden.data[item.key].to_numpy() for item in inputs}
             raw = function(self._block.frame(columns, len(golden.data)))  # type: ignore[union-attr]
-        except Exception:
+        except BaseException:
             logger.info("predictions go through MLflow's enforcement", exc_info=True)
             return False
         same = type(raw) is type(golden.raw) and (
@@ -195,11 +195,11 @@ class Inference:
             if exact and self._direct is not None:
                 return self._direct(data)
             return self.pyfunc.predict(data, params=params)
-        except Exception as error:
+        except BaseException as error:  # also sys.exit() and a panic of an extension in Rust
             raise _failure(error, data) from error
 
 
-def _failure(error: Exception, data: Any) -> RequestError:
+def _failure(error: BaseException, data: Any) -> RequestError:
     """What a failed prediction answers: 400 for the client's data, 500 for the model."""
     if isinstance(error, MlflowException) and int(error.get_http_status_code()) < 500:  # type: ignore[no-untyped-call]
         return RequestError(400, reason_of(error))

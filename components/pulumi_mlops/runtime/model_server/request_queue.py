@@ -14,6 +14,7 @@ when no request was refused for 10 s.
 from __future__ import annotations
 
 import asyncio
+import logging
 import statistics
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pulumi_mlops.runtime.model_server.http import ClientGone, Receive, RequestError
+
+logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.1
 """Interval of the check for late requests, and the wait after which a client is watched."""
@@ -247,7 +250,7 @@ class RequestQueue:
         started = time.perf_counter()
         unanswered = set(jobs)
         last: list[Outcome] = []
-        failure: Exception = ClientGone()
+        failure: BaseException = ClientGone()
         try:
             for outcomes in self._runner.run(jobs):
                 unanswered.difference_update(job for job, _ in outcomes)
@@ -255,7 +258,7 @@ class RequestQueue:
                     loop.call_soon_threadsafe(self._deliver, outcomes)
                 else:
                     last = outcomes
-        except Exception as error:  # a defect of the runner must not leave clients waiting
+        except BaseException as error:  # must not leave clients waiting, nor end the thread
             failure = error
         last += [(job, failure) for job in unanswered]
         seconds = time.perf_counter() - started
@@ -268,13 +271,13 @@ class RequestQueue:
             if job.future.done():
                 continue
             if isinstance(outcome, BaseException):
-                job.future.set_exception(outcome)
+                job.future.set_exception(_raisable(outcome))
             else:
                 job.future.set_result(outcome)
 
     def _finished(self, last: list[Outcome], count: int, seconds: float) -> None:
-        self._deliver(last)
         self._idle += 1
+        self._deliver(last)
         self._size.observe(count, seconds)
         each = seconds / count
         weight = 0.2 if self._seconds_per_request else 1.0
@@ -354,6 +357,17 @@ class BatchSize:
             return
         if count >= self._size and seconds < _CALL_SECONDS / 2:
             self._size *= 2
+
+
+def _raisable(error: BaseException) -> Exception:
+    """The exception for the coroutine of a request.
+
+    There, SystemExit and the like would end the event loop, and a future accepts no StopIteration.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    logger.error("the model raised %s", type(error).__name__, exc_info=error)
+    return RequestError(500, f"the model failed: {type(error).__name__}: {error}".strip(": "))
 
 
 async def _disconnected(receive: Receive) -> None:
