@@ -426,8 +426,13 @@ def test_not_ready_says_why_everywhere(classifier):
     assert answer.json() == {**identity, "ready": False, "error": "because", "failed": False}
     assert client.get("/v2/health/live").status_code == 200
     assert client.get("/ping").status_code == 503
-    assert client.get(MODEL).status_code == 503
-    assert client.post(INFER, {}).json()["error"] == "not ready: because"
+    # 502 makes the proxy try another server.
+    assert client.get(MODEL).status_code == 502
+    refused = client.post(INFER, {})
+    assert (refused.status_code, refused.json()["error"]) == (502, "not ready: because")
+    refused = client.post("/invocations", SPLIT)
+    assert refused.status_code == 502
+    assert refused.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
     client.app.state.inference = classifier.app.state.inference
     client.app.state.draining = True
     assert client.get("/v2/health/ready").json() == {

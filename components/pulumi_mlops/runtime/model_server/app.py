@@ -36,6 +36,9 @@ Read = Callable[["Inference", bytes, str, str], "Prepared"]
 MAX_QUEUED_BODIES = 8
 """The bytes that may wait for the model, in bodies of the largest size."""
 MAX_UNREAD_BYTES = 65536
+NOT_READY = 502
+"""The status of requests before the model is loaded. The proxy sends them to another server, which
+it must not do with 503, the answer of an overloaded server. Readiness paths answer 503."""
 
 
 @dataclass(slots=True)
@@ -144,7 +147,7 @@ class App:
             # Draining still serves: the proxy may not have seen yet that this server is stopping.
             inference = self.state.inference
             if inference is None:
-                raise RequestError(503, f"not ready: {self.state.why_not}")
+                raise RequestError(NOT_READY, f"not ready: {self.state.why_not}")
             if http.header(scope, b"inference-header-content-length"):
                 raise RequestError(415, "V2's binary data is not supported; send 'data' as JSON")
             content_type = http.header(scope, b"content-type") or "application/json"
@@ -279,7 +282,7 @@ class App:
             return [{"name": i.name, "datatype": i.datatype, "shape": list(i.shape)} for i in items]
 
         if signature is None:
-            return _json({"error": f"not ready: {self.state.why_not}", **self._identity}, 503)
+            return _json({"error": f"not ready: {self.state.why_not}", **self._identity}, NOT_READY)
         return _json(
             {
                 "name": settings.model_name,
@@ -308,7 +311,7 @@ def _json(body: dict[str, Any], status: int = 200, *, close: bool = False) -> Re
 
 
 def _mlflow_code(status: int) -> str:
-    if status == 503:
+    if status in (NOT_READY, 503):
         return "TEMPORARILY_UNAVAILABLE"
     return "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"
 
