@@ -386,6 +386,24 @@ def test_a_body_too_large_is_413(classifier, tmp_path_factory, chunked):
     assert "at most 100 are allowed (input max_request_body" in answer.json()["error"]
 
 
+def test_a_full_queue_refuses_after_the_size_was_checked(classifier):
+    """A client that sends too much must not try again."""
+    env = fixtures.environment("/x", MLOPS_MAX_BODY_BYTES="100", MLOPS_MAX_QUEUE="1")
+    client = Client(ModelServerSettings.from_env(env))
+    client.app.state.inference = classifier.app.state.inference
+    client.app._queue._waiting[None] = None  # a request
+
+    async def parts():
+        yield b"{}"
+
+    assert client.post(INFER, content=b"x" * 150).status_code == 413
+    refused = client.post(INFER, content=b"{}")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "connection" not in refused.headers
+    # The rest of a body of unknown size would have to be read.
+    assert client.post(INFER, content=parts()).headers["connection"] == "close"
+
+
 def test_request_ids(classifier):
     body = {"inputs": [LENGTH, WIDTH]}
     kept = classifier.post(INFER, body, headers={"x-request-id": "trace-9"})

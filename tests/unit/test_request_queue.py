@@ -65,7 +65,8 @@ class Server:
         """What a client sees that gives up after `patience` seconds."""
         gone = asyncio.Event()
 
-        async def read() -> int:
+        async def read(received: Callable[[int], None]) -> int:
+            received(length)
             return number
 
         async def receive() -> dict[str, Any]:
@@ -133,6 +134,41 @@ def test_queued_bodies_are_bounded_but_never_the_first() -> None:
             )
             assert outcomes == ["ok", "full", "full"]
             assert await it.ask(3, length=10) == "ok"
+
+    run(test)
+
+
+def test_uploads_are_bounded_apart_from_the_queue() -> None:
+    async def test() -> None:
+        async with server(Sleeper(0.0), requests=3, body_bytes=400_000) as it:
+            complete = asyncio.Event()
+
+            async def upload(parts: list[int]) -> str:
+                async def read(received: Callable[[int], None]) -> int:
+                    for part in parts:
+                        received(part)
+                    await complete.wait()
+                    return 0
+
+                try:
+                    await it.queue.answer(it.runner, read, 0, None)  # type: ignore[arg-type]
+                except Overloaded as error:
+                    return error.reason
+                return "ok"
+
+            slow = [asyncio.create_task(upload([10, 10])) for _ in range(20)]
+            slow += [asyncio.create_task(upload([100_000])) for _ in range(2)]
+            await asyncio.sleep(0)
+            # Neither their number nor their bytes count for the others.
+            assert [await it.ask(number) for number in range(5)] == ["ok"] * 5
+            assert await it.ask(5, length=60_000) == "ok"
+            # Only the bytes that have arrived count, also without a content-length.
+            assert await upload([50_000, 50_000]) == "full"
+            complete.set()
+            seen = Counter(await asyncio.gather(*slow))
+            assert seen["full"] == it.counts.shed["full"] - 1 > 0  # more than the queue holds
+            assert seen["ok"] >= 3
+            assert await it.ask(6, length=300_000) == "ok"  # nothing is left of the uploads
 
     run(test)
 

@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 SERVER_NAME = "pulumi-mlops"
 Read = Callable[["Inference", bytes, str, str], "Prepared"]
 MAX_QUEUED_BODIES = 8
-"""The bytes that may wait for the model, in bodies of the largest size."""
+"""The bytes that may wait for the model, in bodies of the largest size. Half as many may be in
+bodies that are being received."""
 MAX_UNREAD_BYTES = 65536
 NOT_READY = 502
 """The status of requests before the model is loaded. The proxy sends them to another server, which
@@ -151,9 +152,11 @@ class App:
             if http.header(scope, b"inference-header-content-length"):
                 raise RequestError(415, "V2's binary data is not supported; send 'data' as JSON")
             content_type = http.header(scope, b"content-type") or "application/json"
+            limit = self._settings.max_body_bytes
+            http.check_body(scope, limit)
 
-            async def read() -> Callable[[Inference], Prepared]:
-                body = await http.read_body(scope, receive, self._settings.max_body_bytes)
+            async def read(received: Callable[[int], None]) -> Callable[[Inference], Prepared]:
+                body = await http.read_body(receive, limit, received)
                 return lambda model: prepare(model, body, content_type, request_id)
 
             length = http.content_length(scope)
@@ -193,7 +196,7 @@ class App:
     def _overloaded(self, error: Overloaded, scope: Scope, request_id: str) -> Response:
         response = self._error(error.status, error.message, request_id, scope["path"])
         # The rest of a large body would have to be read before the next request.
-        close = http.content_length(scope) > MAX_UNREAD_BYTES
+        close = http.is_chunked(scope) or http.content_length(scope) > MAX_UNREAD_BYTES
         return replace(response, retry_after=error.retry_seconds, close=close)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:

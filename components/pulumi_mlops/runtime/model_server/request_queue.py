@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pulumi_mlops.runtime.model_server.http import ClientGone, Receive, RequestError
+from pulumi_mlops.runtime.model_server.uploads import Uploads, UploadsFull
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,10 @@ class Job:
 
 Outcome = tuple[Job, Any]
 """A job and its answer or exception."""
+
+
+Read = Callable[[Callable[[int], None]], Awaitable[Any]]
+"""Receives a request. It calls its argument with the size of each part of the body."""
 
 
 class Runner(Protocol):
@@ -151,7 +156,7 @@ class RequestQueue:
         self._patience = Patience(limits.wait_seconds)
         self._runner: Runner
         self._waiting: dict[Job, None] = {}
-        self._reading = 0
+        self._uploads = Uploads(limits.body_bytes // 2)
         self._bytes = 0
         self._seconds_per_request = 0.0
         self._size = BatchSize()
@@ -161,21 +166,16 @@ class RequestQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def answer(
-        self, runner: Runner, read: Callable[[], Awaitable[Any]], length: int, receive: Receive
-    ) -> Any:
-        """Read a request whose body has `length` bytes, and have `runner` answer it.
+    async def answer(self, runner: Runner, read: Read, length: int, receive: Receive) -> Any:
+        """Read a request and have `runner` answer it. `length` is its `content-length`, or 0.
 
         Raises Overloaded, ClientGone when the client left, and the exception of the request.
         """
         self._admit(length)
-        self._reading += 1
-        self._bytes += length
+        request, size = await self._read(read)
+        self._admit(size)  # others have arrived meanwhile
+        self._bytes += size
         try:
-            try:
-                request = await read()
-            finally:
-                self._reading -= 1
             job = Job(request, receive, asyncio.get_running_loop().create_future())
             self._waiting[job] = None
             self._runner = runner
@@ -184,11 +184,22 @@ class RequestQueue:
                 self._sweep_later()
             return await job.future
         finally:
-            self._bytes -= length
+            self._bytes -= size
+
+    async def _read(self, read: Read) -> tuple[Any, int]:
+        """The request and the number of bytes of its body. Raises Overloaded."""
+        upload = self._uploads.start()
+        try:
+            return await read(upload.received), upload.size
+        except UploadsFull as error:
+            self._counts.count_shed("full")
+            raise Overloaded("full", f"the server is overloaded: {error}") from None
+        finally:
+            upload.end()
 
     def _admit(self, length: int) -> None:
         """Raise Overloaded if the queue is full for a request of this size."""
-        waiting, limits = len(self._waiting) + self._reading, self._limits
+        waiting, limits = len(self._waiting), self._limits
         reason = ""
         if waiting >= limits.requests:
             reason = f"{waiting} requests wait for the model already"
