@@ -125,7 +125,7 @@ class Batcher:
             data = combine([prepared.data for prepared in requests])
             raw = self.inference.predict_batch(data, exact=requests[0].exact)
             pieces = divide(raw, sizes)
-            if self._to_check:
+            if self._to_check > 0:  # several threads may count down at once
                 pieces = self._checked(requests, pieces)
         except Unusable as error:
             if error.final:
@@ -201,7 +201,9 @@ def combine(parts: list[Any]) -> Any:
         return np.concatenate(parts)
     if isinstance(first, dict):
         return {name: np.concatenate([part[name] for part in parts]) for name in first}
-    if len(set(first.dtypes)) == 1 and first.dtypes.iloc[0].kind in "iufb":
+    types = set(first.dtypes)
+    # Not the nullable types of pandas, which have the same kinds.
+    if len(types) == 1 and isinstance(dtype := types.pop(), np.dtype) and dtype.kind in "iufb":
         # A tenth of the time of concat().
         return pd.DataFrame(
             np.concatenate([part.to_numpy() for part in parts]), columns=first.columns
