@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from pulumi_mlops.runtime.model_server.http import ClientGone, RequestError
+from pulumi_mlops.runtime.model_server.queue_learning import BatchSize, Patience
 from pulumi_mlops.runtime.model_server.request_queue import (
-    BatchSize,
     Job,
     Limits,
     Overloaded,
-    Patience,
     RequestQueue,
 )
 
