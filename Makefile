@@ -75,6 +75,7 @@ lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --python-version 3.10 --package pulumi_mlops.runtime.model_server
 	$(VENV)/bin/mypy --strict $(TOOLS)
 	$(VENV)/bin/mypy --strict tests/kubernetes/provider/standin
 	$(VENV)/bin/lint-imports

@@ -649,7 +649,7 @@ def test_given_requirements_are_not_read_from_the_registry(provision: Any) -> No
 def test_a_model_of_an_older_python_is_refused_with_the_way_out(
     provision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pulumi_mlops.serving._OLDEST_PYTHON", (3, 11))
+    monkeypatch.setattr("pulumi_mlops.model_server_environment._OLDEST_PYTHON", (3, 11))
     with pytest.raises(
         pulumi.RunError, match=r"live.python: version 1 was logged with Python 3.10"
     ):

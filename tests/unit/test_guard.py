@@ -35,10 +35,14 @@ def processes(root: StackDir) -> list[psutil.Process]:
 
 def guard_of(root: StackDir) -> psutil.Process | None:
     pid = Supervisor(root).pid()
-    if pid is None:
+    try:
+        for each in psutil.Process(pid).children() if pid is not None else []:
+            # A guard that was killed is a zombie until supervisord notices.
+            if each.status() != psutil.STATUS_ZOMBIE and guard.__file__ in each.cmdline():
+                return each
+    except psutil.Error:  # it ended in the meantime
         return None
-    found = [each for each in psutil.Process(pid).children() if guard.__file__ in each.cmdline()]
-    return found[0] if found else None
+    return None
 
 
 def answers(program: Program) -> bool:

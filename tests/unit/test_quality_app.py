@@ -81,6 +81,8 @@ def test_metrics_for_prometheus(client: TestClient) -> None:
         ("id,species\np1,Gentoo\nx,Adelie\n", "text/csv", 200, {"repeated": 1, "pending": 1}),
         ('{"labels": [{"id": "y", "label": 1}]}', "application/json", 200, {"pending": 1}),
         ('{"id": 5, "label": "a"}', "application/json", 422, {"invalid": 1}),
+        ('{"id": "\\u0000", "label": "a"}', "application/json", 422, {"invalid": 1}),
+        ('{"id": "p0", "label": "a", "row": 1e12}', "application/json", 422, {"invalid": 1}),
         ("not JSON", "application/json", 400, {}),
         ("[1]", "application/json", 400, {}),
         ("label\na\n", "text/csv", 400, {}),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pulumi_mlops.plugin.errors import ResourceError
 from pulumi_mlops.runtime.router.analysis import (
     Analysis,
-    Counts,
+    ResponseCounts,
     Verdict,
     Watch,
     counts_of,
@@ -48,13 +48,13 @@ LIMITS = Analysis(seconds=10, min_requests=20, max_error_rate=0.05)
     ],
 )
 def test_verdicts(requests: int, errors: int, ended: bool, expected: Verdict) -> None:
-    assert verdict(Counts(requests, errors), LIMITS, ended=ended) is expected
+    assert verdict(ResponseCounts(requests, errors), LIMITS, ended=ended) is expected
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_interval_contains_the_rate(requests: int, share: float) -> None:
     errors = round(requests * share)
-    low, high = wilson(Counts(requests, errors))
+    low, high = wilson(ResponseCounts(requests, errors))
     assert 0 <= low <= errors / requests + 1e-12
     assert errors / requests <= high + 1e-12
     assert high <= 1
@@ -71,14 +71,17 @@ def test_responses_of_all_servers_of_a_service_count() -> None:
         "v2-0c": row(hrsp_2xx=1, hrsp_other=1) | {"hrsp_5xx": ""},
         "BACKEND": row(hrsp_2xx=100),
     }
-    assert counts_of(stat, ["v2", "v3"]) == {"v2": Counts(14, 3), "v3": Counts(0, 0)}
+    assert counts_of(stat, ["v2", "v3"]) == {
+        "v2": ResponseCounts(14, 3),
+        "v3": ResponseCounts(0, 0),
+    }
 
 
 def test_counters_that_are_reset_lose_nothing_and_count_nothing_twice() -> None:
-    watch = Watch(LIMITS, {"v2": Counts(100, 9)})
+    watch = Watch(LIMITS, {"v2": ResponseCounts(100, 9)})
     for requests, errors in ((110, 10), (5, 1), (8, 1)):
-        watch.observe({"v2": Counts(requests, errors)})
-    assert watch.counts == {"v2": Counts(10 + 5 + 3, 1 + 1 + 0)}
+        watch.observe({"v2": ResponseCounts(requests, errors)})
+    assert watch.counts == {"v2": ResponseCounts(10 + 5 + 3, 1 + 1 + 0)}
 
 
 def backends(**weights: int) -> dict[str, ProxyBackend]:

@@ -16,6 +16,7 @@ import uvloop
 from pulumi_mlops.runtime.model_server.app import App
 from pulumi_mlops.runtime.model_server.loader import Loader
 from pulumi_mlops.runtime.model_server.metrics import Metrics
+from pulumi_mlops.runtime.model_server.one_write import OneWriteProtocol
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
 from pulumi_mlops.runtime.prediction_log import PredictionLog
 from pulumi_mlops.runtime.prediction_store import store_for
@@ -102,7 +103,7 @@ def run(settings: ModelServerSettings) -> int:
     loader = Loader(settings, on_ready, on_failure)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -27,20 +27,20 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ResponseCounts:
     """Responses of a version, and those of them with a 5xx status."""
 
     requests: int = 0
     errors: int = 0
 
-    def since(self, earlier: Counts) -> Counts:
+    def since(self, earlier: ResponseCounts) -> ResponseCounts:
         """The responses since `earlier`. All of them if the counters were reset in between."""
         if self.requests < earlier.requests or self.errors < earlier.errors:
             return self
-        return Counts(self.requests - earlier.requests, self.errors - earlier.errors)
+        return ResponseCounts(self.requests - earlier.requests, self.errors - earlier.errors)
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.requests + other.requests, self.errors + other.errors)
+    def __add__(self, other: ResponseCounts) -> ResponseCounts:
+        return ResponseCounts(self.requests + other.requests, self.errors + other.errors)
 
 
 class Verdict(Enum):
@@ -52,7 +52,7 @@ class Verdict(Enum):
     UNDECIDED = "undecided"
 
 
-def verdict(counts: Counts, limits: Analysis, *, ended: bool) -> Verdict:
+def verdict(counts: ResponseCounts, limits: Analysis, *, ended: bool) -> Verdict:
     """The verdict about a version. `ended` says that the time of the analysis is over.
 
     It is early if the interval of the error rate is on one side of the limit.
@@ -70,7 +70,7 @@ def verdict(counts: Counts, limits: Analysis, *, ended: bool) -> Verdict:
     return Verdict.FAILED if rate > limits.max_error_rate else Verdict.PASSED
 
 
-def wilson(counts: Counts) -> tuple[float, float]:
+def wilson(counts: ResponseCounts) -> tuple[float, float]:
     """The Wilson interval of the error rate (E. B. Wilson, 1927). Requires a request."""
     n, rate = counts.requests, counts.errors / counts.requests
     center = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
@@ -78,26 +78,28 @@ def wilson(counts: Counts) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
-def counts_of(stat: Mapping[str, Mapping[str, str]], services: Iterable[str]) -> dict[str, Counts]:
+def counts_of(
+    stat: Mapping[str, Mapping[str, str]], services: Iterable[str]
+) -> dict[str, ResponseCounts]:
     """The responses of each service, from HAProxy's statistics of its servers by name."""
-    found = dict.fromkeys(services, Counts())
+    found = dict.fromkeys(services, ResponseCounts())
     for server, row in stat.items():
         if (service := service_of(server)) in found:
             requests = sum(int(row.get(column) or 0) for column in _RESPONSES)
-            found[service] += Counts(requests, int(row.get("hrsp_5xx") or 0))
+            found[service] += ResponseCounts(requests, int(row.get("hrsp_5xx") or 0))
     return found
 
 
 class Watch:
     """The analysis of the services in `baseline`, which has their responses so far."""
 
-    def __init__(self, limits: Analysis, baseline: Mapping[str, Counts]) -> None:
+    def __init__(self, limits: Analysis, baseline: Mapping[str, ResponseCounts]) -> None:
         self._limits = limits
         self._last = dict(baseline)
-        self.counts = {name: Counts() for name in baseline}
+        self.counts = {name: ResponseCounts() for name in baseline}
         """The responses during the analysis."""
 
-    def observe(self, counts: Mapping[str, Counts]) -> None:
+    def observe(self, counts: Mapping[str, ResponseCounts]) -> None:
         """Add what came since the previous observation."""
         for name, previous in self._last.items():
             self.counts[name] += counts[name].since(previous)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context
-from ....runtime.router.analysis import Analysis, Counts, Verdict, Watch, counts_of
+from ....runtime.router.analysis import Analysis, ResponseCounts, Verdict, Watch, counts_of
 from ....runtime.router.haproxy import ProxyBackend
 from ....runtime.router.haproxy_socket import CommandRefused, RuntimeSocket
 
@@ -65,11 +65,11 @@ class FirstRequests:
                 self._ctx.log(self._inconclusive(name), level="warning")
         return {name for name, each in verdicts.items() if each is Verdict.PASSED}
 
-    def _counts(self, services: Collection[str]) -> dict[str, Counts]:
+    def _counts(self, services: Collection[str]) -> dict[str, ResponseCounts]:
         try:
             return counts_of(self._socket.stat(self._endpoint), services)
         except (OSError, CommandRefused):  # it is being restarted, and counts from 0 again
-            return dict.fromkeys(services, Counts())
+            return dict.fromkeys(services, ResponseCounts())
 
     def _failure(self, name: str) -> str:
         counts, limit = self._watch.counts[name], self._limits.max_error_rate

@@ -56,6 +56,7 @@ class FetchedFilesHandler(Handler[FetchedFilesInputs]):
         "path": OutputField(str, "Path of the folder."),
         "status": OutputField(str, "`complete` or `missing`.", state_only=True),
     }
+    path_output = ("path", 3)
     replace_on = frozenset({"content"})
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
