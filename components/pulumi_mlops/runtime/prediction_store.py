@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+from pulumi_mlops.runtime.s3.connection import connect, endpoint_of_environment
 
 
 class Store(Protocol):
@@ -39,29 +40,12 @@ class S3Store:
         self._client: Any = None
 
     def put(self, key: str, data: bytes) -> None:
-        """Put one object. boto3's retries are off: the prediction log retries with the same key."""
+        """Put one object. botocore does not retry: the prediction log does, with the same key."""
         if self._client is None:
-            self._client = self._connect()
+            # Created here to import botocore in the background thread, and only for this store.
+            self._client = connect(endpoint_of_environment(), read_timeout=30, attempts=1)
         full_key = f"{self.prefix}/{key}" if self.prefix else key
         self._client.put_object(Bucket=self.bucket, Key=full_key, Body=data)
-
-    def _connect(self) -> Any:
-        # Imported here to run in the background thread, and only for this store.
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        config = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
-        if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            # S3-compatible stores do not use bucket names as host names, and some do not support
-            # the checksums that the AWS SDK adds by default.
-            config = config.merge(
-                Config(
-                    s3={"addressing_style": "path"},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                )
-            )
-        return boto3.client("s3", config=config)
 
 
 def store_for(location: str) -> Store:

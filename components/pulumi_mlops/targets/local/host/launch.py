@@ -36,11 +36,11 @@ def find(cookie: str) -> list[int]:
     return pids
 
 
-def end(cookie: str, seconds: float) -> None:
-    """End all processes with `cookie`: SIGTERM, and SIGKILL after `seconds`."""
+def end(cookie: str, seconds: float, spared: int | None = None) -> None:
+    """End all processes with `cookie` but `spared`: SIGTERM, and SIGKILL after `seconds`."""
     deadline = time.monotonic() + seconds
     terminated: set[int] = set()
-    while pids := [pid for pid in find(cookie) if not _is_zombie(pid)]:
+    while pids := [pid for pid in find(cookie) if pid != spared and not _is_zombie(pid)]:
         forced = time.monotonic() > deadline
         for pid in pids:
             if forced or pid not in terminated:
