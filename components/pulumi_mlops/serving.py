@@ -105,7 +105,7 @@ class ServingEndpoint(pulumi.ComponentResource):
         examples = {}
         client_env = {**spec.tracking.env, **spec.tracking.secrets}
         store = spec.artifact_store or spec.tracking.artifact_store
-        env, secrets = _environment(label, spec)
+        env, secrets = _environment(name, label, spec)
         for version, weight in spec.traffic.items():
             model_version = target.model_version(
                 f"{name}-v{version}-model",
@@ -191,7 +191,7 @@ class ServingEndpoint(pulumi.ComponentResource):
 
 
 def _environment(
-    label: str, spec: ServingEndpointSpec
+    name: str, label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
     """The environment variables of the model servers: the plain ones and the secret ones."""
     store = spec.artifact_store
@@ -214,7 +214,7 @@ def _environment(
     secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
-        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = f"$(SPOOL_DIR)/predictions/{name}"
         env |= store.prediction_log_env
         secrets |= store.prediction_log_secrets
     return env, secrets

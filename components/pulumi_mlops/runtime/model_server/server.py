@@ -18,7 +18,8 @@ from pulumi_mlops.runtime.model_server.loader import Loader
 from pulumi_mlops.runtime.model_server.metrics import Metrics
 from pulumi_mlops.runtime.model_server.one_write import OneWriteProtocol
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
-from pulumi_mlops.runtime.prediction_log import PredictionLog, store_for
+from pulumi_mlops.runtime.prediction_log import PredictionLog
+from pulumi_mlops.runtime.prediction_store import store_for
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference
@@ -85,6 +86,7 @@ def run(settings: ModelServerSettings) -> int:
             max_records=settings.log_max_records,
             max_bytes=settings.log_max_bytes,
             spool=settings.log_spool,
+            spool_is_shared=settings.log_spool_is_shared,
         )
     metrics = Metrics(settings, log.stats if log else None)
     app = App(settings, metrics, log)

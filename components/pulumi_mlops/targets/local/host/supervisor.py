@@ -51,7 +51,7 @@ class Program:
     stop_seconds: float = 10.0
     stop_signal: str = "TERM"
     scratch: str | None = None
-    """A folder for sockets and temporary files. It is emptied at every start but for `state`."""
+    """A folder that is emptied at every start, for sockets and temporary files."""
     health: dict[str, Any] | None = None
     """The fields of its `health.HealthCheck`, for later checks. A change causes no restart."""
 

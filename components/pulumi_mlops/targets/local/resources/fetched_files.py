@@ -25,7 +25,7 @@ class FetchedFilesInputs(Inputs):
     """Inputs of `mlops:local:FetchedFiles`.
 
     A change of `content` fetches into another folder. A change of another input, such as an address
-    or a credential, applies to the next fetch.
+    or a credential, causes no update and applies to the next fetch.
     """
 
     command: list[OrUnknown[str]] = Field(
@@ -58,6 +58,8 @@ class FetchedFilesHandler(Handler[FetchedFilesInputs]):
     }
     path_output = ("path", 3)
     replace_on = frozenset({"content"})
+    # They are for the next fetch, which has the new ones.
+    ignore_in_diff = frozenset({"command", "env", "environment", "code", "timeoutSeconds"})
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         folder = ctx.root.path / "fetched" / resource_id
