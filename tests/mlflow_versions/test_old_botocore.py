@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 import botocore
 from pulumi_mlops.runtime.model_files import BucketCopy
-from pulumi_mlops.runtime.prediction_log import store_for
+from pulumi_mlops.runtime.prediction_store import store_for
 
 store_for("s3://data").put("log", b"one record")
 folder = Path(sys.argv[1])

@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from pulumi_mlops.runtime.prediction_log import store_for as log_store_for
+from pulumi_mlops.runtime.prediction_store import store_for as log_store_for
 from pulumi_mlops.runtime.quality.store import store_for as source_store_for
 from pulumi_mlops.runtime.s3.client import S3Endpoint
 from pulumi_mlops.runtime.s3.connection import connect
