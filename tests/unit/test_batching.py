@@ -17,7 +17,7 @@ from mlflow.models import infer_signature
 
 from pulumi_mlops.runtime.model_server.batching import Batcher, combine
 from pulumi_mlops.runtime.model_server.inference import Inference
-from pulumi_mlops.runtime.model_server.request_queue import Job
+from pulumi_mlops.runtime.model_server.request_queue import QueuedRequest
 
 from . import model_server_fixtures as fixtures
 
@@ -47,12 +47,12 @@ def split(rows: Any, columns: Any = ("a", "b"), **more: Any) -> bytes:
     return orjson.dumps({"dataframe_split": {"columns": columns, "data": rows}, **more})
 
 
-def jobs(bodies: list[bytes], loop: Any) -> list[Job]:
+def jobs(bodies: list[bytes], loop: Any) -> list[QueuedRequest]:
     def request(number: int, body: bytes) -> Any:
         return lambda model: model.prepare_invocations(body, "application/json", f"id-{number}")
 
     return [
-        Job(request(number, body), None, loop.create_future())  # type: ignore[arg-type]
+        QueuedRequest(request(number, body), None, loop.create_future())  # type: ignore[arg-type]
         for number, body in enumerate(bodies)
     ]
 

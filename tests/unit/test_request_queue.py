@@ -15,9 +15,9 @@ import pytest
 from pulumi_mlops.runtime.model_server.http import ClientGone, RequestError
 from pulumi_mlops.runtime.model_server.queue_learning import BatchSize, Patience
 from pulumi_mlops.runtime.model_server.request_queue import (
-    Job,
     Limits,
     Overloaded,
+    QueuedRequest,
     RequestQueue,
 )
 
@@ -34,7 +34,7 @@ class Sleeper:
         self.seconds = seconds
         self.calls: list[list[Any]] = []
 
-    def run(self, jobs: list[Job]) -> Any:
+    def run(self, jobs: list[QueuedRequest]) -> Any:
         self.calls.append([job.request for job in jobs])
         time.sleep(self.seconds)
         yield [(job, job.request) for job in jobs]
@@ -226,7 +226,7 @@ def test_clients_that_wait_are_all_answered() -> None:
 
 def test_a_failing_runner_leaves_no_client_waiting() -> None:
     class Broken(Sleeper):
-        def run(self, jobs: list[Job]) -> Any:
+        def run(self, jobs: list[QueuedRequest]) -> Any:
             raise ZeroDivisionError
 
     async def test() -> None:
@@ -241,7 +241,7 @@ def test_a_failing_runner_leaves_no_client_waiting() -> None:
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration()])
 def test_an_exception_that_ends_threads_ends_its_own_request_only(error: BaseException) -> None:
     class Ending(Sleeper):
-        def run(self, jobs: list[Job]) -> Any:
+        def run(self, jobs: list[QueuedRequest]) -> Any:
             (job,) = jobs
             if job.request == 0:
                 raise error

@@ -24,7 +24,7 @@ from pulumi_mlops.runtime.model_server.http import RequestError
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference, Prepared
-    from pulumi_mlops.runtime.model_server.request_queue import Job, Outcome
+    from pulumi_mlops.runtime.model_server.request_queue import Outcome, QueuedRequest
     from pulumi_mlops.runtime.model_server.signature import Signature
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ class Batcher:
         self._unused = 0
         self.max_batch = max_batch if has_batch_dimension(inference.signature) else 1
 
-    def run(self, jobs: list[Job]) -> Iterator[list[Outcome]]:
+    def run(self, jobs: list[QueuedRequest]) -> Iterator[list[Outcome]]:
         """Answer the jobs, in parts as soon as they are ready."""
         outcomes: list[Outcome] = []
-        groups: dict[Any, list[tuple[Job, Prepared]]] = {}
+        groups: dict[Any, list[tuple[QueuedRequest, Prepared]]] = {}
         for job in jobs:
             try:
                 prepared = job.request(self.inference)
@@ -72,9 +72,11 @@ class Batcher:
             for part in self._parts(group):
                 yield from self._part(part)
 
-    def _parts(self, group: list[tuple[Job, Prepared]]) -> Iterator[list[tuple[Job, Prepared]]]:
+    def _parts(
+        self, group: list[tuple[QueuedRequest, Prepared]]
+    ) -> Iterator[list[tuple[QueuedRequest, Prepared]]]:
         """Parts of a group with at most `max_batch` rows; a larger request is a part of its own."""
-        part: list[tuple[Job, Prepared]] = []
+        part: list[tuple[QueuedRequest, Prepared]] = []
         rows = 0
         for job, prepared in group:
             size = 1 if len(group) == 1 else row_count(prepared.data)
@@ -85,7 +87,7 @@ class Batcher:
             rows += size
         yield part
 
-    def _part(self, part: list[tuple[Job, Prepared]]) -> Iterator[list[Outcome]]:
+    def _part(self, part: list[tuple[QueuedRequest, Prepared]]) -> Iterator[list[Outcome]]:
         part = [(job, prepared) for job, prepared in part if not job.gone]
         combined = len(part) > 1 and self.max_batch > 1
         if combined:

@@ -41,7 +41,7 @@ class Overloaded(RequestError):
         self.retry_seconds = _RETRY_SECONDS
 
 
-class Job:
+class QueuedRequest:
     """One request in the queue."""
 
     __slots__ = ("arrived", "future", "gone", "receive", "request", "watcher")
@@ -56,8 +56,8 @@ class Job:
         self.watcher: asyncio.Task[Any] | None = None
 
 
-Outcome = tuple[Job, Any]
-"""A job and its answer or exception."""
+Outcome = tuple[QueuedRequest, Any]
+"""A request and its answer or exception."""
 
 
 Read = Callable[[Callable[[int], None]], Awaitable[Any]]
@@ -70,7 +70,7 @@ class Runner(Protocol):
     max_batch: int
     """The number of jobs that it takes at once; 1 when it cannot combine any."""
 
-    def run(self, jobs: list[Job]) -> Iterable[list[Outcome]]:
+    def run(self, jobs: list[QueuedRequest]) -> Iterable[list[Outcome]]:
         """Answer the jobs, in parts as soon as they are ready."""
 
 
@@ -111,7 +111,7 @@ class RequestQueue:
         self._counts = counts
         self._patience = Patience(limits.wait_seconds)
         self._runner: Runner
-        self._waiting: dict[Job, None] = {}
+        self._waiting: dict[QueuedRequest, None] = {}
         self._uploads = Uploads(limits.body_bytes // 2)
         self._bytes = 0
         self._seconds_per_request = 0.0
@@ -132,7 +132,7 @@ class RequestQueue:
         self._admit(size)  # others have arrived meanwhile
         self._bytes += size
         try:
-            job = Job(request, receive, asyncio.get_running_loop().create_future())
+            job = QueuedRequest(request, receive, asyncio.get_running_loop().create_future())
             self._waiting[job] = None
             self._runner = runner
             self._dispatch()
@@ -198,7 +198,7 @@ class RequestQueue:
         self._delayed = None
         self._dispatch()
 
-    def _take(self, size: int) -> Iterator[Job]:
+    def _take(self, size: int) -> Iterator[QueuedRequest]:
         """Remove the next jobs from the queue. Late ones are refused."""
         now = time.monotonic()
         limit = self._patience.limit(now)
@@ -212,7 +212,7 @@ class RequestQueue:
             self._patience.served()
             yield job
 
-    def _work(self, loop: asyncio.AbstractEventLoop, jobs: list[Job]) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, jobs: list[QueuedRequest]) -> None:
         """Runs on an inference thread."""
         started = time.perf_counter()
         unanswered = set(jobs)
@@ -271,12 +271,12 @@ class RequestQueue:
         if self._waiting:
             self._sweep_later()
 
-    def _watch(self, job: Job) -> None:
+    def _watch(self, job: QueuedRequest) -> None:
         if job.watcher is None:
             job.watcher = asyncio.get_running_loop().create_task(_disconnected(job.receive))
             job.watcher.add_done_callback(lambda _: self._client_gone(job))
 
-    def _client_gone(self, job: Job) -> None:
+    def _client_gone(self, job: QueuedRequest) -> None:
         if job.future.done() or (job.watcher is not None and job.watcher.cancelled()):
             return
         job.gone = True
@@ -287,7 +287,7 @@ class RequestQueue:
             self._counts.count_shed("gone")
             job.future.set_exception(ClientGone())
 
-    def _refuse_late(self, job: Job, now: float) -> None:
+    def _refuse_late(self, job: QueuedRequest, now: float) -> None:
         if job.watcher is not None:
             job.watcher.cancel()
         if not job.future.done():
