@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 import threading
@@ -59,6 +61,16 @@ def fetch(registry: str, tmp_path: Path) -> Any:
             return model_files.main(os.environ)
 
     return run
+
+
+def test_the_manifest_has_the_digest_of_a_file_of_several_chunks(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(content)
+    model_files.write_manifest(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    assert manifest == {"weights": {"size": len(content), "sha256": digest}}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "model"
 MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
 _MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
@@ -171,8 +172,12 @@ def problems(folder: Path, *, digests: bool = False) -> list[str]:
 
 
 def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        # The environment of a model may have Python 3.10, without hashlib.file_digest.
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class BucketCopy:
