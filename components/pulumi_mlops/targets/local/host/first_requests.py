@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from threading import Event
+from typing import Any
 
 from ....plugin.errors import ResourceError
 from ....plugin.handler import Context
 from ....runtime.router.analysis import Analysis, Counts, Verdict, Watch, counts_of
 from ....runtime.router.haproxy import ProxyBackend
 from ....runtime.router.haproxy_socket import CommandRefused, RuntimeSocket
+from ....runtime.router.planning import Gate
+from .router import RouteDefinition, Router
 
 _POLL_SECONDS = 0.2
+_UNDO_SECONDS = 10.0  # a user who has interrupted does not wait longer
 
 
 def new_services(
@@ -25,6 +31,51 @@ def new_services(
         and name not in analyzed
         and (name not in before or before[name].weight != backend.weight)
     ]
+
+
+def analyzed_change(
+    ctx: Context,
+    route: Router,
+    previous: RouteDefinition,
+    definition: RouteDefinition,
+    *,
+    names: Collection[str],
+    limits: Analysis,
+) -> tuple[dict[str, Any], set[str]]:
+    """Change a route and analyze `names`; its outputs, and the services that passed.
+
+    The previous servers stay in the proxy until the verdict. Raises ResourceError after too many
+    errors and after an interrupt; the previous weights are then in effect again.
+    """
+    first = FirstRequests(ctx, route.runtime_socket, previous.endpoint, names, limits)
+    try:
+        route.change(_with_idle(definition, previous))
+        passed = first.wait()
+    except ResourceError as error:
+        raise ResourceError(f"{error}\n{_undo(ctx, route, previous, definition)}") from None
+    return route.change(definition), passed
+
+
+def _undo(
+    ctx: Context, route: Router, previous: RouteDefinition, definition: RouteDefinition
+) -> str:
+    """Restore the weights of `previous`, also after an interrupt. Returns the result in words."""
+    uncancelled = Router(replace(ctx, cancelled=Event(), timeout=_UNDO_SECONDS), ctx.name)
+    try:
+        uncancelled.change(_with_idle(previous, definition), Gate.EACH_BACKEND)
+    except ResourceError as error:
+        return f"the previous weights could not be restored: {error}"
+    try:
+        route.change(previous, Gate.EACH_BACKEND)
+    except ResourceError as error:
+        ctx.log(f"unused servers stay in the proxy until the next update: {error}")
+    return "the previous weights are in effect again"
+
+
+def _with_idle(definition: RouteDefinition, source: RouteDefinition) -> RouteDefinition:
+    """`definition`, and with weight 0 the services that only `source` has."""
+    idle = {name: replace(backend, weight=0) for name, backend in source.services.items()}
+    return replace(definition, services={**idle, **definition.services})
 
 
 class FirstRequests:
@@ -75,8 +126,7 @@ class FirstRequests:
         counts, limit = self._watch.counts[name], self._limits.max_error_rate
         return (
             f"{name} answered {counts.errors} of its first {counts.requests} requests with a 5xx "
-            f"status, and {limit:.1%} are allowed (input analysis): the previous weights are in "
-            f"effect again. See the log of {name}"
+            f"status, and {limit:.1%} are allowed (input analysis). See the log of {name}"
         )
 
     def _inconclusive(self, name: str) -> str:

@@ -17,7 +17,7 @@ from ....plugin.values import OrUnknown, Unknown
 from ....runtime.router import haproxy
 from ....runtime.router.analysis import Analysis
 from ..host import ports
-from ..host.first_requests import FirstRequests, new_services
+from ..host.first_requests import analyzed_change, new_services
 from ..host.router import RouteDefinition, Router
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -233,14 +233,10 @@ class RouteHandler(Handler[RouteInputs]):
         if analysis is None or not names:
             return route.change(definition) | {"analyzed": sorted(analyzed & new.services.keys())}
         limits = Analysis(**analysis.model_dump())
-        first = FirstRequests(ctx, route.runtime_socket, previous.endpoint, names, limits)
-        outputs = route.change(definition)
-        try:
-            analyzed |= first.wait()
-        except ResourceError:
-            route.change(previous)
-            raise
-        return outputs | {"analyzed": sorted(analyzed & new.services.keys())}
+        outputs, passed = analyzed_change(
+            ctx, route, previous, definition, names=names, limits=limits
+        )
+        return outputs | {"analyzed": sorted((analyzed | passed) & new.services.keys())}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         route = Router(ctx, resource_id)
