@@ -19,6 +19,7 @@ from pulumi_mlops.targets.local.resources import LocalResources
 HANDLERS = {each.token: each for each in LocalResources().handlers()}
 INPUTS: dict[str, dict[str, Any]] = {
     "mlops:local:Environment": {"requirements": []},
+    "mlops:local:FetchedFiles": {"command": ["fetch"]},
     "mlops:local:Process": {"command": ["serve"]},
     "mlops:local:Route": {"endpoint": "e", "services": {}},
     "mlops:local:Run": {"command": ["run"]},
@@ -27,6 +28,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 OUTPUTS: dict[str, dict[str, Any]] = {
     "mlops:local:Environment": {"path": "envs/it.1/venv", "codePath": "envs/it.1/code/0"},
+    "mlops:local:FetchedFiles": {"path": "fetched/it.1/files", "status": "complete"},
     "mlops:local:Process": {"logs": ["logs/it-0.log"], "status": "running"},
     "mlops:local:Route": {"logs": ["logs/it.route.log"], "status": "running"},
     "mlops:local:Run": {"log": "logs/it.log", "outputs": {}},

@@ -57,6 +57,7 @@ class FetchedFilesHandler(Handler[FetchedFilesInputs]):
         "status": OutputField(str, "`complete` or `missing`.", state_only=True),
     }
     replace_on = frozenset({"content"})
+    path_output = ("path", 3)
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         folder = ctx.root.path / "fetched" / resource_id
