@@ -89,11 +89,14 @@ def test_a_version_is_fetched_once(fetch: Any, tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_version_that_is_not_registered_ends_at_once(
-    fetch: Any, capsys: pytest.CaptureFixture[str], name: str
+    fetch: Any, capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path
 ) -> None:
     assert fetch(name, "7") == 1
     error = capsys.readouterr().err
-    assert error == f"error: version 7 of model '{name}' is not registered; registered: 1\n"
+    assert error == (
+        f"error: version 7 of model '{name}' is not registered; registered: 1. "
+        f"There is no copy of its files in {tmp_path / 'fetched'}\n"
+    )
     assert fetch("rose") == 1
     assert "model 'rose' has no registered versions" in capsys.readouterr().err
 
