@@ -4,8 +4,6 @@ STACK ?= $(or $(notdir $(PULUMI_STACK)),dev)
 VENV := .venv
 PY := $(VENV)/bin/python
 ENGINE := $(wildcard tools/engine/*.py tools/shared/* tools/engine/*/go.mod tools/engine/*/go.sum)
-# These run in the environments of models, from Python 3.10. They may use no newer library function.
-IN_MODELS := -p pulumi_mlops.runtime.model_server -p pulumi_mlops.runtime.model_files
 TOOLS := tools/stack.py tools/checkout.py tools/kept.py tools/recovery.py tools/summary.py $(wildcard tools/shared/*.py tools/engine/*.py tools/cluster/*.py tools/images/*.py tools/generate/*.py) tools/bench/run.py
 # Tests and benchmarks bring their own state: they get the engine, and nothing of `make env`.
 TEST_ENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(VENV)/engine:$$PATH"
@@ -77,7 +75,7 @@ lint: $(VENV)/.engine ## the checks alone: style, types, layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy --python-version 3.10 $(IN_MODELS)
+	$(VENV)/bin/mypy --python-version 3.10 --package pulumi_mlops.runtime.model_server
 	$(VENV)/bin/mypy --strict $(TOOLS)
 	$(VENV)/bin/mypy --strict tests/kubernetes/provider/standin
 	$(VENV)/bin/lint-imports

@@ -10,7 +10,8 @@ import pulumi
 from pydantic import Field
 
 from .artifacts import PREDICTIONS, ArtifactStore
-from .requirements import RequirementSet, read_requirements, with_model_server
+from .model_server_environment import environment_of_version, server_environment
+from .requirements import read_requirements
 from .runtime.model_files import MODEL_FOLDER
 from .runtime.model_names import path_segment
 from .serving_settings import AnalysisSettings, ServingEndpointSettings
@@ -24,23 +25,18 @@ from .targets.port import (
     Backend,
     CopySpec,
     EnvironmentHandle,
-    EnvironmentSpec,
     FetchedFilesSpec,
     Health,
-    ModelVersionHandle,
     ModelVersionSpec,
     RouteSpec,
     ServiceSpec,
     resolve,
     resources_of,
-    runtime_folder,
 )
 from .tracking import TrackingServer
 
 if typing.TYPE_CHECKING:
     from .args import ServingEndpointArgs
-
-_OLDEST_PYTHON = (3, 10)
 
 
 class ServingEndpointSpec(ServingEndpointSettings, OnTarget):
@@ -100,7 +96,7 @@ class ServingEndpoint(pulumi.ComponentResource):
             if requirements is None
             else target.environment(
                 f"{name}-environment",
-                _server_environment(requirements.lines, spec.python, requirements),
+                server_environment(requirements.lines, spec.python, requirements),
                 child,
             )
         )
@@ -109,7 +105,7 @@ class ServingEndpoint(pulumi.ComponentResource):
         examples = {}
         client_env = {**spec.tracking.env, **spec.tracking.secrets}
         store = spec.artifact_store or spec.tracking.artifact_store
-        env, secrets = _environment(label, spec)
+        env, secrets = _environment(name, label, spec)
         for version, weight in spec.traffic.items():
             model_version = target.model_version(
                 f"{name}-v{version}-model",
@@ -126,7 +122,7 @@ class ServingEndpoint(pulumi.ComponentResource):
             )
             environment = shared or target.environment(
                 f"{name}-v{version}-environment",
-                _environment_of_version(name, version, spec.python, model_version),
+                environment_of_version(name, version, spec.python, model_version),
                 child,
             )
             ready_path = f"/v2/models/{path_segment(spec.model)}/versions/{version}/ready"
@@ -194,59 +190,8 @@ class ServingEndpoint(pulumi.ComponentResource):
         self.register_outputs({"url": self.url, "traffic": self.traffic})
 
 
-def _server_environment(
-    model: pulumi.Input[typing.Sequence[str]],
-    python: pulumi.Input[str] | None,
-    files: RequirementSet,
-) -> EnvironmentSpec:
-    """The Python environment of model servers for models with these requirements.
-
-    `files` has the constraints and the local projects of the requirements.
-    """
-    runtime = runtime_folder()
-    server = read_requirements("model server", "requirements-model-server.txt", runtime).lines
-    requirements: pulumi.Input[typing.Sequence[str]]
-    if isinstance(model, pulumi.Output):
-        requirements = model.apply(lambda lines: with_model_server(lines, server))
-    else:
-        requirements = with_model_server(typing.cast("list[str]", model), server)
-    return EnvironmentSpec(
-        requirements=requirements,
-        constraints=files.constraints,
-        projects=files.projects,
-        python=python,
-        code={"pulumi_mlops/runtime": runtime},
-    )
-
-
-def _environment_of_version(
-    name: str, version: str, python: str | None, model_version: ModelVersionHandle
-) -> EnvironmentSpec:
-    """The Python environment that MLflow stored with a model version."""
-    if model_version.requirements is None or model_version.python is None:
-        raise pulumi.RunError(
-            f"{name}.requirements: is required, since this target does not read the model "
-            "registry: set the path of a requirements file, or a list of requirements"
-        )
-
-    def check(stored: str) -> str:
-        if stored and tuple(map(int, stored.split("."))) < _OLDEST_PYTHON:
-            raise pulumi.RunError(
-                f"{name}.python: version {version} was logged with Python {stored}, and the model "
-                "server needs at least 3.10: set `python` and, if its requirements do not "
-                "install there, `requirements`"
-            )
-        return stored
-
-    return _server_environment(
-        model_version.requirements,
-        python or model_version.python.apply(check),
-        RequirementSet(),
-    )
-
-
 def _environment(
-    label: str, spec: ServingEndpointSpec
+    name: str, label: str, spec: ServingEndpointSpec
 ) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
     """The environment variables of the model servers: the plain ones and the secret ones."""
     store = spec.artifact_store
@@ -269,7 +214,7 @@ def _environment(
     secrets: dict[str, pulumi.Input[str]] = {}
     if store is not None and spec.prediction_log:
         env["MLOPS_PREDICTION_LOG"] = store.uri.apply(lambda uri: f"{uri}/{PREDICTIONS}")
-        env["MLOPS_PREDICTION_LOG_SPOOL"] = "$(RUNTIME_DIR)/state/predictions"
+        env["MLOPS_PREDICTION_LOG_SPOOL"] = f"$(SPOOL_DIR)/predictions/{name}"
         env |= store.prediction_log_env
         secrets |= store.prediction_log_secrets
     return env, secrets

@@ -221,6 +221,7 @@ _MESSAGES = {
     "model_type": "must be a map of keys to values",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
     "is_instance_of": "must be a component of the type {class}",

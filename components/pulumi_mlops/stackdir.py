@@ -8,6 +8,7 @@
     routes/      the last requested table of each proxy, and its configuration
     logs/        one rotated file for each program and run
     volumes/     data
+    spool/       what servers of an endpoint leave to the next ones
     secrets/     generated secrets (private)
     images/      the image catalog; see images/catalog.py
 """
@@ -80,7 +81,7 @@ def path_problem(text: str, base: Path) -> str | None:
 
 
 _MAX_PATH, _MAX_NAME = 1024, 255
-_SHARED = frozenset({"files", "images", "logs", "secrets", "supervisor", "volumes"})
+_SHARED = frozenset({"files", "images", "logs", "secrets", "spool", "supervisor", "volumes"})
 """Folders in a stack folder that may stay when the last resource is deleted."""
 
 
@@ -143,6 +144,9 @@ class StackDir:
         if not self.path.exists():
             return
         self._remove_empty("envs", "fetched", "programs", "jobs", "routes", "volumes")
+        for each, _, _ in os.walk(self.path / "spool", topdown=False):
+            with contextlib.suppress(OSError):  # unwritten records stay
+                Path(each).rmdir()
         # Other folders are those of a target. They hold something that is not deleted yet.
         if any(each.is_dir() and each.name not in _SHARED for each in self.path.iterdir()):
             return

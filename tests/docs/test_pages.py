@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -171,6 +172,33 @@ def test_commands_in_sentences_exist(page: str, capsys: pytest.CaptureFixture[st
             assert f"\n{name}: " in targets, f"{page}: `{code}`: there is no such target"
         elif program == "mlops":
             assert f"\n    {name} " in subcommands, f"{page}: `{code}`: there is no such command"
+
+
+_PLACEHOLDER = re.compile(r"^\W*(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\W*$|(?:TODO|TBD|FIXME|XXX)\b)")
+"""A line that is only a name in capitals, such as MEASURED_TABLE, or that starts with a mark."""
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_no_line_is_a_placeholder(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if _PLACEHOLDER.match(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("MEASURED_TABLE", True),
+        ("<!-- MEASURED_TABLE -->", True),
+        ("{{MEASURED_TABLE}}", True),
+        ("TODO: the figures", True),
+        ("| TBD | 3.11 |", True),
+        ("AWS_ENDPOINT_URL is read by botocore", False),
+        ("MLFLOW", False),
+        ("| MLOPS_QUEUE_SECONDS | 10 |", False),
+    ],
+)
+def test_placeholders_are_recognized(line: str, expected: bool) -> None:
+    assert bool(_PLACEHOLDER.match(line)) is expected
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -479,6 +479,48 @@ def test_the_prediction_log_is_on_unless_told(provision: Any, wanted: bool) -> N
     assert {key for key, value in env.items() if is_secret(value)} <= {"AWS_SECRET_ACCESS_KEY"}
 
 
+@pytest.mark.parametrize(
+    ("store", "key", "secret"),
+    [
+        ({}, "mlops-predictions", "generated-log-predictions-key"),
+        (EXTERNAL, EXTERNAL["access_key_id"], EXTERNAL["secret_access_key"]),
+    ],
+    ids=["provisioned", "existing"],
+)
+def test_model_servers_have_the_key_of_prediction_logs(
+    provision: Any, store: Any, key: str, secret: str
+) -> None:
+    def program() -> dict[str, Any]:
+        log = mlops.ArtifactStore("log", {"bucket": "log", **store})
+        endpoint(artifact_store=log)
+        return {"env": pulumi.Output.all(**log.prediction_log_env), "all": log.client_env}
+
+    graph = provision(program)
+    env = graph["live-v1"].inputs["env"]
+    assert env["AWS_ACCESS_KEY_ID"] == key
+    assert secrets_of(env) == [secret]
+    variables = graph.result["env"].value
+    assert variables == {name: env[name] for name in variables}
+    expected = {**graph.result["all"].value, "AWS_ACCESS_KEY_ID": key}
+    del expected["AWS_SECRET_ACCESS_KEY"]
+    assert variables == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "seconds"),
+    [({}, "10"), ({"queue_timeout": 2.5}, "2.5"), ({"queue_timeout": 3600}, "3600")],
+)
+def test_queue_timeout(provision: Any, args: dict[str, float], seconds: str) -> None:
+    env = provision(lambda: endpoint(**args))["live-v1"].inputs["env"]
+    assert env["MLOPS_QUEUE_SECONDS"] == seconds
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 3601])
+def test_queue_timeout_has_bounds(provision: Any, seconds: float) -> None:
+    with pytest.raises(pulumi.RunError, match="queue_timeout: must be"):
+        provision(lambda: endpoint(queue_timeout=seconds))
+
+
 @pytest.mark.parametrize(("check_output", "variable"), [("error", None), ("warn", "warn")])
 def test_check_output(provision: Any, check_output: str, variable: str | None) -> None:
     env = provision(lambda: endpoint(check_output=check_output))["live-v1"].inputs["env"]
@@ -668,7 +710,7 @@ def test_given_requirements_are_not_read_from_the_registry(provision: Any) -> No
 def test_a_model_of_an_older_python_is_refused_with_the_way_out(
     provision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pulumi_mlops.serving._OLDEST_PYTHON", (3, 11))
+    monkeypatch.setattr("pulumi_mlops.model_server_environment._OLDEST_PYTHON", (3, 11))
     with pytest.raises(
         pulumi.RunError, match=r"live.python: version 1 was logged with Python 3.10"
     ):

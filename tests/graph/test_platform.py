@@ -89,9 +89,10 @@ def test_settings_reach_their_parts(provision: Any, project: Path) -> None:
 QUALITY = {"task": "classification", "label": "species"}
 
 
-def monitored(**quality: Any) -> mlops.MlopsPlatform:
+def monitored(retain: bool = True, **quality: Any) -> mlops.MlopsPlatform:
     live = {**CONFIG["endpoints"]["live"], "quality": {**QUALITY, **quality}}
-    return platform(endpoints={"live": live}, quality={"port": 7000, "interval": 5})
+    service = {"port": 7000, "interval": 5, "retain": retain}
+    return platform(endpoints={"live": live}, quality=service)
 
 
 def test_no_quality_service_without_a_declaration(provision: Any, project: Path) -> None:
@@ -121,20 +122,35 @@ def test_a_declaration_provisions_the_quality_service(
     assert graph.result["client_env"].value["MLOPS_QUALITY_URL"] == url
 
 
+ON_KUBERNETES = {
+    "mlops:target": "kubernetes",
+    "mlops:kubernetes": '{"registry": "registry.example.com"}',
+}
+
+
 def test_the_quality_service_on_kubernetes(provision: Any, project: Path) -> None:
-    graph = provision(
-        monitored,
-        {
-            "mlops:target": "kubernetes",
-            "mlops:kubernetes": '{"registry": "registry.example.com"}',
-        },
-    )
+    graph = provision(monitored, ON_KUBERNETES)
     server = graph["platform-quality-server"]
     assert server.type == "kubernetes:apps/v1:StatefulSet"
     policy = graph["platform-quality-server-policy"].inputs["spec"]
     assert "platform-artifacts-server" in json.dumps(policy["egress"])
     monitor = json.dumps(graph["platform-monitoring-server-files"].inputs, default=str)
     assert "platform-quality-server" in monitor
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_retained_quality_results_are_protected_like_runs(
+    provision: Any, project: Path, retain: bool
+) -> None:
+    """With `retain: false` the last `quality` can be removed; see docs/quality.md."""
+    graph = provision(lambda: monitored(retain=retain), ON_KUBERNETES)
+    claim = graph["platform-quality-database"]
+    assert claim.type == "kubernetes:core/v1:PersistentVolumeClaim"
+    assert (claim.protect, claim.retain_on_delete) == (retain, retain)
+    assert graph["platform-tracking-database"].protect
+    assert not [
+        each for each in graph.all.values() if "quality" in each.urn and each.protect and not retain
+    ]
 
 
 def test_exports_say_where_everything_is_and_keep_secrets(

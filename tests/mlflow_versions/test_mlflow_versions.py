@@ -24,11 +24,13 @@ from typing import Any
 
 import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from pulumi_mlops import runtime
 from pulumi_mlops.plugin.handler import Context, Handler
 from pulumi_mlops.plugin.model_version import ModelVersionHandler
 from pulumi_mlops.requirements import read_requirements, with_model_server
+from pulumi_mlops.runtime.s3.connection import connect
 from pulumi_mlops.sources import digest
 from pulumi_mlops.stackdir import StackDir
 from pulumi_mlops.targets.local.host.uv import python_problem, search_environment, uv_bin
@@ -92,6 +94,18 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with program(command, folder, env, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """An S3 store with the bucket `log`."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    connect(url, region="us-east-1", key="k", secret="s").create_bucket(Bucket="log")
+    yield url
+    server.stop()
 
 
 def free_port() -> int:
@@ -199,7 +213,7 @@ def serving_environment(row: Row, folder: Path, registry: str, name: str) -> dic
     ],
 )
 def test_a_model_is_served_with_its_stored_requirements(
-    row: Row, registry: str, tmp_path: Path, record_property: Any
+    row: Row, registry: str, store: str, tmp_path: Path, record_property: Any
 ) -> None:
     if problem := python_problem(row.python):
         pytest.skip(problem)
@@ -216,7 +230,11 @@ def test_a_model_is_served_with_its_stored_requirements(
         "MLOPS_MODEL_NAME": name,
         "MLOPS_MODEL_VERSION": "1",
         "MLFLOW_TRACKING_URI": registry,
-        "MLOPS_PREDICTION_LOG": str(tmp_path / "predictions"),
+        "MLOPS_PREDICTION_LOG": f"s3://log/{name}",
+        "AWS_ENDPOINT_URL": store,
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "PYTHONPATH": environment["codePath"],
     }
     command = [f"{environment['path']}/bin/python", "-m", "pulumi_mlops.runtime.model_server"]
@@ -236,7 +254,8 @@ def test_a_model_is_served_with_its_stored_requirements(
         assert answer.json() == {"predictions": model["predictions"]}
         answer = client.post(f"{base}/infer", json={"inputs": tensors})
         assert answer.json()["outputs"][0]["data"] == model["predictions"]
-    assert list((tmp_path / "predictions").rglob("*.parquet"))
+    bucket = connect(store, region="us-east-1", key="k", secret="s")
+    assert bucket.list_objects_v2(Bucket="log", Prefix=f"{name}/endpoint=live/")["KeyCount"]
     assert "no golden request" not in (tmp_path / "log").read_text()
     packages = dict(line.split("==") for line in environment["packages"] if "==" in line)
     shown = " ".join(

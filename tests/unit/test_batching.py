@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.models import infer_signature
 
-from pulumi_mlops.runtime.model_server.batching import Batcher
+from pulumi_mlops.runtime.model_server.batching import Batcher, combine
 from pulumi_mlops.runtime.model_server.inference import Inference
 from pulumi_mlops.runtime.model_server.request_queue import Job
 
@@ -138,6 +138,54 @@ def test_one_call_for_all_and_an_error_for_one() -> None:
     for _ in range(20):
         answers(batcher, bodies)
     assert batcher.max_batch == 64  # bad requests do not end batching
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exception_that_ends_threads_stays_with_its_request(error: BaseException) -> None:
+    def ends(data: pd.DataFrame) -> Any:
+        if (data["a"] < 0).any():
+            raise error
+        return data["a"].to_numpy()
+
+    bodies = [split([[number, 1]]) for number in (1, -1, 2)]
+    seen = answers(Batcher(inference(ends), 64), bodies)
+    assert seen == singly(inference(ends), bodies)
+    assert [each[0] for each in seen] == ["id-0", 500, "id-2"]
+    assert seen[1][1].startswith(f"the model failed: {type(error).__name__}")
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "int64", "float32"])
+def test_combined_columns_keep_their_type(dtype: str) -> None:
+    rows = [[1, 0], [1, 1]] if dtype == "boolean" else [[1, 2], [3, 4]]
+    parts = [pd.DataFrame({"a": row, "b": row}).astype(dtype) for row in rows]
+    combined = combine(parts)
+    pd.testing.assert_frame_equal(combined, pd.concat(parts, ignore_index=True))
+    assert {str(each) for each in combined.dtypes} == {dtype}
+
+
+def test_calls_are_checked_no_more_after_two_threads_counted_down_at_once() -> None:
+    model = inference(half)
+    batcher = Batcher(model, 64)
+    batcher._to_check = -1
+    answers(batcher, [split([[number, 1]]) for number in range(3)])
+    assert model.pyfunc.calls == [3]
+
+
+def test_the_failure_of_a_combined_call_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def one_row(data: pd.DataFrame) -> Any:
+        if len(data) != 1:
+            raise ValueError("one row, please")
+        return data["a"].to_numpy()
+
+    with caplog.at_level("DEBUG"):
+        answers(Batcher(inference(one_row), 64), [split([[number, 1]]) for number in range(3)])
+    levels = [each.levelname for each in caplog.records if "the model failed" in each.message]
+    assert levels == ["DEBUG"]
+    caplog.clear()
+    answers(Batcher(inference(half), 64), [split([[-1, 1]])])
+    assert [each.levelname for each in caplog.records] == ["ERROR"]
 
 
 def test_rows_of_a_call_are_bounded() -> None:

@@ -105,7 +105,10 @@ def test_a_supervisor_that_was_killed(root: StackDir, capsys: pytest.CaptureFixt
     assert found["supervisor"] == {"running": False, "pid": None}
     assert found["programs"][0]["state"] == "missing"
     assert main(["status"]) == 1
-    assert "The supervisor is not running: run `pulumi up`" in capsys.readouterr().out
+    assert (
+        "The supervisor is not running: run `pulumi up` or `mlops service start`"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_route_shows_its_shares_and_what_is_down(

@@ -351,6 +351,16 @@ AN_ENDPOINT = GOOD["endpoints"]["penguins"]
             "{key}.label_horizon: must be at least as long as the window",
         ),
         (
+            "endpoints.penguins.quality",
+            {"task": "regression", "drift_alpha": 0},
+            "{key}.drift_alpha: must be more than 0",
+        ),
+        (
+            "endpoints.penguins.quality",
+            {"task": "regression", "drift_alpha": 1},
+            "{key}.drift_alpha: must be less than 1",
+        ),
+        (
             "endpoints.Emperor penguins",
             AN_ENDPOINT,
             'platform.endpoints."Emperor penguins": a name must have 1 to 40 lower-case letters, '

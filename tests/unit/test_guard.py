@@ -35,10 +35,14 @@ def processes(root: StackDir) -> list[psutil.Process]:
 
 def guard_of(root: StackDir) -> psutil.Process | None:
     pid = Supervisor(root).pid()
-    if pid is None:
+    try:
+        for each in psutil.Process(pid).children() if pid is not None else []:
+            # A guard that was killed is a zombie until supervisord notices.
+            if each.status() != psutil.STATUS_ZOMBIE and guard.__file__ in each.cmdline():
+                return each
+    except psutil.Error:  # it ended in the meantime
         return None
-    found = [each for each in psutil.Process(pid).children() if guard.__file__ in each.cmdline()]
-    return found[0] if found else None
+    return None
 
 
 def answers(program: Program) -> bool:
@@ -64,6 +68,32 @@ def test_each_brings_the_other_back(root: StackDir) -> None:
     second.kill()
     until(lambda: guard_of(root) not in (None, second))
     assert answers(program)
+
+
+def test_a_start_that_fails_is_tried_again(root: StackDir) -> None:
+    program = started(root, server(root, "web-0"))
+    supervisor = Supervisor(root)
+    first = supervisor.pid()
+    assert first is not None
+    until(lambda: guard_of(root) is not None)
+    configuration = root.path / "supervisor" / "supervisord.conf"
+    configuration.unlink()
+    configuration.mkdir()  # the start cannot write it
+    psutil.Process(first).kill()
+    log = root.path / "supervisor" / "guard.log"
+    until(lambda: log.exists() and "error: " in log.read_text())
+    assert supervisor.pid() is None
+
+    configuration.rmdir()
+    until(lambda: supervisor.pid() not in (None, first) and answers(program))
+    until(lambda: guard_of(root) is not None)
+    until(lambda: sum(guard.__file__ in each.cmdline() for each in processes(root)) == 1)
+
+
+def test_a_start_on_a_full_disk_is_a_failed_start(tmp_path: Path) -> None:
+    assert not guard._start("/bin/false", str(tmp_path), Path("/dev/full"))
+    assert guard._start("/bin/true", str(tmp_path), Path("/dev/full"))
+    assert not guard._start("/bin/true", str(tmp_path), tmp_path / "none" / "guard.log")
 
 
 def test_an_orderly_end_is_final(root: StackDir) -> None:

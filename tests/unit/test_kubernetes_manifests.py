@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_mlops.targets.kubernetes import manifests, names
-from pulumi_mlops.targets.port import Health
+from pulumi_mlops.targets.kubernetes import manifests, names, programs
+from pulumi_mlops.targets.port import EnvironmentHandle, Health, ServiceSpec
 
 LABEL = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
 
@@ -77,6 +77,16 @@ def test_variables_come_in_an_order_in_which_they_can_be_used() -> None:
     assert env[-1] == {
         "name": "KEY", "valueFrom": {"secretKeyRef": {"name": "the-secret", "key": "KEY"}},
     }  # fmt: skip
+
+
+def test_only_a_routed_service_has_a_spool_and_it_ends_with_the_pod() -> None:
+    environment = EnvironmentHandle(version="1", native=None)
+    for routed in (True, False):
+        spec = ServiceSpec(command=["true"], environment=environment, routed=routed)
+        variables = programs.service_environment(spec, {"http": 8080}, "a.b.svc")
+        env = {each["name"]: each.get("value") for each in variables}
+        assert env.get("SPOOL_DIR") == ("/tmp/spool" if routed else None)
+        assert "SPOOL_SHARED" not in env
 
 
 @pytest.mark.parametrize("timeout", [0.1, 1, 179.5, 86400])

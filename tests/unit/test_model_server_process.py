@@ -92,6 +92,25 @@ def test_a_request_whose_client_left_is_not_predicted(tmp_path):
     assert sorted(table["outputs"].to_pylist()) == ["[0.0]", "[0.5]", "[3.0]"]
 
 
+def test_a_request_that_waits_longer_than_the_limit_is_refused(tmp_path):
+    env = environment(fixtures.save_slow(tmp_path / "model"), MLOPS_QUEUE_SECONDS="0.3")
+    with server(tmp_path, env) as running, ThreadPoolExecutor() as pool:
+        wait_ready(running)
+
+        def call(seconds: float) -> httpx.Response:
+            return httpx.post(f"{running.url}/invocations", json=slow_request(seconds), timeout=60)
+
+        long = pool.submit(call, 3.0)
+        pattern = r"^mlops_inference_in_progress\{.*\} 1\.0$"
+        while not re.search(pattern, httpx.get(f"{running.url}/metrics").text, re.MULTILINE):
+            time.sleep(0.02)
+        refused = call(0.0)
+        assert not long.done()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "overloaded: waited" in refused.text
+        assert long.result().status_code == 200
+
+
 def test_answers_before_a_kill_are_in_the_log(tmp_path):
     model = fixtures.save_classifier(tmp_path / "model")
     env = environment(

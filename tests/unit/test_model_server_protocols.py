@@ -386,6 +386,24 @@ def test_a_body_too_large_is_413(classifier, tmp_path_factory, chunked):
     assert "at most 100 are allowed (input max_request_body" in answer.json()["error"]
 
 
+def test_a_full_queue_refuses_after_the_size_was_checked(classifier):
+    """A client that sends too much must not try again."""
+    env = fixtures.environment("/x", MLOPS_MAX_BODY_BYTES="100", MLOPS_MAX_QUEUE="1")
+    client = Client(ModelServerSettings.from_env(env))
+    client.app.state.inference = classifier.app.state.inference
+    client.app._queue._waiting[None] = None  # a request
+
+    async def parts():
+        yield b"{}"
+
+    assert client.post(INFER, content=b"x" * 150).status_code == 413
+    refused = client.post(INFER, content=b"{}")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "connection" not in refused.headers
+    # The rest of a body of unknown size would have to be read.
+    assert client.post(INFER, content=parts()).headers["connection"] == "close"
+
+
 def test_request_ids(classifier):
     body = {"inputs": [LENGTH, WIDTH]}
     kept = classifier.post(INFER, body, headers={"x-request-id": "trace-9"})
@@ -426,8 +444,13 @@ def test_not_ready_says_why_everywhere(classifier):
     assert answer.json() == {**identity, "ready": False, "error": "because", "failed": False}
     assert client.get("/v2/health/live").status_code == 200
     assert client.get("/ping").status_code == 503
-    assert client.get(MODEL).status_code == 503
-    assert client.post(INFER, {}).json()["error"] == "not ready: because"
+    # 502 makes the proxy try another server.
+    assert client.get(MODEL).status_code == 502
+    refused = client.post(INFER, {})
+    assert (refused.status_code, refused.json()["error"]) == (502, "not ready: because")
+    refused = client.post("/invocations", SPLIT)
+    assert refused.status_code == 502
+    assert refused.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
     client.app.state.inference = classifier.app.state.inference
     client.app.state.draining = True
     assert client.get("/v2/health/ready").json() == {

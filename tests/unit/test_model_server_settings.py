@@ -37,6 +37,8 @@ def test_the_model_is_that_of_the_registry_and_the_server_listens_on_loopback():
         ({"MLOPS_INFERENCE_THREADS": "0"}, "MLOPS_INFERENCE_THREADS is '0'; it must be a whole"),
         ({"MLOPS_DRAIN_SECONDS": "-1"}, "MLOPS_DRAIN_SECONDS is '-1'; it must be a number of sec"),
         ({"MLOPS_DRAIN_SECONDS": "nan"}, "MLOPS_DRAIN_SECONDS is 'nan'; it must be a number of s"),
+        ({"MLOPS_QUEUE_SECONDS": "-1"}, "MLOPS_QUEUE_SECONDS is '-1'; it must be a number of sec"),
+        ({"MLOPS_QUEUE_SECONDS": "soon"}, "MLOPS_QUEUE_SECONDS is 'soon'; it must be a number"),
         (
             {"MLOPS_PREDICTION_LOG": "gs://b"},
             "MLOPS_PREDICTION_LOG: 'gs://b' is not a location: use s3://",
@@ -47,6 +49,12 @@ def test_a_bad_variable_is_named(changes, message):
     with pytest.raises(SettingsError) as caught:
         ModelServerSettings.from_env({**GOOD, **changes})
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("", 10.0), ("2.5", 2.5), ("3600", 3600.0)])
+def test_the_time_limit_of_the_queue(value, seconds):
+    env = {**GOOD, "MLOPS_QUEUE_SECONDS": value}
+    assert ModelServerSettings.from_env(env).queue_seconds == seconds
 
 
 def test_a_model_elsewhere_needs_no_tracking_server():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import boto3
 import pyarrow.dataset as ds
@@ -16,14 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pulumi_mlops.runtime.prediction_log import (
-    FolderStore,
-    PredictionLog,
-    Record,
-    S3Store,
-    store_for,
-)
+from pulumi_mlops.runtime import prediction_log
+from pulumi_mlops.runtime.prediction_log import PredictionLog, Record
 from pulumi_mlops.runtime.prediction_spool import Spool
+from pulumi_mlops.runtime.prediction_store import FolderStore, S3Store, store_for
 
 NOON = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
@@ -118,13 +117,15 @@ def test_answers_of_two_days_in_turns_make_two_files(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from pulumi_mlops.runtime.prediction_log import FolderStore, PredictionLog, Record
+from pulumi_mlops.runtime.prediction_log import PredictionLog, Record
+from pulumi_mlops.runtime.prediction_store import FolderStore
 log = PredictionLog(FolderStore(Path(sys.argv[1])), endpoint="e", model="m", version="3",
                     flush_seconds=60, flush_rows=40, spool=Path(sys.argv[2]))
 for number in range(100):
     log.add(Record(f"id-{number}", 1_700_000_000.0 + number, b'{"x":[1]}', b'["a"]', 0.25))
 if sys.argv[3] == "written":  # the third file is, but its segment is not deleted
-    log._store.put(log._key(log._segments[-1].records[0], log._segments[-1].name), b"")
+    from pulumi_mlops.runtime.prediction_log import _key
+    log._store.put(_key(log._segments[-1].records[0], log._segments[-1]), b"")
 os.kill(os.getpid(), 9)
 """
 
@@ -165,12 +166,111 @@ def test_a_spool_that_cannot_be_written_costs_no_record(tmp_path, monkeypatch):
     assert log.stats().written == 2
 
 
+def closed_segment(folder: Path, name: str, version: str = "3") -> Path:
+    """A segment of a server that has ended, with one record of id `name`."""
+    constants = {"endpoint": "e", "model": "m", "version": version}
+    file = Spool(folder, 1 << 20).file(name, constants)
+    file.append(Record(name, NOON, b"{}", b"[]", 0.25))
+    file.close()
+    return folder / f"{name}.segment"
+
+
+def ids_by_version(folder: Path) -> dict[str, list[str]]:
+    table = ds.dataset(folder, format="parquet", partitioning=None).to_table()
+    ids: dict[str, list[str]] = {}
+    for row in table.to_pylist():
+        ids.setdefault(row["version"], []).append(row["id"])
+    return ids
+
+
 def test_the_spool_is_bounded(tmp_path):
     for number in range(4):
-        (tmp_path / f"{number}.segment").write_bytes(bytes(100))
-        os.utime(tmp_path / f"{number}.segment", (number, number))
-    assert [name for name, _, _ in Spool(tmp_path, 250).leftover()] == ["2", "3"]
-    assert len(list(tmp_path.iterdir())) == 2
+        file = closed_segment(tmp_path, str(number))
+        os.utime(file, (number, number))
+    spool = Spool(tmp_path, 2 * file.stat().st_size)
+    assert [leftover.name for leftover in spool.leftover()] == ["2", "3"]
+    assert spool.dropped_records == 2
+
+
+def test_a_running_server_writes_what_another_leaves_under_its_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "ADOPT_SECONDS", 0.05)
+    spool = tmp_path / "spool"
+    old = log_to(Flaky(), spool=spool)
+    old._constants["version"] = "2"
+    new = log_to(FolderStore(tmp_path / "log"), spool=spool)
+    old.add(record(1))
+    new.add(record(2))
+    time.sleep(0.2)
+    assert len(list(spool.iterdir())) == 2  # neither adopts a file of a live server
+    assert not old.close(0.1)
+    until(lambda: new.stats().written == 1)
+    assert new.close()
+    assert ids_by_version(tmp_path / "log") == {"2": ["id-1"], "3": ["id-2"]}
+    assert list(spool.iterdir()) == []
+
+
+def test_a_spool_that_ends_with_the_replica_loses_its_records(tmp_path, caplog):
+    log = log_to(Flaky(), spool=tmp_path, spool_is_shared=False)
+    log.add(record(1))
+    assert not log.close(0.1)
+    assert log.stats().dropped_shutdown == 1
+    assert "1 records were not written: lost with this replica" in caplog.text
+
+
+def test_unreadable_leftover_is_set_aside_and_the_log_continues(tmp_path):
+    spool = tmp_path / "spool"
+    closed_segment(spool, "good")
+    header = b"\x02\0\0\0{}"
+    far = struct.pack("<IIIdd", 1, 0, 0, 1e300, 0.0) + b"x"
+    for name, content in {
+        "a": b"\xff" * 100, "b": b"\x02\0\0\0[]", "c": b"{",
+        "d": header + struct.pack("<IIIdd", 1, 0, 0, NOON, 0.0) + b"\xff",
+        "e": header + far,  # a time that is no date
+    }.items():  # fmt: skip
+        (spool / f"{name}.segment").write_bytes(content)
+    (spool / "f.segment").mkdir()
+    log = log_to(FolderStore(tmp_path / "log"), spool=spool)
+    log.add(record(1))
+    assert log.close()
+    stats = log.stats()
+    assert (stats.written, stats.damaged_files, stats.dropped_unencodable) == (2, 5, 1)
+    assert sorted(entry.name for entry in spool.iterdir()) == [
+        f"{name}.damaged" for name in "abcdf"
+    ]
+    assert sorted(ids_by_version(tmp_path / "log")["3"]) == ["good", "id-1"]
+
+
+def test_a_file_that_cannot_be_deleted_or_renamed_does_not_end_the_log(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    spool = tmp_path / "spool"
+    closed_segment(spool, "good")
+    (spool / "bad.segment").write_bytes(b"{")
+    monkeypatch.setattr(prediction_log, "ADOPT_SECONDS", 0.02)
+    log = log_to(Flaky(), spool=spool, flush_rows=1)
+    log._store.down = False
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "rename", refuse)
+    log.add(record(1))
+    until(lambda: log.stats().written >= 2)
+    time.sleep(0.2)
+    log.add(record(2))
+    assert log.close()
+    assert log._store.attempts[0].endswith("-good.parquet")
+    assert len(log._store.files) == 3
+    assert log._store.attempts.count(log._store.attempts[0]) == 1  # written once
+    assert log.stats().damaged_files == 1
+
+
+def test_a_removed_folder_is_created_again(tmp_path):
+    spool = tmp_path / "spool"
+    log = log_to(Flaky(), spool=spool, flush_rows=1)
+    log.add(record(1))
+    shutil.rmtree(spool)
+    log.add(record(2))
+    log.close(0.05)
+    assert [leftover.records for leftover in Spool(spool, 1 << 20).leftover()] == [[record(2)]]
 
 
 def test_a_file_holds_one_day_only(tmp_path):

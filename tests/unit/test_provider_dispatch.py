@@ -213,6 +213,7 @@ def test_schema_says_which_inputs_are_secret() -> None:
         ("mlops:kubernetes:StoredSecret", "stringData"),
         ("mlops:mlflow:ModelVersion", "password"),
         ("mlops:s3:Bucket", "secretAccessKey"),
+        ("mlops:s3:ObjectFolder", "secretAccessKey"),
     }
 
 

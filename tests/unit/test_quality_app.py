@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from starlette.testclient import TestClient
 
 from pulumi_mlops.cli import main
 from pulumi_mlops.runtime import quality as package
 from pulumi_mlops.runtime.quality import app
-from pulumi_mlops.runtime.quality.settings import QualitySettingsError, load
+from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint, QualitySettingsError, load
 
 from .quality_fixtures import START, WINDOW, World, endpoint
 
@@ -81,6 +82,8 @@ def test_metrics_for_prometheus(client: TestClient) -> None:
         ("id,species\np1,Gentoo\nx,Adelie\n", "text/csv", 200, {"repeated": 1, "pending": 1}),
         ('{"labels": [{"id": "y", "label": 1}]}', "application/json", 200, {"pending": 1}),
         ('{"id": 5, "label": "a"}', "application/json", 422, {"invalid": 1}),
+        ('{"id": "\\u0000", "label": "a"}', "application/json", 422, {"invalid": 1}),
+        ('{"id": "p0", "label": "a", "row": 1e12}', "application/json", 422, {"invalid": 1}),
         ("not JSON", "application/json", 400, {}),
         ("[1]", "application/json", 400, {}),
         ("label\na\n", "text/csv", 400, {}),
@@ -114,11 +117,60 @@ def test_unknown_endpoints_and_limits_are_refused(client: TestClient) -> None:
     assert client.get("/endpoints/live/quality?limit=0").status_code == 400
 
 
-def test_health_follows_the_passes(client: TestClient, world: World) -> None:
-    assert client.get("/health").status_code == 200
+def test_labels_are_accepted_while_passes_fail(
+    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.clock
+
+    def outage(*_: Any) -> Any:
+        raise OSError("the store does not answer")
+
+    monkeypatch.setattr(world.service.store, "folders", outage)
+    monkeypatch.setattr(world.service.store, "files", outage)
     world.clock += 3600
-    assert client.get("/health").json()["status"] == "stale"
-    assert client.get("/health").status_code == 503
+    world.service.one_pass()
+    health = client.get("/health")
+    assert health.status_code == 200
+    assert (health.json()["status"], health.json()["stale"]) == ("stale", ["live"])
+    assert "the store does not answer" in health.json()["errors"]["live"]
+    label = {"id": "p0", "label": "Adelie"}
+    assert client.post("/endpoints/live/labels", json=label).status_code == 200
+    text = client.get("/metrics").text
+    name = 'mlops_quality_last_success_timestamp_seconds{endpoint="live"}'
+    (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert float(value) == before
+
+
+def test_one_failing_endpoint_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, endpoint(), endpoint(name="second"))
+    succeed = world.service._pass
+
+    def fail_live(each: MonitoredEndpoint) -> None:
+        if each.name == "live":
+            raise OSError("no Parquet")
+        succeed(each)
+
+    monkeypatch.setattr(world.service, "_pass", fail_live)
+    world.clock += 3600
+    world.service.one_pass()
+    assert world.service.stale == ["live"]
+    assert world.service.last_success == {"live": START, "second": START + 3600}
+
+
+def test_without_its_database_the_service_is_not_ready(
+    client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/health").json()["status"] == "ok"
+
+    def refuse() -> Any:
+        raise sa.exc.OperationalError("SELECT 1", {}, OSError("connection refused"))
+
+    monkeypatch.setattr(world.service.database.engine, "connect", refuse)
+    health = client.get("/health")
+    assert health.status_code == 503
+    assert health.json()["error"] == "the database does not answer: OperationalError"
 
 
 @pytest.fixture
@@ -171,7 +223,9 @@ def test_a_stack_without_the_service_is_told(
     assert main(["quality", "live", *project]) == 2
     assert "dev has no quality service: declare `quality`" in capsys.readouterr().err
     file = tmp_path / ".mlops" / "dev" / "files" / "client.env"
-    file.write_text("export MLOPS_QUALITY_URL=http://127.0.0.1:1\n")
+    file.write_text(
+        "# the services\nexport A='b c'\nexport MLOPS_QUALITY_URL='http://127.0.0.1:1'\n"
+    )
     assert main(["quality", "live", *project]) == 1
     assert "http://127.0.0.1:1 does not answer (ConnectError)" in capsys.readouterr().err
 

@@ -177,10 +177,10 @@ def test_a_store_that_fails_stops_nothing(world: World, monkeypatch: pytest.Monk
     world.service.one_pass()
     assert world.service.errors == {"live": "OSError: connection refused"}
     world.clock += 3600
-    assert world.service.stale
+    assert world.service.stale == ["live"]
     monkeypatch.undo()
     world.pass_at(world.clock)
-    assert not world.service.stale
+    assert world.service.stale == []
     assert world.counts()["rows_read"] == 40
 
 
@@ -283,6 +283,32 @@ def test_drift_against_the_first_rows(tmp_path: Path) -> None:
     assert found == [{"depth": False, "mass": False}, {"depth": False, "mass": True}]
     assert version["window"]["dataset_drift_ratio"] == 0.5
     assert version["window"]["prediction"]["drifted"] is False
+
+
+def test_drift_alpha_is_the_limit_of_the_corrected_p_value(tmp_path: Path) -> None:
+    from pulumi_mlops.runtime.quality import results  # noqa: PLC0415
+
+    def mass(name: str, alpha: float) -> dict[str, Any]:
+        folder = tmp_path / name
+        folder.mkdir()
+        world = World(folder, endpoint(reference_rows=600, drift_alpha=alpha))
+        draw = random.Random(1)
+        for start, mean in ((START, 0.0), (START + WINDOW, 0.1)):
+            world.log([
+                (f"{start}-{i}", start + i, {"mass": draw.gauss(mean, 1)}, draw.choice(CLASSES))
+                for i in range(600)
+            ])  # fmt: skip
+        world.pass_at(START + 2 * WINDOW + 60)
+        with world.service.database.reading() as connection:
+            document = results.drift(connection, world.endpoints[0])
+        assert document["alpha"] == alpha
+        (feature,) = document["versions"][0]["window"]["features"]
+        return dict(feature)
+
+    p_value = mass("default", 0.01)["p_value"]
+    assert 0 < p_value < 0.9
+    assert not mass("lower", p_value * 0.99)["drifted"]
+    assert mass("higher", p_value * 1.01)["drifted"]
 
 
 def test_predictions_and_labels_beyond_the_horizon_are_deleted(tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from pulumi_mlops.runtime.model_server.http import ClientGone
+from pulumi_mlops.runtime.model_server.http import ClientGone, RequestError
+from pulumi_mlops.runtime.model_server.queue_learning import BatchSize, Patience
 from pulumi_mlops.runtime.model_server.request_queue import (
-    BatchSize,
     Job,
     Limits,
     Overloaded,
-    Patience,
     RequestQueue,
 )
 
@@ -65,7 +64,8 @@ class Server:
         """What a client sees that gives up after `patience` seconds."""
         gone = asyncio.Event()
 
-        async def read() -> int:
+        async def read(received: Callable[[int], None]) -> int:
+            received(length)
             return number
 
         async def receive() -> dict[str, Any]:
@@ -137,6 +137,41 @@ def test_queued_bodies_are_bounded_but_never_the_first() -> None:
     run(test)
 
 
+def test_uploads_are_bounded_apart_from_the_queue() -> None:
+    async def test() -> None:
+        async with server(Sleeper(0.0), requests=3, body_bytes=400_000) as it:
+            complete = asyncio.Event()
+
+            async def upload(parts: list[int]) -> str:
+                async def read(received: Callable[[int], None]) -> int:
+                    for part in parts:
+                        received(part)
+                    await complete.wait()
+                    return 0
+
+                try:
+                    await it.queue.answer(it.runner, read, 0, None)  # type: ignore[arg-type]
+                except Overloaded as error:
+                    return error.reason
+                return "ok"
+
+            slow = [asyncio.create_task(upload([10, 10])) for _ in range(20)]
+            slow += [asyncio.create_task(upload([100_000])) for _ in range(2)]
+            await asyncio.sleep(0)
+            # Neither their number nor their bytes count for the others.
+            assert [await it.ask(number) for number in range(5)] == ["ok"] * 5
+            assert await it.ask(5, length=60_000) == "ok"
+            # Only the bytes that have arrived count, also without a content-length.
+            assert await upload([50_000, 50_000]) == "full"
+            complete.set()
+            seen = Counter(await asyncio.gather(*slow))
+            assert seen["full"] == it.counts.shed["full"] - 1 > 0  # more than the queue holds
+            assert seen["ok"] >= 3
+            assert await it.ask(6, length=300_000) == "ok"  # nothing is left of the uploads
+
+    run(test)
+
+
 def test_a_request_that_waits_too_long_is_refused_while_the_model_is_busy() -> None:
     async def test() -> None:
         async with server(Sleeper(1.5), wait_seconds=0.2) as it:
@@ -199,6 +234,26 @@ def test_a_failing_runner_leaves_no_client_waiting() -> None:
             for number in range(2):
                 with pytest.raises(ZeroDivisionError):
                     await it.ask(number)
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration()])
+def test_an_exception_that_ends_threads_ends_its_own_request_only(error: BaseException) -> None:
+    class Ending(Sleeper):
+        def run(self, jobs: list[Job]) -> Any:
+            (job,) = jobs
+            if job.request == 0:
+                raise error
+            return [[(job, error if job.request == 1 else job.request)]]
+
+    async def test() -> None:
+        async with server(Ending()) as it:
+            for number in range(2):
+                with pytest.raises(RequestError, match=type(error).__name__) as caught:
+                    await it.ask(number)
+                assert caught.value.status == 500
+            assert await it.ask(2) == "ok"
 
     run(test)
 

@@ -12,7 +12,7 @@ from pulumi_mlops.runtime.model_server.metrics import Metrics
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings
 from pulumi_mlops.runtime.router.analysis import (
     Analysis,
-    Counts,
+    ResponseCounts,
     Verdict,
     Watch,
     counts_of,
@@ -46,13 +46,13 @@ LIMITS = Analysis(seconds=10, min_requests=20, max_error_rate=0.05)
     ],
 )
 def test_verdicts(requests: int, errors: int, ended: bool, expected: Verdict) -> None:
-    assert verdict(Counts(requests, errors), LIMITS, ended=ended) is expected
+    assert verdict(ResponseCounts(requests, errors), LIMITS, ended=ended) is expected
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_the_interval_contains_the_rate(requests: int, share: float) -> None:
     errors = round(requests * share)
-    low, high = wilson(Counts(requests, errors))
+    low, high = wilson(ResponseCounts(requests, errors))
     assert 0 <= low <= errors / requests + 1e-12
     assert errors / requests <= high + 1e-12
     assert high <= 1
@@ -74,28 +74,28 @@ def exposition(**counts: int) -> str:
 
 def test_refusals_of_overload_are_left_out() -> None:
     counts = counts_of(exposition(c200=7, c400=2, c500=3, c503=50, c504=20))
-    assert counts == Counts(7 + 2 + 3, 3)
-    assert counts_of("") == Counts()
+    assert counts == ResponseCounts(7 + 2 + 3, 3)
+    assert counts_of("") == ResponseCounts()
 
 
 def test_overload_never_fails_a_version() -> None:
-    watch = Watch(LIMITS, {"v2": {"a": Counts()}})
+    watch = Watch(LIMITS, {"v2": {"a": ResponseCounts()}})
     watch.observe({"v2": {"a": counts_of(exposition(c200=5, c503=1000))}})
     assert watch.verdicts(ended=True) == {"v2": Verdict.INCONCLUSIVE}
 
 
 def test_counters_that_are_reset_lose_nothing_and_count_nothing_twice() -> None:
-    watch = Watch(LIMITS, {"v2": {"a": Counts(100, 9)}})
+    watch = Watch(LIMITS, {"v2": {"a": ResponseCounts(100, 9)}})
     for requests, errors in ((110, 10), (5, 1), (8, 1)):
-        watch.observe({"v2": {"a": Counts(requests, errors)}})
-    assert watch.counts == {"v2": Counts(10 + 5 + 3, 1 + 1 + 0)}
+        watch.observe({"v2": {"a": ResponseCounts(requests, errors)}})
+    assert watch.counts == {"v2": ResponseCounts(10 + 5 + 3, 1 + 1 + 0)}
 
 
 def test_a_server_that_does_not_answer_for_a_moment_counts_nothing_twice() -> None:
-    watch = Watch(LIMITS, {"v2": {"a": Counts(100, 9)}})
-    watch.observe({"v2": {"b": Counts(50, 5)}})
-    watch.observe({"v2": {"a": Counts(103, 9), "b": Counts(51, 6)}})
-    assert watch.counts == {"v2": Counts(3 + 1, 0 + 1)}
+    watch = Watch(LIMITS, {"v2": {"a": ResponseCounts(100, 9)}})
+    watch.observe({"v2": {"b": ResponseCounts(50, 5)}})
+    watch.observe({"v2": {"a": ResponseCounts(103, 9), "b": ResponseCounts(51, 6)}})
+    assert watch.counts == {"v2": ResponseCounts(3 + 1, 0 + 1)}
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,18 @@ class RunningPod:
 
     def child(self, word: str) -> psutil.Process:
         """The child process whose command line contains a word."""
-        while True:
+        while (child := self.child_or_none(word)) is None:
+            time.sleep(0.01)
+        return child
+
+    def child_or_none(self, word: str) -> psutil.Process | None:
+        """The same, or None without such a process."""
+        with contextlib.suppress(psutil.NoSuchProcess):  # the pod has ended
             for child in psutil.Process(self.process.pid).children():
                 with contextlib.suppress(psutil.Error):  # it has just ended
                     if word in " ".join(child.cmdline()):
                         return child
-            time.sleep(0.01)
+        return None
 
     def wait_ready(self) -> None:
         while self.state("/ready") != 200:
@@ -278,9 +284,15 @@ def test_restarted_container_serves_before_its_agent(
 
 
 def test_haproxy_that_ends_by_itself_ends_the_pod(route: RunningPod) -> None:
-    (Path(route.child("haproxy.cfg").cwd()) / "haproxy.cfg").write_text("invalid")
-    route.child("haproxy.cfg").kill()
-    assert route.process.wait() == 1
+    config = Path(route.child("haproxy.cfg").cwd()) / "haproxy.cfg"
+    while route.process.poll() is None:
+        # The agent writes the file too, so a single write could be lost.
+        config.write_text("invalid")
+        if (haproxy := route.child_or_none("haproxy.cfg")) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                haproxy.kill()
+        time.sleep(0.02)
+    assert route.process.returncode == 1
 
 
 def test_delay_doubles_until_a_process_is_stable() -> None:

@@ -28,3 +28,14 @@ def test_prune_keeps_retained_data(tmp_path: Path) -> None:
     root.folder("logs")
     root.prune()
     assert [entry.name for entry in root.path.iterdir()] == ["volumes"]
+
+
+def test_prune_keeps_what_servers_have_not_written(tmp_path: Path) -> None:
+    root = StackDir(tmp_path / ".mlops" / "dev")
+    root.folder("spool", "predictions", "a")
+    (root.folder("spool", "predictions", "b") / "1.segment").write_text("kept")
+    root.prune()
+    assert [entry.name for entry in (root.path / "spool" / "predictions").iterdir()] == ["b"]
+    (root.path / "spool" / "predictions" / "b" / "1.segment").unlink()
+    root.prune()
+    assert not root.path.exists()

@@ -76,6 +76,13 @@ manifests refer to them; their values are in the stack's state only.
   mlops secrets | kubeseal --format yaml > clusters/ml/secrets.yaml
 On a terminal only names and keys are shown. --show also shows the values.
 """
+_SERVICE_HELP = """\
+Start the services of an environment on this machine, now or with the machine.
+  install    write and enable a systemd user unit that starts them
+  uninstall  remove the unit; running services are left as they are
+  start      start the services that do not run, as after a restart of the machine
+  print      print the unit
+"""
 _DOCTOR_HELP = """\
 Check what a platform needs: the Pulumi engine and its settings, the resource plugin, Python, and
 what the environment's target needs of this machine or of its cluster. Each finding names the fix.
@@ -166,6 +173,11 @@ def _secrets(options: argparse.Namespace) -> int:
     return operations.secrets(stack, as_json=options.json, show=options.show)
 
 
+def _service(options: argparse.Namespace) -> int:
+    stack, operations = _stack_operations(options)
+    return operations.service(stack, options.action)
+
+
 def _module(name: str) -> Callable[[argparse.Namespace], int]:
     """The `run` of a command's module, imported when the command runs."""
 
@@ -184,6 +196,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "connect": _connect,
     "images": _module("images"),
     "secrets": _secrets,
+    "service": _service,
     "quality": _module("quality"),
     "drift": _module("quality"),
     "labels": _module("quality"),
@@ -251,6 +264,9 @@ def _parser() -> argparse.ArgumentParser:
     secrets = add("secrets", "print the Secrets of rendered manifests", _SECRETS_HELP)
     secrets.add_argument("--json", action="store_true", help="JSON instead of YAML")
     secrets.add_argument("--show", action="store_true", help="also show values on a terminal")
+
+    service = add("service", "start services with the machine", _SERVICE_HELP)
+    service.add_argument("action", choices=("install", "uninstall", "start", "print"))
 
     _add_quality(add, shared)
     add("version", "print the version", "Print the version of pulumi-mlops.")

@@ -45,6 +45,11 @@ class Operations(ABC):
             "`mlops status` lists them"
         )
 
+    def service(self, stack: Stack, action: str) -> int:
+        """Have this machine start the services of the stack: `install`, `uninstall`, `start` or
+        `print`."""
+        raise UsageError(f"{stack.name}: its services do not run on this machine")
+
     def secrets(self, stack: Stack, *, as_json: bool, show: bool) -> int:
         """Print the Secrets that rendered manifests refer to."""
         raise UsageError(

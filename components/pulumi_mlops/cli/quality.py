@@ -6,7 +6,6 @@ import argparse
 import csv
 import json
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from ..files import parse_exports
 from ..runtime.net import is_loopback
 from .selection import CommandError, UsageError, find_stack, named_stack, project_folder
 from .terminal import Style, duration, table
@@ -51,11 +51,9 @@ def _url(options: argparse.Namespace) -> str:
         return url
     stack = find_stack(project_folder(options.project), named_stack(options.stack))
     file = stack.files / "files" / "client.env"
-    words = shlex.split(file.read_text(), comments=True) if file.exists() else []
-    for word in words:
-        name, _, value = word.partition("=")
-        if name == _VARIABLE:
-            return value
+    variables = parse_exports(file.read_text()) if file.exists() else {}
+    if _VARIABLE in variables:
+        return variables[_VARIABLE]
     raise UsageError(
         f"{stack.name} has no quality service: declare `quality` for an endpoint and run "
         f"`pulumi up`, or set {_VARIABLE}"

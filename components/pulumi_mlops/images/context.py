@@ -59,7 +59,7 @@ class Recipe:
                 raise ImageError(
                     f"code: {place!r} is outside /opt/code of the image: no `..`, no `/`"
                 )
-        for line in self.requirements:
+        for line in (*self.requirements, *self.constraints):
             if _CREDENTIALS_IN_URL.search(line):
                 shown = _CREDENTIALS_IN_URL.sub("://", line)
                 raise ImageError(
@@ -155,7 +155,7 @@ def _digests(recipe: Recipe) -> dict[str, str]:
                 found[f"{kind}{place}"] = sources.digest(folder)
             except OSError as error:
                 raise ImageError(
-                    f"{'local requirement' if kind else 'code'}: {folder} cannot be read: {error}"
+                    f"{'a local requirement' if kind else 'code'}: {folder} cannot be read: {error}"
                 ) from None
     return found
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "model"
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
 _MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
@@ -115,8 +114,7 @@ def download(name: str, version: str, target: Path) -> None:
 
 def _check_sizes(mlflow: Any, uri: str, folder: Path) -> None:
     """Raise ResourceError if a file has another size than in the artifact store."""
-    listed = mlflow.artifacts.list_artifacts(artifact_uri=uri)
-    for entry in listed:
+    for entry in _listing(mlflow, uri):
         # The paths of a listing begin with the last part of the URI for some stores.
         name = entry.path.rpartition("/")[2]
         if entry.is_dir or entry.file_size is None:
@@ -124,6 +122,17 @@ def _check_sizes(mlflow: Any, uri: str, folder: Path) -> None:
         size = (folder / name).stat().st_size
         if size != entry.file_size:
             raise ResourceError(f"{uri}: {name} has {size} bytes, not {entry.file_size}: try again")
+
+
+def _listing(mlflow: Any, uri: str) -> list[Any]:
+    if hasattr(mlflow.artifacts, "list_artifacts"):
+        return list(mlflow.artifacts.list_artifacts(artifact_uri=uri))
+    # MLflow 2.9
+    from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+        get_artifact_repository,
+    )
+
+    return list(get_artifact_repository(uri).list_artifacts())
 
 
 def not_registered(client: Any, name: str, version: str) -> str:
@@ -175,10 +184,10 @@ def problems(folder: Path, *, digests: bool = False) -> list[str]:
 
 
 def _digest(path: Path) -> str:
+    # Not hashlib.file_digest: a model may need Python 3.10.
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        # The environment of a model may have Python 3.10, without hashlib.file_digest.
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 

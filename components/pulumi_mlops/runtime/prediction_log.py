@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import threading
 import time
 import uuid
@@ -21,95 +20,32 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 from pulumi_mlops.runtime.prediction_spool import Record, SegmentFile, Spool
+from pulumi_mlops.runtime.prediction_store import Store
 
-__all__ = ["FolderStore", "PredictionLog", "Record", "S3Store", "Stats", "Store", "store_for"]
+__all__ = ["PredictionLog", "Record", "Stats", "to_parquet"]
 
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86_400
-
-
-class Store(Protocol):
-    """Storage for complete files. A second ``put`` of a key replaces the file."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write a file. Raises an exception if that fails."""
-
-
-class FolderStore:
-    """A folder on this machine. A file becomes visible when it is complete."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write a temporary file and rename it, because readers list the folder at any time."""
-        target = self.folder / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_bytes(data)
-        partial.replace(target)
-
-
-class S3Store:
-    """A bucket and prefix. Credentials, region and endpoint are read from the AWS variables."""
-
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self.bucket = bucket
-        self.prefix = prefix
-        self._client: Any = None
-
-    def put(self, key: str, data: bytes) -> None:
-        """Put one object. boto3's retries are off: the prediction log retries with the same key."""
-        if self._client is None:
-            self._client = self._connect()
-        full_key = f"{self.prefix}/{key}" if self.prefix else key
-        self._client.put_object(Bucket=self.bucket, Key=full_key, Body=data)
-
-    def _connect(self) -> Any:
-        # Imported here to run in the background thread, and only for this store.
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        config = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
-        if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            # S3-compatible stores do not use bucket names as host names, and some do not support
-            # the checksums that the AWS SDK adds by default.
-            config = config.merge(
-                Config(
-                    s3={"addressing_style": "path"},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                )
-            )
-        return boto3.client("s3", config=config)
-
-
-def store_for(location: str) -> Store:
-    """The store for a location: ``s3://bucket/prefix`` or a local folder.
-
-    Raises ValueError with the location for other locations.
-    """
-    parts = urlsplit(location)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"))
-    if parts.scheme in ("", "file") and not parts.netloc and parts.path:
-        return FolderStore(Path(parts.path))
-    raise ValueError(f"{location!r} is not a location: use s3://bucket/prefix or a folder")
+ADOPT_SECONDS = 30.0
+"""Interval of the search for files of servers that have ended."""
 
 
 @dataclass(slots=True)
 class Stats:
-    """Counts since the start, in records except for ``queued_bytes`` and ``flush_failures``."""
+    """Counts since the start, in records except for ``queued_bytes``, ``flush_failures`` and
+    ``damaged_files``, the files of the spool that could not be read.
+    """
 
     written: int = 0
     dropped_full: int = 0
     dropped_shutdown: int = 0
     dropped_unencodable: int = 0
+    damaged_files: int = 0
     flush_failures: int = 0
     queued: int = 0
     queued_bytes: int = 0
@@ -120,6 +56,7 @@ class _Segment:
     """The records of one file, or of one file a day."""
 
     name: str
+    constants: dict[str, str]
     file: SegmentFile | None
     queued_at: float = field(default_factory=time.monotonic)
     records: list[Record] = field(default_factory=list)
@@ -134,8 +71,10 @@ class PredictionLog:
     ``max_backoff_seconds``. Meanwhile the queue holds at most ``max_records`` records and
     ``max_bytes`` bytes. Further records are dropped and counted (``stats().dropped_full``).
 
-    With ``spool``, a folder of this server alone, queued records are also in files there. The next
-    log with this folder writes what a killed process left, under the same keys.
+    With ``spool``, queued records are also in files of this folder. Each log with the folder writes
+    what processes that have ended left there, under the same keys: at its start, and every
+    ADOPT_SECONDS. ``spool_is_shared`` says whether the folder outlives this server; otherwise
+    records that are not written at the end are counted as dropped.
     """
 
     def __init__(
@@ -151,6 +90,7 @@ class PredictionLog:
         max_bytes: int = 64 * 1024 * 1024,
         max_backoff_seconds: float = 30.0,
         spool: Path | None = None,
+        spool_is_shared: bool = True,
     ) -> None:
         self._store = store
         self._constants = {"endpoint": endpoint, "model": model, "version": version}
@@ -160,6 +100,8 @@ class PredictionLog:
         self._max_bytes = max_bytes
         self._max_backoff = max_backoff_seconds
         self._spool = Spool(spool, 4 * max_bytes) if spool is not None else None
+        self._keeps = spool is not None and spool_is_shared
+        self._next_search = 0.0  # monotonic
         self._instance = uuid.uuid4().hex[:8]
         self._sequence = 0
         self._segments: deque[_Segment] = deque()
@@ -197,14 +139,19 @@ class PredictionLog:
     def _new_segment(self) -> _Segment:
         self._sequence += 1
         name = f"{self._instance}-{self._sequence:06d}"
-        segment = _Segment(name, self._spool.file(name) if self._spool is not None else None)
+        file = self._spool.file(name, self._constants) if self._spool is not None else None
+        segment = _Segment(name, self._constants, file)
         self._segments.append(segment)
         return segment
 
     def stats(self) -> Stats:
         """A copy of the counts."""
         with self._changed:
-            return replace(self._stats)
+            stats = replace(self._stats)
+        if self._spool is not None:
+            stats.damaged_files = self._spool.damaged_files
+            stats.dropped_full += self._spool.dropped_records
+        return stats
 
     def close(self, timeout_seconds: float = 10.0) -> bool:
         """Write the queued records and stop. Records not written in time are counted as dropped.
@@ -218,30 +165,51 @@ class PredictionLog:
         self._thread.join(timeout_seconds + 1.0)
         with self._changed:
             unwritten = self._stats.queued
-            if self._spool is None:
+            if not self._keeps:
                 self._stats.dropped_shutdown += unwritten
             self._stats.queued = self._stats.queued_bytes = 0
+            for segment in self._segments:
+                if segment.file is not None:
+                    segment.file.close()
             self._segments.clear()
         if unwritten:
-            kept = "lost" if self._spool is None else "kept for the next start"
+            kept = "kept for the next server" if self._keeps else "lost with this replica"
             logger.error("prediction log: %d records were not written: %s", unwritten, kept)
         return unwritten == 0
 
     def _run(self) -> None:
-        for name, records, file in self._spool.leftover() if self._spool is not None else ():
+        while self._write_leftover() and not self._is_drained():
+            segment = self._next_segment()
+            if segment is not None and not self._write(segment):
+                return
+
+    def _is_drained(self) -> bool:
+        with self._changed:
+            return self._deadline is not None and not self._segments
+
+    def _write_leftover(self) -> bool:
+        """Write what other servers left, at intervals. False if the log was closed before."""
+        now = time.monotonic()
+        if self._spool is None or now < self._next_search:
+            return True
+        self._next_search = now + ADOPT_SECONDS
+        for leftover in self._spool.leftover():
+            records = leftover.records
             with self._changed:
                 self._stats.queued += len(records)
                 self._stats.queued_bytes += sum(record.size for record in records)
-            if not self._write(_Segment(name, file, records=records)):
-                return
-        while segment := self._next_segment():
-            if not self._write(segment):
-                return
+            constants = self._constants | leftover.constants
+            if not self._write(_Segment(leftover.name, constants, leftover.file, records=records)):
+                return False
+        return True
 
     def _next_segment(self) -> _Segment | None:
-        """Wait until a file is due. Returns its segment; None when closed and drained."""
+        """Wait until a file is due. Returns its segment; None if there is none for a while."""
         with self._changed:
-            self._changed.wait_for(lambda: self._segments or self._deadline is not None)
+            self._changed.wait_for(
+                lambda: self._segments or self._deadline is not None,
+                timeout=None if self._spool is None else self._next_search - time.monotonic(),
+            )
             if not self._segments:
                 return None
             first = self._segments[0]
@@ -260,13 +228,16 @@ class PredictionLog:
             days.setdefault(record.time // SECONDS_PER_DAY, []).append(record)
         for batch in days.values():
             try:
-                data = to_parquet(batch, self._constants)
+                data = to_parquet(batch, segment.constants)
+                key = _key(batch[0], segment)
             except Exception:
                 # The error is in the data, so a retry would fail again.
                 logger.exception("prediction log: a batch of %d could not be encoded", len(batch))
                 self._settle(batch, written=False)
                 continue
-            if not self._put_until_stored(self._key(batch[0], segment.name), data):
+            if not self._put_until_stored(key, data):
+                if segment.file is not None:
+                    segment.file.close()
                 return False
             self._settle(batch, written=True)
         if segment.file is not None:
@@ -308,13 +279,14 @@ class PredictionLog:
             else:
                 self._stats.dropped_unencodable += len(batch)
 
-    def _key(self, first: Record, name: str) -> str:
-        moment = datetime.fromtimestamp(first.time, timezone.utc)
-        return (
-            f"endpoint={quote(self._constants['endpoint'], safe='')}"
-            f"/version={quote(self._constants['version'], safe='')}/date={moment:%Y-%m-%d}"
-            f"/{moment:%Y%m%dT%H%M%S.%fZ}-{name}.parquet"
-        )
+
+def _key(first: Record, segment: _Segment) -> str:
+    moment = datetime.fromtimestamp(first.time, timezone.utc)
+    return (
+        f"endpoint={quote(segment.constants['endpoint'], safe='')}"
+        f"/version={quote(segment.constants['version'], safe='')}/date={moment:%Y-%m-%d}"
+        f"/{moment:%Y%m%dT%H%M%S.%fZ}-{segment.name}.parquet"
+    )
 
 
 def to_parquet(records: list[Record], constants: dict[str, str]) -> bytes:

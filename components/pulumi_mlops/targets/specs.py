@@ -8,8 +8,10 @@ Commands and environment variables may refer to variables by `$(NAME)`, as in Ku
 sets these variables for every service:
 
 - HOST and PORT: the address to listen on. PORT_<NAME>: the port with that name.
-- RUNTIME_DIR: a folder for sockets and temporary files. Its folder `state` stays when the program
-  ends and is started again, but not longer than the replica.
+- RUNTIME_DIR: a folder for sockets and temporary files. It is emptied at each start.
+- SPOOL_DIR, of routed services: a folder for what a server leaves to the next one. It stays when
+  the program is started again. With SPOOL_SHARED=true, the servers of the machine share it, and it
+  stays when they are replaced.
 - HOST_NAMES: the names under which clients reach the service, as `name` and `name:*`, separated by
   commas.
 - START_SLOTS_DIR, of routed services of one machine: a folder that they share, to start in turns.

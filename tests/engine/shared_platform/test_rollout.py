@@ -99,7 +99,7 @@ def test_a_version_that_is_not_registered_is_refused_at_preview(
     with platform.configured(traffic(v2=90, v99=10)):
         output = platform.preview(expect_success=False)
     assert 'penguins has no version "99"' in output
-    assert "of a serving endpoint: traffic" in output
+    assert "Correct the traffic table of the endpoint" in output
 
 
 def test_a_training_that_fails_puts_nothing_live(

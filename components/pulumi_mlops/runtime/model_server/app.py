@@ -34,8 +34,12 @@ logger = logging.getLogger(__name__)
 SERVER_NAME = "pulumi-mlops"
 Read = Callable[["Inference", bytes, str, str], "Prepared"]
 MAX_QUEUED_BODIES = 8
-"""The bytes that may wait for the model, in bodies of the largest size."""
+"""The bytes that may wait for the model, in bodies of the largest size. Half as many may be in
+bodies that are being received."""
 MAX_UNREAD_BYTES = 65536
+NOT_READY = 502
+"""The status of requests before the model is loaded. The proxy sends them to another server, which
+it must not do with 503, the answer of an overloaded server. Readiness paths answer 503."""
 
 
 @dataclass(slots=True)
@@ -144,13 +148,15 @@ class App:
             # Draining still serves: the proxy may not have seen yet that this server is stopping.
             inference = self.state.inference
             if inference is None:
-                raise RequestError(503, f"not ready: {self.state.why_not}")
+                raise RequestError(NOT_READY, f"not ready: {self.state.why_not}")
             if http.header(scope, b"inference-header-content-length"):
                 raise RequestError(415, "V2's binary data is not supported; send 'data' as JSON")
             content_type = http.header(scope, b"content-type") or "application/json"
+            limit = self._settings.max_body_bytes
+            http.check_body(scope, limit)
 
-            async def read() -> Callable[[Inference], Prepared]:
-                body = await http.read_body(scope, receive, self._settings.max_body_bytes)
+            async def read(received: Callable[[int], None]) -> Callable[[Inference], Prepared]:
+                body = await http.read_body(receive, limit, received)
                 return lambda model: prepare(model, body, content_type, request_id)
 
             length = http.content_length(scope)
@@ -190,7 +196,7 @@ class App:
     def _overloaded(self, error: Overloaded, scope: Scope, request_id: str) -> Response:
         response = self._error(error.status, error.message, request_id, scope["path"])
         # The rest of a large body would have to be read before the next request.
-        close = http.content_length(scope) > MAX_UNREAD_BYTES
+        close = http.is_chunked(scope) or http.content_length(scope) > MAX_UNREAD_BYTES
         return replace(response, retry_after=error.retry_seconds, close=close)
 
     def _keep(self, inference: Inference, answer: Answer, arrived: float, latency: float) -> None:
@@ -279,7 +285,7 @@ class App:
             return [{"name": i.name, "datatype": i.datatype, "shape": list(i.shape)} for i in items]
 
         if signature is None:
-            return _json({"error": f"not ready: {self.state.why_not}", **self._identity}, 503)
+            return _json({"error": f"not ready: {self.state.why_not}", **self._identity}, NOT_READY)
         return _json(
             {
                 "name": settings.model_name,
@@ -308,7 +314,7 @@ def _json(body: dict[str, Any], status: int = 200, *, close: bool = False) -> Re
 
 
 def _mlflow_code(status: int) -> str:
-    if status == 503:
+    if status in (NOT_READY, 503):
         return "TEMPORARILY_UNAVAILABLE"
     return "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"
 

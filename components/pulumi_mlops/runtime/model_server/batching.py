@@ -61,7 +61,7 @@ class Batcher:
         for job in jobs:
             try:
                 prepared = job.request(self.inference)
-            except Exception as error:
+            except BaseException as error:
                 outcomes.append((job, error))
             else:
                 key = form(prepared) if self.max_batch > 1 and len(jobs) > 1 else None
@@ -100,7 +100,7 @@ class Batcher:
         for job, prepared in part:
             if not job.gone:
                 outcome = self._single(prepared)
-                failed = failed or isinstance(outcome, Exception)
+                failed = failed or isinstance(outcome, BaseException)
                 yield [(job, outcome)]
         if combined and not failed:
             self._note_unused()
@@ -108,14 +108,14 @@ class Batcher:
     def _single(self, prepared: Prepared) -> Any:
         try:
             raw = self.inference.predict(prepared)
-        except Exception as error:
+        except BaseException as error:
             return error
         return self._answer(prepared, raw)
 
     def _answer(self, prepared: Prepared, raw: Any) -> Any:
         try:
             return self.inference.answer(prepared, raw)
-        except Exception as error:
+        except BaseException as error:
             return error
 
     def _combined(self, requests: list[Prepared]) -> list[Any] | None:
@@ -125,7 +125,7 @@ class Batcher:
             data = combine([prepared.data for prepared in requests])
             raw = self.inference.predict_batch(data, exact=requests[0].exact)
             pieces = divide(raw, sizes)
-            if self._to_check:
+            if self._to_check > 0:  # several threads may count down at once
                 pieces = self._checked(requests, pieces)
         except Unusable as error:
             if error.final:
@@ -201,7 +201,9 @@ def combine(parts: list[Any]) -> Any:
         return np.concatenate(parts)
     if isinstance(first, dict):
         return {name: np.concatenate([part[name] for part in parts]) for name in first}
-    if len(set(first.dtypes)) == 1 and first.dtypes.iloc[0].kind in "iufb":
+    types = set(first.dtypes)
+    # Not the nullable types of pandas, which have the same kinds.
+    if len(types) == 1 and isinstance(dtype := types.pop(), np.dtype) and dtype.kind in "iufb":
         # A tenth of the time of concat().
         return pd.DataFrame(
             np.concatenate([part.to_numpy() for part in parts]), columns=first.columns

@@ -72,13 +72,25 @@ def _allowed(limit: int) -> str:
     return f"at most {limit} are allowed (input max_request_body of the serving endpoint)"
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's body; raises RequestError 413 above ``limit`` bytes and 415 if compressed."""
+def is_chunked(scope: Scope) -> bool:
+    """Whether the size of the body is unknown before its end."""
+    return bool(header(scope, b"transfer-encoding"))
+
+
+def check_body(scope: Scope, limit: int) -> None:
+    """Raise RequestError 413 if the body has more than ``limit`` bytes, and 415 if compressed."""
     if encoding := header(scope, b"content-encoding"):
         raise RequestError(415, f"Content-Encoding {encoding!r} is not supported; send it plain")
     length = header(scope, b"content-length")
     if length.isdigit() and int(length) > limit:
         raise RequestError(413, f"the body has {length} bytes; {_allowed(limit)}")
+
+
+async def read_body(receive: Receive, limit: int, received: Callable[[int], None]) -> bytes:
+    """The request's body. ``received`` is called with the size of each part.
+
+    Raises RequestError 413 above ``limit`` bytes, and ClientGone.
+    """
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -89,6 +101,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise RequestError(413, f"the body is too large; {_allowed(limit)}")
+        received(len(chunk))
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         chunks.append(chunk)

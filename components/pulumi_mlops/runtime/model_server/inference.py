@@ -134,9 +134,10 @@ class Inference:
     def predict_batch(self, data: Any, *, exact: bool) -> Any:
         """The output of the model for the rows of several requests. Raises RequestError.
 
-        Its number of rows is not checked.
+        Its number of rows is not checked. A failure is logged at debug level, since each request
+        is predicted alone next.
         """
-        return self._predict(data, None, exact=exact)
+        return self._predict(data, None, exact=exact, level=logging.DEBUG)
 
     def answer(self, prepared: Prepared, raw: Any) -> Answer:
         """The answer from the output of the model. Raises RequestError."""
@@ -171,7 +172,7 @@ class Inference:
             inputs = self.signature.inputs
             columns = {item.name: golden.data[item.key].to_numpy() for item in inputs}
             raw = function(self._block.frame(columns, len(golden.data)))  # type: ignore[union-attr]
-        except Exception:
+        except BaseException:
             logger.info("predictions go through MLflow's enforcement", exc_info=True)
             return False
         same = type(raw) is type(golden.raw) and (
@@ -190,22 +191,29 @@ class Inference:
         # V2's parameters also carry hints of the protocol, which no model asked for.
         return {key: given[key] for key in given if key in self.signature.params} or None
 
-    def _predict(self, data: Any, params: dict[str, Any] | None, *, exact: bool) -> Any:
+    def _predict(
+        self,
+        data: Any,
+        params: dict[str, Any] | None,
+        *,
+        exact: bool,
+        level: int = logging.ERROR,
+    ) -> Any:
         try:
             if exact and self._direct is not None:
                 return self._direct(data)
             return self.pyfunc.predict(data, params=params)
-        except Exception as error:
-            raise _failure(error, data) from error
+        except BaseException as error:  # also sys.exit() and a panic of an extension in Rust
+            raise _failure(error, data, level) from error
 
 
-def _failure(error: Exception, data: Any) -> RequestError:
+def _failure(error: BaseException, data: Any, level: int) -> RequestError:
     """What a failed prediction answers: 400 for the client's data, 500 for the model."""
     if isinstance(error, MlflowException) and int(error.get_http_status_code()) < 500:  # type: ignore[no-untyped-call]
         return RequestError(400, reason_of(error))
     if outputs.row_count(data) == 0:
         return RequestError(400, f"no rows, which the model does not accept: {reason_of(error)}")
-    logger.error("the model failed", exc_info=error)
+    logger.log(level, "the model failed", exc_info=error)
     return RequestError(500, f"the model failed: {reason_of(error)}")
 
 

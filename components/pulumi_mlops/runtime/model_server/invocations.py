@@ -108,7 +108,7 @@ class InvocationReader:
         return data
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """An exception as one line of at most 500 characters.
 
     MLflow's own messages come without the dump of the client's data that precedes their reason.

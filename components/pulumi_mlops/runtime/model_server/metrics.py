@@ -167,6 +167,10 @@ class _LogCollector(Collector):
             f"{prefix}_flush_failures", "Failed attempts to write a file.", labels=LABELS
         )
         failures.add_metric(self._values, stats.flush_failures)
+        damaged = CounterMetricFamily(
+            f"{prefix}_damaged_files", "Files of the spool that are unreadable.", labels=LABELS
+        )
+        damaged.add_metric(self._values, stats.damaged_files)
         length = GaugeMetricFamily(
             f"{prefix}_queue_length", "Records waiting to be written.", labels=LABELS
         )
@@ -175,4 +179,4 @@ class _LogCollector(Collector):
             f"{prefix}_queue_bytes", "Memory of the records waiting.", labels=LABELS
         )
         size.add_metric(self._values, stats.queued_bytes)
-        return [written, dropped, failures, length, size]
+        return [written, dropped, damaged, failures, length, size]

@@ -14,23 +14,22 @@ when no request was refused for 10 s.
 from __future__ import annotations
 
 import asyncio
-import statistics
+import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pulumi_mlops.runtime.model_server.http import ClientGone, Receive, RequestError
+from pulumi_mlops.runtime.model_server.queue_learning import BatchSize, Patience
+from pulumi_mlops.runtime.model_server.uploads import Uploads, UploadsFull
+
+logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.1
 """Interval of the check for late requests, and the wait after which a client is watched."""
-_RECOVERY_SECONDS = 10.0
-_OUTCOMES = 32
 _RETRY_SECONDS = 1
-_CALL_SECONDS = 0.25
-"""A longer call of the model must be worth its combined requests."""
 
 
 class Overloaded(RequestError):
@@ -59,6 +58,10 @@ class Job:
 
 Outcome = tuple[Job, Any]
 """A job and its answer or exception."""
+
+
+Read = Callable[[Callable[[int], None]], Awaitable[Any]]
+"""Receives a request. It calls its argument with the size of each part of the body."""
 
 
 class Runner(Protocol):
@@ -91,45 +94,6 @@ class Limits:
     """A batch that is not full waits for more requests until its first one has waited so long."""
 
 
-class Patience:
-    """The time limit of the queue, learnt from clients that gave up."""
-
-    def __init__(self, limit: float) -> None:
-        self._max = limit
-        self._base = limit
-        self._since = 0.0
-        self._outcomes: deque[float | None] = deque(maxlen=_OUTCOMES)
-
-    def limit(self, now: float) -> float:
-        """The limit in seconds."""
-        if self._base >= self._max:
-            return self._max
-        doublings = min((now - self._since) / _RECOVERY_SECONDS, 32)
-        # Not at once: many small increases between refusals would add up.
-        return min(self._max, float(self._base * 2 ** max(doublings - 1, 0)))
-
-    def is_lowered(self, now: float) -> bool:
-        """Whether clients gave up lately."""
-        return self.limit(now) < self._max
-
-    def refused(self, now: float) -> None:
-        """A request was refused: the overload lasts, and the limit does not grow."""
-        self._base, self._since = self.limit(now), now
-
-    def served(self) -> None:
-        """A request reached the model."""
-        self._outcomes.append(None)
-
-    def given_up(self, waited: float, now: float) -> None:
-        """A client closed the connection after `waited` seconds in the queue."""
-        self._outcomes.append(waited)
-        waits = [wait for wait in self._outcomes if wait is not None]
-        if len(waits) > _OUTCOMES // 2:
-            self._base = max(statistics.median(waits) / 4, _SWEEP_SECONDS)
-            self._since = now
-            self._outcomes.clear()
-
-
 class RequestQueue:
     """Waiting requests and the inference threads. All methods run on the event loop."""
 
@@ -148,7 +112,7 @@ class RequestQueue:
         self._patience = Patience(limits.wait_seconds)
         self._runner: Runner
         self._waiting: dict[Job, None] = {}
-        self._reading = 0
+        self._uploads = Uploads(limits.body_bytes // 2)
         self._bytes = 0
         self._seconds_per_request = 0.0
         self._size = BatchSize()
@@ -158,21 +122,16 @@ class RequestQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def answer(
-        self, runner: Runner, read: Callable[[], Awaitable[Any]], length: int, receive: Receive
-    ) -> Any:
-        """Read a request whose body has `length` bytes, and have `runner` answer it.
+    async def answer(self, runner: Runner, read: Read, length: int, receive: Receive) -> Any:
+        """Read a request and have `runner` answer it. `length` is its `content-length`, or 0.
 
         Raises Overloaded, ClientGone when the client left, and the exception of the request.
         """
         self._admit(length)
-        self._reading += 1
-        self._bytes += length
+        request, size = await self._read(read)
+        self._admit(size)  # others have arrived meanwhile
+        self._bytes += size
         try:
-            try:
-                request = await read()
-            finally:
-                self._reading -= 1
             job = Job(request, receive, asyncio.get_running_loop().create_future())
             self._waiting[job] = None
             self._runner = runner
@@ -181,11 +140,22 @@ class RequestQueue:
                 self._sweep_later()
             return await job.future
         finally:
-            self._bytes -= length
+            self._bytes -= size
+
+    async def _read(self, read: Read) -> tuple[Any, int]:
+        """The request and the number of bytes of its body. Raises Overloaded."""
+        upload = self._uploads.start()
+        try:
+            return await read(upload.received), upload.size
+        except UploadsFull as error:
+            self._counts.count_shed("full")
+            raise Overloaded("full", f"the server is overloaded: {error}") from None
+        finally:
+            upload.end()
 
     def _admit(self, length: int) -> None:
         """Raise Overloaded if the queue is full for a request of this size."""
-        waiting, limits = len(self._waiting) + self._reading, self._limits
+        waiting, limits = len(self._waiting), self._limits
         reason = ""
         if waiting >= limits.requests:
             reason = f"{waiting} requests wait for the model already"
@@ -247,7 +217,7 @@ class RequestQueue:
         started = time.perf_counter()
         unanswered = set(jobs)
         last: list[Outcome] = []
-        failure: Exception = ClientGone()
+        failure: BaseException = ClientGone()
         try:
             for outcomes in self._runner.run(jobs):
                 unanswered.difference_update(job for job, _ in outcomes)
@@ -255,7 +225,7 @@ class RequestQueue:
                     loop.call_soon_threadsafe(self._deliver, outcomes)
                 else:
                     last = outcomes
-        except Exception as error:  # a defect of the runner must not leave clients waiting
+        except BaseException as error:  # must not leave clients waiting, nor end the thread
             failure = error
         last += [(job, failure) for job in unanswered]
         seconds = time.perf_counter() - started
@@ -268,13 +238,13 @@ class RequestQueue:
             if job.future.done():
                 continue
             if isinstance(outcome, BaseException):
-                job.future.set_exception(outcome)
+                job.future.set_exception(_raisable(outcome))
             else:
                 job.future.set_result(outcome)
 
     def _finished(self, last: list[Outcome], count: int, seconds: float) -> None:
-        self._deliver(last)
         self._idle += 1
+        self._deliver(last)
         self._size.observe(count, seconds)
         each = seconds / count
         weight = 0.2 if self._seconds_per_request else 1.0
@@ -329,31 +299,15 @@ class RequestQueue:
             )
 
 
-class BatchSize:
-    """How many requests are worth one call of the model.
+def _raisable(error: BaseException) -> Exception:
+    """The exception for the coroutine of a request.
 
-    A call that takes long without saving time per request only delays the answers, so its size is
-    halved. It grows again while calls are short.
+    There, SystemExit and the like would end the event loop, and a future accepts no StopIteration.
     """
-
-    def __init__(self) -> None:
-        self._size = 1 << 30
-        self._single_seconds = 0.0
-
-    def limit(self, max_batch: int) -> int:
-        """The number of requests of the next call."""
-        return min(self._size, max_batch)
-
-    def observe(self, count: int, seconds: float) -> None:
-        """Note how long a call of `count` requests took."""
-        if count == 1:
-            weight = 0.2 if self._single_seconds else 1.0
-            self._single_seconds += weight * (seconds - self._single_seconds)
-        elif seconds > _CALL_SECONDS and seconds / count > self._single_seconds / 2:
-            self._size = max(count // 2, 1)
-            return
-        if count >= self._size and seconds < _CALL_SECONDS / 2:
-            self._size *= 2
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    logger.error("the model raised %s", type(error).__name__, exc_info=error)
+    return RequestError(500, f"the model failed: {type(error).__name__}: {error}".strip(": "))
 
 
 async def _disconnected(receive: Receive) -> None:

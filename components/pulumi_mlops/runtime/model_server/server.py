@@ -16,8 +16,10 @@ import uvloop
 from pulumi_mlops.runtime.model_server.app import App
 from pulumi_mlops.runtime.model_server.loader import Loader
 from pulumi_mlops.runtime.model_server.metrics import Metrics
+from pulumi_mlops.runtime.model_server.one_write import OneWriteProtocol
 from pulumi_mlops.runtime.model_server.settings import ModelServerSettings, SettingsError
-from pulumi_mlops.runtime.prediction_log import PredictionLog, store_for
+from pulumi_mlops.runtime.prediction_log import PredictionLog
+from pulumi_mlops.runtime.prediction_store import store_for
 
 if TYPE_CHECKING:
     from pulumi_mlops.runtime.model_server.inference import Inference
@@ -84,6 +86,7 @@ def run(settings: ModelServerSettings) -> int:
             max_records=settings.log_max_records,
             max_bytes=settings.log_max_bytes,
             spool=settings.log_spool,
+            spool_is_shared=settings.log_spool_is_shared,
         )
     metrics = Metrics(settings, log.stats if log else None)
     app = App(settings, metrics, log)
@@ -100,7 +103,7 @@ def run(settings: ModelServerSettings) -> int:
     loader = Loader(settings, on_ready, on_failure)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

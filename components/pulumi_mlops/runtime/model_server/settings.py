@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pulumi_mlops.runtime.prediction_log import store_for
+from pulumi_mlops.runtime.prediction_store import store_for
 
 
 class SettingsError(Exception):
@@ -40,6 +40,7 @@ class ModelServerSettings:
     | MLOPS_CHECK_OUTPUT | a failed check of the model: error, or warn and serve | error |
     | MLOPS_PREDICTION_LOG | s3://bucket/prefix or a folder; empty is off | off |
     | MLOPS_PREDICTION_LOG_SPOOL | a folder for records not in the store yet; empty is off | off |
+    | SPOOL_SHARED | whether that folder outlives this server: true or false | false |
     | MLOPS_PREDICTION_LOG_FLUSH_SECONDS | a file is written at least so often | 10 |
     | MLOPS_PREDICTION_LOG_FLUSH_ROWS | … or when this many records wait | 1000 |
     | MLOPS_PREDICTION_LOG_MAX_RECORDS | kept while the store is down | 50000 |
@@ -66,6 +67,7 @@ class ModelServerSettings:
     max_classes: int
     prediction_log: str
     log_spool: Path | None
+    log_spool_is_shared: bool
     flush_seconds: float
     flush_rows: int
     log_max_records: int
@@ -116,6 +118,7 @@ class ModelServerSettings:
             max_classes=_integer(env, "MLOPS_MAX_CLASSES", 20),
             prediction_log=location,
             log_spool=Path(spool) if (spool := env.get(f"{prefix}_SPOOL", "")) else None,
+            log_spool_is_shared=_choice(env, "SPOOL_SHARED", ("false", "true")) == "true",
             flush_seconds=_number(env, f"{prefix}_FLUSH_SECONDS", 10.0),
             flush_rows=_integer(env, f"{prefix}_FLUSH_ROWS", 1000),
             log_max_records=_integer(env, f"{prefix}_MAX_RECORDS", 50_000),

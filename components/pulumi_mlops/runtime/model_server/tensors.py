@@ -125,7 +125,7 @@ class TensorReader:
         return pd.DataFrame(dict(enumerate(values))) if self._signature.tabular else values[0]
 
     def _value(self, item: Input, tensor: dict[str, Any]) -> Any:
-        accepted = self._accepted.get(item.name, item.accepted)
+        accepted = self._accepted.get(item.name) or item.accepted
         if tensor["datatype"] not in accepted:
             raise RequestError(
                 400,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ _KPI = ["endpoint", "version", "window", "slice", "metric"]
 def families(
     connection: sa.Connection,
     delays: Iterable[tuple[MonitoredEndpoint, LabelDelay]],
-    last_success: float,
+    last_success: Mapping[str, float],
 ) -> Iterator[Metric]:
     """All metrics: of the last final window of each version, and counters."""
     labels = CounterMetricFamily(
@@ -57,8 +57,15 @@ def families(
         "mlops_monitor_last_success_timestamp_seconds", "End of the last complete pass.",
         labels=["monitor"],
     )  # fmt: skip
-    success.add_metric(["quality"], last_success)
-    yield from (labels, rows, lag, *measured.families(), success)
+    success.add_metric(["quality"], min(last_success.values()))
+    of_endpoint = GaugeMetricFamily(
+        "mlops_quality_last_success_timestamp_seconds",
+        "End of the last pass of the endpoint that succeeded.",
+        labels=["endpoint"],
+    )
+    for name, time in last_success.items():
+        of_endpoint.add_metric([name], time)
+    yield from (labels, rows, lag, *measured.families(), success, of_endpoint)
 
 
 class _Measured:

@@ -28,11 +28,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from pulumi_mlops.runtime.quality import database as db
-from pulumi_mlops.runtime.quality.rows import RowError, label_text
+from pulumi_mlops.runtime.quality.rows import RowError, label_text, storable
 from pulumi_mlops.runtime.quality.settings import MonitoredEndpoint
 
 OUTCOMES = ("accepted", "pending", "late", "repeated", "changed", "invalid", "unknown")
 MAX_ERRORS = 20
+MAX_ROW = 999_999
 _CHUNK = 400  # SQLite allows 32,766 variables in a statement
 _EVALUATED = ("final", "insufficient")
 
@@ -105,6 +106,7 @@ def _labels_of(endpoint: MonitoredEndpoint, item: dict[str, Any]) -> list[tuple[
     given, label, row = item.get("id"), item.get(name), item.get("row")
     if not isinstance(given, str) or not given:
         raise RowError("id: must be the id of a prediction, the x-request-id of its response")
+    storable(given)
     if label is None:
         raise RowError(f"{name}: is missing")
     if isinstance(label, list):
@@ -113,8 +115,8 @@ def _labels_of(endpoint: MonitoredEndpoint, item: dict[str, Any]) -> list[tuple[
         position = int(row) if row not in (None, "") else 0
     except (TypeError, ValueError):
         position = -1
-    if position < 0:
-        raise RowError("row: must be the position of a row in the request, 0 or higher")
+    if not 0 <= position <= MAX_ROW:
+        raise RowError(f"row: must be the position of a row in the request, 0 to {MAX_ROW}")
     return [(given, position, label_text(endpoint, label))]
 
 

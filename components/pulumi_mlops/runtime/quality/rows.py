@@ -47,6 +47,7 @@ def rows_of(
         answers, columns = json.loads(outputs), json.loads(inputs)
     except ValueError:
         raise RowError("inputs or outputs are not JSON") from None
+    storable(record_id)
     answers = _by_row(answers)
     features = _by_row(columns)
     for index, answer in enumerate(answers):
@@ -76,7 +77,8 @@ def _features(row: Any) -> dict[str, Any]:
     scalars = {
         str(name): value
         for name, value in named.items()
-        if isinstance(value, str | int | float | bool)
+        if isinstance(value, str | int | bool)
+        or (isinstance(value, float) and math.isfinite(value))
     }
     return dict(sorted(scalars.items())[:MAX_FEATURES])
 
@@ -153,12 +155,23 @@ def category(value: Any) -> str:
     if isinstance(value, str):
         if value in ("True", "False"):
             return value.lower()
-        value = _decimal(value)
+        value = _decimal(storable(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if not isinstance(value, str | int | float):
         raise RowError("a class must be text, a number or true or false")
     return str(value)
+
+
+def storable(text: str) -> str:
+    """The text, if a database can store it. Raises RowError for NUL and lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RowError("a text is not valid Unicode") from None
+    if "\0" in text:
+        raise RowError("a text contains the character NUL")
+    return text
 
 
 def _decimal(text: str) -> str | float:
@@ -173,7 +186,7 @@ def number(value: Any) -> float:
     """A finite number. Raises RowError."""
     try:
         result = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
         raise RowError("must be a finite number")

@@ -40,7 +40,8 @@ class QualityService:
         self.store = store
         self.clock = clock
         self.delays: dict[str, LabelDelay] = {}
-        self.last_success = clock()
+        self.last_success = dict.fromkeys(settings.endpoints, clock())
+        """End of the last pass of each endpoint that succeeded; at first the start."""
         self.errors: dict[str, str] = {}
         self._listed: dict[str, float] = {}
         self._stopping = threading.Event()
@@ -56,9 +57,10 @@ class QualityService:
         self._thread.join(timeout=30)
 
     @property
-    def stale(self) -> bool:
-        """Whether no pass has succeeded for a while."""
-        return self.clock() - self.last_success > max(STALE_PASSES * self.settings.interval, 60.0)
+    def stale(self) -> list[str]:
+        """The endpoints of which no pass has succeeded for a while."""
+        limit = self.clock() - max(STALE_PASSES * self.settings.interval, 60.0)
+        return sorted(name for name, time in self.last_success.items() if time < limit)
 
     def delay(self, endpoint: MonitoredEndpoint) -> LabelDelay:
         """The delay of labels in the last pass."""
@@ -80,11 +82,10 @@ class QualityService:
             try:
                 self._pass(endpoint)
                 self.errors.pop(endpoint.name, None)
+                self.last_success[endpoint.name] = self.clock()
             except Exception as error:
                 logger.exception("%s: the pass failed", endpoint.name)
                 self.errors[endpoint.name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        if not self.errors:
-            self.last_success = self.clock()
 
     def _pass(self, endpoint: MonitoredEndpoint) -> None:
         with self.database.reading() as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
+
+from pulumi_mlops.runtime.s3.connection import connect, endpoint_of_environment
 
 _IN_MEMORY = 32 * 2**20
 
@@ -71,7 +72,7 @@ class SourceBucket:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
-        self._client = _client()
+        self._client: Any = connect(endpoint_of_environment())
 
     def folders(self, prefix: str) -> list[str]:
         """See :class:`SourceStore`."""
@@ -100,9 +101,12 @@ class SourceBucket:
     @contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
         """See :class:`SourceStore`. A large object is a temporary file."""
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager  # noqa: PLC0415
+
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-            with _os_errors(key):
-                self._client.download_fileobj(self.bucket, self.prefix + key, file)
+            manager = create_transfer_manager(self._client, TransferConfig())
+            with _os_errors(key), manager:
+                manager.download(self.bucket, self.prefix + key, file).result()
             file.seek(0)
             yield file
 
@@ -116,22 +120,6 @@ def _os_errors(what: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise OSError(f"{what}: {str(error).splitlines()[0]}") from None
-
-
-def _client() -> Any:
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    config = Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 3})
-    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        # S3-compatible stores do not use bucket names as host names.
-        config = config.merge(
-            Config(
-                s3={"addressing_style": "path"},
-                response_checksum_validation="when_required",
-            )
-        )
-    return boto3.client("s3", config=config)
 
 
 def store_for(location: str) -> SourceStore:

@@ -32,20 +32,20 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ResponseCounts:
     """Responses of a version, and those of them with a 5xx status."""
 
     requests: int = 0
     errors: int = 0
 
-    def since(self, earlier: Counts) -> Counts:
+    def since(self, earlier: ResponseCounts) -> ResponseCounts:
         """The responses since `earlier`. All of them if the counters were reset in between."""
         if self.requests < earlier.requests or self.errors < earlier.errors:
             return self
-        return Counts(self.requests - earlier.requests, self.errors - earlier.errors)
+        return ResponseCounts(self.requests - earlier.requests, self.errors - earlier.errors)
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.requests + other.requests, self.errors + other.errors)
+    def __add__(self, other: ResponseCounts) -> ResponseCounts:
+        return ResponseCounts(self.requests + other.requests, self.errors + other.errors)
 
 
 class Verdict(Enum):
@@ -57,7 +57,7 @@ class Verdict(Enum):
     UNDECIDED = "undecided"
 
 
-def verdict(counts: Counts, limits: Analysis, *, ended: bool) -> Verdict:
+def verdict(counts: ResponseCounts, limits: Analysis, *, ended: bool) -> Verdict:
     """The verdict about a version. `ended` says that the time of the analysis is over.
 
     It is early if the interval of the error rate is on one side of the limit.
@@ -75,7 +75,7 @@ def verdict(counts: Counts, limits: Analysis, *, ended: bool) -> Verdict:
     return Verdict.FAILED if rate > limits.max_error_rate else Verdict.PASSED
 
 
-def wilson(counts: Counts) -> tuple[float, float]:
+def wilson(counts: ResponseCounts) -> tuple[float, float]:
     """The Wilson interval of the error rate (E. B. Wilson, 1927). Requires a request."""
     n, rate = counts.requests, counts.errors / counts.requests
     center = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
@@ -83,13 +83,13 @@ def wilson(counts: Counts) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
-def counts_of(exposition: str) -> Counts:
+def counts_of(exposition: str) -> ResponseCounts:
     """The responses that a model server has counted, without those that refuse overload."""
-    counts = Counts()
+    counts = ResponseCounts()
     for code, value in _RESPONSES.findall(exposition):
         if int(code) not in _OVERLOAD:
             amount = int(float(value))
-            counts += Counts(amount, amount if int(code) >= _FIRST_ERROR else 0)
+            counts += ResponseCounts(amount, amount if int(code) >= _FIRST_ERROR else 0)
     return counts
 
 
@@ -99,7 +99,7 @@ def is_idle(stat: Mapping[str, Mapping[str, str]]) -> bool:
     return not any(0 <= age <= IDLE_SECONDS for age in ages)
 
 
-ServerCounts = Mapping[str, Mapping[str, Counts]]
+ServerCounts = Mapping[str, Mapping[str, ResponseCounts]]
 """The counts of each server that answered, by service and address."""
 
 
@@ -109,7 +109,7 @@ class Watch:
     def __init__(self, limits: Analysis, baseline: ServerCounts) -> None:
         self._limits = limits
         self._last = {service: dict(servers) for service, servers in baseline.items()}
-        self.counts = {service: Counts() for service in baseline}
+        self.counts = {service: ResponseCounts() for service in baseline}
         """The responses during the analysis."""
 
     def observe(self, counts: ServerCounts) -> None:

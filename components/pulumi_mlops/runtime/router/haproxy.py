@@ -167,7 +167,7 @@ def render_config(
     # Local routes restart HAProxy when this text changes, so an upgrade should not change it.
     # retry-on: inference has no side effects, so HAProxy may send a POST again. It does not retry
     # after 500, which the model would answer again, nor after a timeout, nor after 503, which an
-    # overloaded server would answer six times.
+    # overloaded server would answer six times. A server that is loading its model answers 502.
     # abortonclose: a request ends when its client leaves, also in the queue of the model server.
     # connection close: without it, HAProxy could close an idle connection at the moment when the
     # client sends the next request.

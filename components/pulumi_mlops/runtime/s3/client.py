@@ -6,15 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pulumi_mlops.runtime.errors import ResourceError, UnreachableError
-from pulumi_mlops.runtime.net import is_loopback
+from pulumi_mlops.runtime.s3.connection import connect, endpoint_of_environment
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
 
 
@@ -39,9 +37,8 @@ class S3Endpoint:
         """Where the AWS tools would look: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION and
         the default chain of credentials. For an import, which comes with no inputs."""
         env = os.environ
-        url = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None
         region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return cls(url, region, None, None, reach)
+        return cls(endpoint_of_environment(env), region, None, None, reach)
 
     @classmethod
     def of_state(cls, state: dict[str, Any], reach: Callable[[str], str]) -> S3Endpoint:
@@ -59,39 +56,14 @@ class S3Endpoint:
 
     def client(self, *, quick: bool = False) -> S3Client:
         """A client with bounded time-outs and retries; `quick` is for looks that may fail."""
-        # It takes 0.3 s to import, and most updates touch no bucket.
-        import botocore.session  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        url = self.reach(self.url) if self.url else None
-        config = Config(  # type: ignore[call-arg] # newer than the stubs
+        return connect(
+            self.reach(self.url) if self.url else None,
+            region=self.region,
+            key=self.key,
+            secret=self.secret,
             connect_timeout=2 if quick else 5,
             read_timeout=5 if quick else 60,
-            retries={"mode": "standard", "total_max_attempts": 1 if quick else 3},
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if self.url else "auto"},
-            # Other stores than AWS need not know the newer checksums.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            # No endpoint is AWS, whatever the shell says: where data goes stands in the program.
-            ignore_configured_endpoint_urls=True,
-            # No proxy stands between this machine and itself.
-            proxies={} if is_loopback(url) else None,
-        )
-        # A session of its own, since one is not safe across threads; what takes time, the service's
-        # description, is read once.
-        session = botocore.session.get_session()
-        session.register_component("data_loader", _loader())
-        return cast(
-            "S3Client",
-            session.create_client(
-                "s3",
-                endpoint_url=url,
-                region_name=self.region,
-                aws_access_key_id=self.key,
-                aws_secret_access_key=self.secret,
-                config=config,
-            ),
+            attempts=1 if quick else 3,
         )
 
     @contextmanager
@@ -146,13 +118,6 @@ class S3Endpoint:
             )
         reason = error.response["Error"].get("Message") or "no reason given"
         return ResourceError(f"{self} refused to {doing} bucket {bucket}: {reason} ({code})")
-
-
-@cache
-def _loader() -> Loader:
-    from botocore.loaders import create_loader  # noqa: PLC0415
-
-    return create_loader()
 
 
 def code_of(error: ClientError) -> str:

@@ -74,6 +74,9 @@ def service_environment(
     variables = manifests.base_environment(numbers, spec.data is not None, bool(spec.files))
     if spec.fetched is not None:
         variables.append({"name": "FETCHED_DIR", "value": manifests.FETCHED_DIR})
+    if spec.routed:
+        # It ends with the pod, not with the container.
+        variables.append({"name": "SPOOL_DIR", "value": f"{manifests.SCRATCH_DIR}/spool"})
     if any("$(HOST_NAMES)" in value for value in spec.env.values() if isinstance(value, str)):
         variables.append({"name": "HOST_NAMES", "value": _host_names(address)})
     return variables

@@ -157,6 +157,7 @@ class ProcessHandler(Handler[ProcessInputs]):
             "HOST": "127.0.0.1",
             "HOST_NAMES": "localhost,localhost:*,127.0.0.1,127.0.0.1:*",
             "RUNTIME_DIR": str(ctx.root.socket_folder(ctx.name)),
+            "SPOOL_DIR": str(ctx.root.socket_folder(ctx.name) / "spool"),
             "FILES_DIR": str(files),
             **({"PORT": str(numbers["http"])} if "http" in numbers else {}),
             **{f"PORT_{name.upper().replace('-', '_')}": str(numbers[name]) for name in numbers},

@@ -18,7 +18,7 @@ from ....plugin.handler import Context
 from ....runtime.router.analysis import (
     IDLE_SECONDS,
     Analysis,
-    Counts,
+    ResponseCounts,
     Verdict,
     Watch,
     counts_of,
@@ -123,9 +123,9 @@ class FirstRequests:
             if each is Verdict.INCONCLUSIVE:
                 self._ctx.log(self._inconclusive(name), level="warning")
 
-    def _counts(self) -> dict[str, dict[str, Counts]]:
+    def _counts(self) -> dict[str, dict[str, ResponseCounts]]:
         """The counts of the servers that answer, from their own metrics."""
-        found: dict[str, dict[str, Counts]] = {name: {} for name in self._services}
+        found: dict[str, dict[str, ResponseCounts]] = {name: {} for name in self._services}
         with httpx.Client(trust_env=False, timeout=_METRICS_SECONDS) as client:
             for name, backend in self._services.items():
                 for address in backend.addresses:

@@ -10,6 +10,7 @@ little memory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -55,10 +56,19 @@ def main(arguments: Sequence[str]) -> None:
     home, pause = Path(folder, "supervisor"), _FIRST_PAUSE
     while home.is_dir():
         time.sleep(pause)
+        if _start(python, folder, home / f"{NAME}.log"):
+            return
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _start(python: str, folder: str, file: Path) -> bool:
+    """Run the starter. Returns whether it succeeded; not if the disk or the memory is full."""
+    try:
         # Standard output is a pipe to the supervisord that has ended.
-        with (home / f"{NAME}.log").open("a") as log:
-            log.write(f"{time.strftime('%F %T')} supervisord has ended and is started again\n")
-            log.flush()
+        with file.open("ab", buffering=0) as log:
+            with contextlib.suppress(OSError):
+                line = f"{time.strftime('%F %T')} supervisord has ended and is started again\n"
+                log.write(line.encode())
             started = subprocess.run(
                 [python, "-m", STARTER, folder],
                 cwd="/",
@@ -67,9 +77,9 @@ def main(arguments: Sequence[str]) -> None:
                 stderr=log,
                 check=False,
             )
-        if started.returncode == 0:
-            return
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    except OSError:
+        return False
+    return started.returncode == 0
 
 
 def _environment(folder: str) -> Mapping[str, str]:

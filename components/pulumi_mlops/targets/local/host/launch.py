@@ -20,8 +20,6 @@ from pathlib import Path
 COOKIE = "MLOPS_PROGRAM"
 STARTED = "started"
 """The file with the digest of the definition that was started last."""
-STATE = "state"
-"""The folder in `scratch` that is not emptied at a start."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,11 +36,11 @@ def find(cookie: str) -> list[int]:
     return pids
 
 
-def end(cookie: str, seconds: float) -> None:
-    """End all processes with `cookie`: SIGTERM, and SIGKILL after `seconds`."""
+def end(cookie: str, seconds: float, spared: int | None = None) -> None:
+    """End all processes with `cookie` but `spared`: SIGTERM, and SIGKILL after `seconds`."""
     deadline = time.monotonic() + seconds
     terminated: set[int] = set()
-    while pids := [pid for pid in find(cookie) if not _is_zombie(pid)]:
+    while pids := [pid for pid in find(cookie) if pid != spared and not _is_zombie(pid)]:
         forced = time.monotonic() > deadline
         for pid in pids:
             if forced or pid not in terminated:
@@ -50,18 +48,6 @@ def end(cookie: str, seconds: float) -> None:
                     os.kill(pid, signal.SIGKILL if forced else signal.SIGTERM)
                 terminated.add(pid)
         time.sleep(0.05)
-
-
-def empty(folder: Path) -> None:
-    """Create the folder, or remove everything in it but STATE."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for entry in folder.iterdir():
-        if entry.name == STATE:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 def die_with_parent() -> None:
@@ -86,7 +72,8 @@ def main() -> None:
     if os.getppid() != parent:
         sys.exit(1)
     if scratch := spec.get("scratch"):
-        empty(Path(scratch))
+        shutil.rmtree(scratch, ignore_errors=True)
+        Path(scratch).mkdir(mode=0o700, parents=True, exist_ok=True)
     if digest := spec.get("digest"):
         # The program starts on a full disk, too. Without the file the next update restarts it.
         with contextlib.suppress(OSError):

@@ -51,7 +51,7 @@ class Program:
     stop_seconds: float = 10.0
     stop_signal: str = "TERM"
     scratch: str | None = None
-    """A folder for sockets and temporary files. It is emptied at every start but for `state`."""
+    """A folder that is emptied at every start, for sockets and temporary files."""
     health: dict[str, Any] | None = None
     """The fields of its `health.HealthCheck`, for later checks. A change causes no restart."""
 
@@ -228,9 +228,10 @@ class Supervisor:
     def _end_unreachable(self) -> None:
         """End a supervisord whose socket was deleted, for example by a cleaner of /tmp.
 
-        It would continue to restart programs that the next supervisord also runs.
+        It would continue to restart programs that the next supervisord also runs. A guard that
+        started this process is spared: it tries again if this start fails.
         """
-        launch.end(guard.cookie(self._root.path), 5)
+        launch.end(guard.cookie(self._root.path), 5, spared=os.getppid())
         launch.end(self._own_cookie, 30)
 
     @property

@@ -34,6 +34,12 @@ class LocalOperations(Operations):
 
         return run.run(_provisioned(stack), pipeline)
 
+    def service(self, stack: Stack, action: str) -> int:
+        """See Operations."""
+        from . import service  # noqa: PLC0415
+
+        return service.run(_provisioned(stack), action)
+
     def doctor(self, project: Path, name: str | None, stack: Stack | None) -> Mapping[str, Checker]:
         """See Operations."""
         from . import checks, checks_machine  # noqa: PLC0415

@@ -49,7 +49,10 @@ def render(stack: Stack, status: LocalStatus, style: Style) -> list[str]:
     """The output as text."""
     lines = [f"{style.title(stack.name)}  {style.quiet(str(stack.root.path))}"]
     if status.supervisor_pid is None and status.programs:
-        lines += ["", style.bad("The supervisor is not running: run `pulumi up` to start it.")]
+        lines += [
+            "",
+            style.bad("The supervisor is not running: run `pulumi up` or `mlops service start`."),
+        ]
     if status.programs:
         lines += ["", *_programs(status.programs, style)]
     if status.jobs:

@@ -25,7 +25,7 @@ class FetchedFilesInputs(Inputs):
     """Inputs of `mlops:local:FetchedFiles`.
 
     A change of `content` fetches into another folder. A change of another input, such as an address
-    or a credential, applies to the next fetch.
+    or a credential, causes no update and applies to the next fetch.
     """
 
     command: list[OrUnknown[str]] = Field(
@@ -56,8 +56,10 @@ class FetchedFilesHandler(Handler[FetchedFilesInputs]):
         "path": OutputField(str, "Path of the folder."),
         "status": OutputField(str, "`complete` or `missing`.", state_only=True),
     }
-    replace_on = frozenset({"content"})
     path_output = ("path", 3)
+    replace_on = frozenset({"content"})
+    # They are for the next fetch, which has the new ones.
+    ignore_in_diff = frozenset({"command", "env", "environment", "code", "timeoutSeconds"})
 
     def drift(self, ctx: Context, resource_id: str, state: dict[str, Any]) -> dict[str, str]:
         folder = ctx.root.path / "fetched" / resource_id

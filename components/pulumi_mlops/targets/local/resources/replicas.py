@@ -52,7 +52,7 @@ def definition(
         },
         **({"DATA_DIR": known_text(inputs.data)} if inputs.data else {}),
         # Of the routed processes alone: the others would restart for a new variable.
-        **({"START_SLOTS_DIR": str(root.runtime / "starts")} if inputs.routed else {}),
+        **(_shared_folders(root) if inputs.routed else {}),
         **({"FETCHED_DIR": known_text(inputs.fetched)} if inputs.fetched else {}),
     }
     if inputs.files and not inputs.rereads_files:
@@ -69,6 +69,14 @@ def definition(
         scratch=str(root.socket_folder(name)),
         health=asdict(health.HealthCheck(port_numbers[inputs.health.port], inputs.health.path)),
     )
+
+
+def _shared_folders(root: StackDir) -> dict[str, str]:
+    return {
+        "START_SLOTS_DIR": str(root.runtime / "starts"),
+        "SPOOL_DIR": str(root.folder("spool")),
+        "SPOOL_SHARED": "true",
+    }
 
 
 def port_owner(resource_id: str, index: int, port: str) -> str:
