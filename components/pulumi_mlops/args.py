@@ -163,7 +163,8 @@ class AnalysisArgs(TypedDict):
     """Number of requests that a verdict requires. With fewer requests the update warns that the
     errors were not analyzed. At least 1. Default: `20`."""
     max_error_rate: NotRequired[float]
-    """Maximum share of responses with a 5xx status. 0 to 1. Default: `0.05`."""
+    """Maximum share of responses with a 5xx status. Refusals of overload (503, 504) do not count. 0
+    to 1. Default: `0.05`."""
 
 
 class BatchingArgs(TypedDict):

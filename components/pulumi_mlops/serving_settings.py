@@ -30,7 +30,11 @@ class AnalysisSettings(Spec):
         "warns that the errors were not analyzed.",
     )
     max_error_rate: Number = Field(
-        0.05, ge=0, le=1, description="Maximum share of responses with a 5xx status."
+        0.05,
+        ge=0,
+        le=1,
+        description="Maximum share of responses with a 5xx status. Refusals of overload (503, 504) "
+        "do not count.",
     )
 
 

@@ -19,6 +19,7 @@ import pytest
 from pulumi_mlops.spec import SecretKeyRef
 from pulumi_mlops.targets import registry
 from pulumi_mlops.targets.port import (
+    AnalysisSpec,
     Backend,
     BucketSpec,
     Capability,
@@ -185,11 +186,16 @@ SCHEDULES = {
     "lists_and_steps": lambda r: r.schedule("0,30 */2 * 1,7 mon-fri"),
     "time_zone": lambda r: r.schedule("0 3 * * 0", timezone="Europe/Berlin"),
 }
-ROUTES = {
-    "one_backend": lambda r: r.route({"v1": 100}),
-    "split": lambda r: r.route({"v1": 99, "v2": 1}),
-    "warm_backend": lambda r: r.route({"v1": 0, "v2": 100}),
-    "fixed_port": lambda r: r.route({"v1": 100}, port=18080),
+ROUTED = frozenset({C.ROUTES})
+ROUTES: dict[str, Case] = {
+    "one_backend": Case(lambda r: r.route({"v1": 100}), ROUTED),
+    "split": Case(lambda r: r.route({"v1": 99, "v2": 1}), ROUTED),
+    "warm_backend": Case(lambda r: r.route({"v1": 0, "v2": 100}), ROUTED),
+    "fixed_port": Case(lambda r: r.route({"v1": 100}, port=18080), ROUTED),
+    "analysis": Case(
+        lambda r: r.route({"v1": 100}, analysis=AnalysisSpec()), ROUTED | {C.ANALYSIS}
+    ),
+    "no_analysis": Case(lambda r: r.route({"v1": 100}, analysis=AnalysisSpec(seconds=0)), ROUTED),
 }
 DATABASES: dict[str, dict[str, Any]] = {
     "sqlite": {},
@@ -378,9 +384,9 @@ class TargetContract:
             except pulumi.RunError as refusal:
                 assert str(refusal).startswith("tool-schedule: cron: ")
 
-    @pytest.mark.parametrize("ask", ROUTES.values(), ids=ROUTES)
-    def test_route(self, ask: Ask) -> None:
-        graph, handle = self.check(Case(ask, frozenset({Capability.ROUTES})))
+    @pytest.mark.parametrize("case", ROUTES.values(), ids=ROUTES)
+    def test_route(self, case: Case) -> None:
+        graph, handle = self.check(case)
         if handle is not None:
             assert graph.result["url"].value.startswith("http://")
 

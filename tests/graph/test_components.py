@@ -381,6 +381,25 @@ def test_the_traffic_table_becomes_weights_of_the_route(provision: Any) -> None:
     assert graph.result["traffic"].value == {"8": 10, "9": 90, "10": 0}
 
 
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({}, {"seconds": 10, "minRequests": 20, "maxErrorRate": 0.05}),
+        ({"analysis": {"seconds": 60}}, {"seconds": 60, "minRequests": 20, "maxErrorRate": 0.05}),
+        (
+            {"analysis": {"min_requests": 200, "max_error_rate": 0}},
+            {"seconds": 10, "minRequests": 200, "maxErrorRate": 0},
+        ),
+        ({"analysis": {"seconds": 0}}, None),
+    ],
+)
+def test_the_analysis_of_first_requests_is_an_input_of_the_route(
+    provision: Any, inputs: Any, expected: Any
+) -> None:
+    graph = provision(lambda: endpoint(traffic={"1": 90, "2": 10}, **inputs))
+    assert graph["live-route"].inputs.get("analysis") == expected
+
+
 def test_the_name_of_a_model_is_encoded_in_paths_only(provision: Any) -> None:
     name = "price list #1 模型"
     encoded = "/v2/models/price%20list%20%231%20%E6%A8%A1%E5%9E%8B"

@@ -11,7 +11,15 @@ import pytest
 
 import pulumi_mlops as mlops
 from pulumi_mlops import artifacts, monitoring, platform, serving, tracking, training
-from pulumi_mlops.targets.port import EnvironmentSpec, JobSpec, ServiceSpec, resolve
+from pulumi_mlops.targets.port import (
+    AnalysisSpec,
+    Backend,
+    EnvironmentSpec,
+    JobSpec,
+    RouteSpec,
+    ServiceSpec,
+    resolve,
+)
 
 
 def config(**kubernetes: Any) -> dict[str, str]:
@@ -72,6 +80,24 @@ def test_an_open_output_is_a_variable_and_a_word(ask: Any, provision: Any, proje
         )
 
     assert '"x"' in json.dumps([each.inputs for each in provision(program, config()).all.values()])
+
+
+def test_first_requests_are_not_analyzed(provision: Any, project: Path) -> None:
+    def program(seconds: float) -> None:
+        target = resolve()
+        spec = ServiceSpec(command=["serve"], environment=environment(target), routed=True)
+        backend = Backend(
+            service=target.service("tool", spec, _OPTS), weight=100, check_path="/ready"
+        )
+        analysis = AnalysisSpec(seconds=seconds)
+        route = RouteSpec(endpoint="tool", backends={"v1": backend}, analysis=analysis)
+        target.route("tool-route", route, _OPTS)
+
+    with pytest.raises(pulumi.RunError) as refusal:
+        provision(lambda: program(10), config(), preview=True)
+    assert str(refusal.value).startswith("tool-route: analysis is not supported by this target")
+    assert "remove it, and watch the error rate" in str(refusal.value)
+    provision(lambda: program(0), config(), preview=True)
 
 
 def test_data_is_for_one_pod(provision: Any, project: Path) -> None:

@@ -119,7 +119,8 @@ class FakeCluster:
         self.applied.append((manifest, manager))
 
     def log(self, pod: str, container: str, lines: int, previous: bool = False) -> str:
-        return (self.previous_logs if previous else self.logs).get(pod, "")
+        logs = self.previous_logs if previous else self.logs
+        return logs.get(pod if container == "main" else f"{pod}/{container}", "")
 
     def request(self, method: str, path: str) -> Answer:
         if path in self.forbidden:

@@ -46,6 +46,22 @@ def test_log_and_outputs_are_shown(root: StackDir, capsys: pytest.CaptureFixture
     assert SECRET not in shown.out + shown.err
 
 
+def test_secrets_are_only_in_the_private_definition(root: StackDir) -> None:
+    """A schedule and `mlops run` need them as long as the job is deployed."""
+
+    def files() -> set[Path]:
+        entries = [each for each in root.path.rglob("*") if each.is_file()]
+        return {each for each in entries if SECRET in each.read_text(errors="replace")}
+
+    job(root, "p-job", "print('trained')")
+    assert main(["run", "p-job"]) == 0
+    (definition,) = files()
+    assert definition == root.path / "jobs" / "p-job" / "spec.json"
+    assert definition.stat().st_mode & 0o777 == 0o600
+    jobs.remove(root, "p-job", keep_logs=True)
+    assert files() == set()
+
+
 def test_it_exits_with_the_code_of_the_job(
     root: StackDir, capsys: pytest.CaptureFixture[str]
 ) -> None:

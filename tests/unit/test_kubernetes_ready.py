@@ -206,6 +206,53 @@ def test_a_crash_loop_ends_the_wait_with_the_log(ready: Any) -> None:
     ]
 
 
+def fetching(restarts: int, **state: Any) -> Any:
+    """A pod whose init container `fetch` has this state."""
+    (fetch,) = container(
+        restarts, {"exitCode": 1, "reason": "Error"} if restarts else None, **state
+    )
+    return pod(
+        initContainerStatuses=[{**fetch, "name": "fetch"}],
+        containerStatuses=waiting("PodInitializing"),
+    )
+
+
+def test_an_init_container_that_fails_repeatedly_ends_the_wait_with_its_log(ready: Any) -> None:
+    def fails(restarts: int) -> Any:
+        crashed = {"waiting": {"reason": "CrashLoopBackOff"}}
+        return lambda: it.cluster.put(fetching(restarts, **crashed))
+
+    it: Ready = ready(fails(0), fails(1), fails(2))
+    it.cluster.put(workload(), replica_set(), fetching(0))
+    it.cluster.logs["tool-1-a/fetch"] = "error: version 9 of model 'iris' is not registered\n"
+    assert refused(it).splitlines() == [
+        "Deployment tool cannot start",
+        "pod tool-1-a: exit code 1",
+        "  its log (kubectl logs tool-1-a -c fetch) ends with:",
+        "    error: version 9 of model 'iris' is not registered",
+    ]
+
+
+def test_the_image_of_an_init_container_that_does_not_exist_ends_the_wait(ready: Any) -> None:
+    it = ready()
+    missing = {"reason": "ErrImagePull", "message": "registry.example.com/a:1: not found"}
+    it.cluster.put(workload(), replica_set(), fetching(0, waiting=missing))
+    assert "cannot start\npod tool-1-a: ErrImagePull: registry.example.com/a:1" in refused(it)
+
+
+def test_an_init_container_that_has_completed_is_ignored(ready: Any) -> None:
+    """It failed twice during the wait and then completed. The servers still load the model."""
+    done = fetching(2, terminated={"exitCode": 0})
+    done["status"]["initContainerStatuses"][0]["ready"] = True
+    it: Ready = ready(
+        lambda: it.cluster.put(fetching(1, running={})),
+        *[lambda: it.cluster.put(done)] * 20,
+        lambda: it.cluster.put(rolled_out()),
+    )
+    it.cluster.put(workload(), replica_set(), fetching(0, running={}))
+    assert it.create()["status"] == "ready"
+
+
 def test_restarts_before_the_wait_do_not_count(ready: Any) -> None:
     """What it wanted may be there now."""
     it: Ready = ready(*[None] * 20, lambda: it.cluster.put(rolled_out()))

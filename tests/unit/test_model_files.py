@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 import threading
@@ -61,6 +63,16 @@ def fetch(registry: str, tmp_path: Path) -> Any:
     return run
 
 
+def test_the_manifest_has_the_digest_of_a_file_of_several_chunks(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(content)
+    model_files.write_manifest(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    assert manifest == {"weights": {"size": len(content), "sha256": digest}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_version_is_fetched_once(fetch: Any, tmp_path: Path, name: str) -> None:
     assert fetch(name) == 0
@@ -77,11 +89,14 @@ def test_a_version_is_fetched_once(fetch: Any, tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_version_that_is_not_registered_ends_at_once(
-    fetch: Any, capsys: pytest.CaptureFixture[str], name: str
+    fetch: Any, capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path
 ) -> None:
     assert fetch(name, "7") == 1
     error = capsys.readouterr().err
-    assert error == f"error: version 7 of model '{name}' is not registered; registered: 1\n"
+    assert error == (
+        f"error: version 7 of model '{name}' is not registered; registered: 1. "
+        f"There is no copy of its files in {tmp_path / 'fetched'}\n"
+    )
     assert fetch("rose") == 1
     assert "model 'rose' has no registered versions" in capsys.readouterr().err
 

@@ -146,7 +146,8 @@ class ModelVersionHandler(Handler[ModelVersionInputs]):
     ) -> dict[str, Any]:
         registry = _registry(ctx, new)
         if registry.get(new.model, new.version) is None and "source" in old:
-            # Its servers have their own copy of the files.
+            # Its servers use the files that were fetched before, if there are any. Otherwise the
+            # fetch fails.
             ctx.log(_kept(new.model, new.version), level="warning")
             return {name: old[name] for name in self.outputs if name in old}
         return _outputs_of(registry, new)
@@ -348,8 +349,9 @@ def _registry(ctx: Context, new: ModelVersionInputs, *, quick: bool = False) -> 
 
 def _kept(model: str, version: str) -> str:
     return (
-        f'{model} version "{version}" is deployed, but no longer registered: the copy of its files '
-        "is served. Register it again, or move the traffic to another version"
+        f'{model} version "{version}" is deployed, but no longer registered: its servers start '
+        "only from files that were fetched before. Register it again, or move the traffic to "
+        "another version"
     )
 
 

@@ -61,6 +61,9 @@ def main(env: Mapping[str, str]) -> int:
             fetch(name, version, folder)
             if bucket_copy is not None:
                 bucket_copy.upload(folder)
+    except NotRegisteredError as error:
+        print(f"error: {error}. There is no copy of its files in {copy or folder}", file=sys.stderr)
+        return 1
     except ResourceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

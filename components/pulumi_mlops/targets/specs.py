@@ -224,11 +224,11 @@ class Backend:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSpec:
-    """The analysis of the first requests of a backend whose weight a change sets.
+    """The analysis of the first requests of a backend that has had no requests so far.
 
     If more than the share `max_error_rate` of at least `min_requests` responses have a 5xx status
-    within `seconds`, the previous weights are in effect again and the update fails. 0 seconds: no
-    analysis.
+    other than 503 and 504 within `seconds`, the previous weights are in effect again and the update
+    fails. 0 seconds: no analysis.
     """
 
     seconds: float = 10

@@ -202,7 +202,7 @@ def test_a_version_that_fails_its_first_requests_loses_its_weight(
     assert not after.failures
     state = platform.resources()[f"{ENDPOINT}-route"]["outputs"]
     assert {name: each["weight"] for name, each in state["services"].items()} == {"v2": 100}
-    assert state["analyzed"] == ["v2"]
+    assert state["served"] == ["v2"]
 
     platform.apply(traffic(v2=100))
     platform.preview("--expect-no-changes")

@@ -1,20 +1,25 @@
 """Analysis of the first requests of a version: whether too many of them fail.
 
-The share of responses with a 5xx status is estimated by its Wilson interval. A version without
-enough requests is inconclusive, never passed.
+The share of responses with a 5xx status is estimated by its Wilson interval. Responses that refuse
+overload (503, 504) are left out: they say nothing about the version. A version without enough
+requests is inconclusive, never passed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .haproxy import service_of
-
 _Z = 1.96  # a confidence of 95 %
-_RESPONSES = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
+IDLE_SECONDS = 60
+"""An endpoint without a request for so long has no requests to analyze."""
+_RESPONSES = re.compile(
+    r'^mlops_inference_requests_total\{.*?\bcode="(\d{3})".*\} (\S+)$', re.MULTILINE
+)
+_OVERLOAD, _FIRST_ERROR = {503, 504}, 500  # HTTP status codes
 
 
 @dataclass(frozen=True)
@@ -78,32 +83,44 @@ def wilson(counts: ResponseCounts) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
-def counts_of(
-    stat: Mapping[str, Mapping[str, str]], services: Iterable[str]
-) -> dict[str, ResponseCounts]:
-    """The responses of each service, from HAProxy's statistics of its servers by name."""
-    found = dict.fromkeys(services, ResponseCounts())
-    for server, row in stat.items():
-        if (service := service_of(server)) in found:
-            requests = sum(int(row.get(column) or 0) for column in _RESPONSES)
-            found[service] += ResponseCounts(requests, int(row.get("hrsp_5xx") or 0))
-    return found
+def counts_of(exposition: str) -> ResponseCounts:
+    """The responses that a model server has counted, without those that refuse overload."""
+    counts = ResponseCounts()
+    for code, value in _RESPONSES.findall(exposition):
+        if int(code) not in _OVERLOAD:
+            amount = int(float(value))
+            counts += ResponseCounts(amount, amount if int(code) >= _FIRST_ERROR else 0)
+    return counts
+
+
+def is_idle(stat: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether no server got a request in the last IDLE_SECONDS, by HAProxy's statistics."""
+    ages = [int(row.get("lastsess") or -1) for row in stat.values()]
+    return not any(0 <= age <= IDLE_SECONDS for age in ages)
+
+
+ServerCounts = Mapping[str, Mapping[str, ResponseCounts]]
+"""The counts of each server that answered, by service and address."""
 
 
 class Watch:
-    """The analysis of the services in `baseline`, which has their responses so far."""
+    """The analysis of services. `baseline` has the counts of their servers so far."""
 
-    def __init__(self, limits: Analysis, baseline: Mapping[str, ResponseCounts]) -> None:
+    def __init__(self, limits: Analysis, baseline: ServerCounts) -> None:
         self._limits = limits
-        self._last = dict(baseline)
-        self.counts = {name: ResponseCounts() for name in baseline}
+        self._last = {service: dict(servers) for service, servers in baseline.items()}
+        self.counts = {service: ResponseCounts() for service in baseline}
         """The responses during the analysis."""
 
-    def observe(self, counts: Mapping[str, ResponseCounts]) -> None:
-        """Add what came since the previous observation."""
-        for name, previous in self._last.items():
-            self.counts[name] += counts[name].since(previous)
-        self._last |= {name: counts[name] for name in self._last}
+    def observe(self, counts: ServerCounts) -> None:
+        """Add what came since the previous observation of each server.
+
+        A server without a previous observation adds nothing.
+        """
+        for service, last in self._last.items():
+            for address, current in counts[service].items():
+                self.counts[service] += current.since(last.get(address, current))
+                last[address] = current
 
     def verdicts(self, *, ended: bool) -> dict[str, Verdict]:
         """The verdict about each service."""

@@ -213,7 +213,8 @@ class RouteAnalysisArgs(TypedDict):
     minRequests: int
     """Number of requests that a verdict requires. At least 1."""
     maxErrorRate: float
-    """Maximum share of responses with a 5xx status, such as 0.05. 0 to 1."""
+    """Maximum share of responses with a 5xx status, such as 0.05. Refusals of overload (503, 504)
+    do not count. 0 to 1."""
 
 
 class RouteArgs(TypedDict):
@@ -228,8 +229,8 @@ class RouteArgs(TypedDict):
     requestTimeoutSeconds: NotRequired[float | None]
     """Time limit for the answer to a request, in seconds. More than 0. Default: `300`."""
     analysis: NotRequired[RouteAnalysisArgs | None]
-    """Analysis of the first requests of a service. With too many errors the update fails, and the
-    previous weights are in effect again. Default: no analysis."""
+    """Analysis of the first requests of a service, which must be a model server. With too many
+    errors the update fails, and the previous weights are in effect again. Default: no analysis."""
 
 
 class Route(MlopsResource):

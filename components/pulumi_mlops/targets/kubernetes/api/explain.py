@@ -7,7 +7,7 @@ from typing import Any
 
 from .client import ClusterApi
 from .errors import RefusedError
-from .pods import Manifest, is_ready
+from .pods import Manifest, container_statuses, is_ready
 
 _LOG_LINES = 15
 _EVENTS = 3
@@ -97,7 +97,7 @@ def _pod(api: ClusterApi, pod: Manifest) -> str:
     for volume in pod.get("spec", {}).get("volumes", []):
         if claim := volume.get("persistentVolumeClaim"):
             lines += _claim(api, claim["claimName"])
-    for status in pod.get("status", {}).get("containerStatuses", []):
+    for status in container_statuses(pod):
         if not status.get("ready"):
             lines += _log(api, pod, status["name"], bool(status.get("restartCount")))
     return "\n".join(lines)
@@ -105,13 +105,15 @@ def _pod(api: ClusterApi, pod: Manifest) -> str:
 
 def _log(api: ClusterApi, pod: Manifest, container: str, previous: bool) -> list[str]:
     name = pod["metadata"]["name"]
+    is_default = container == pod["spec"]["containers"][0]["name"]
+    command = f"kubectl logs {name}" if is_default else f"kubectl logs {name} -c {container}"
     log = api.log(name, container, _LOG_LINES)
     if not log.strip() and previous:
         log = api.log(name, container, _LOG_LINES, previous=True)
     if not log.strip():
         return []
     return [
-        f"  its log (kubectl logs {name}) ends with:",
+        f"  its log ({command}) ends with:",
         *(f"    {line}" for line in log.strip().splitlines()),
     ]
 
@@ -141,8 +143,7 @@ def _with_fix(line: str) -> str:
 def _reason(pod: Manifest) -> tuple[str, str]:
     """The reason why a pod is not ready as one word, and the message of the cluster."""
     status = pod.get("status", {})
-    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    if problem := next(filter(None, map(_container_reason, containers)), None):
+    if problem := next(filter(None, map(_container_reason, container_statuses(pod))), None):
         return problem
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

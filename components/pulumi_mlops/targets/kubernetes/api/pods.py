@@ -30,6 +30,14 @@ def is_ready(pod: Manifest) -> bool:
     )
 
 
+def container_statuses(pod: Manifest) -> list[Manifest]:
+    """The statuses of the init containers that have not completed, and of the containers."""
+    status = pod.get("status", {})
+    # The kubelet reports an init container as ready once it has completed.
+    init = [each for each in status.get("initContainerStatuses", []) if not each.get("ready")]
+    return [*init, *status.get("containerStatuses", [])]
+
+
 def readiness_address(pod: Manifest) -> tuple[int, str] | None:
     """Port and path of the HTTP readiness probe of the first container; None without one."""
     check = pod["spec"]["containers"][0].get("readinessProbe", {}).get("httpGet")

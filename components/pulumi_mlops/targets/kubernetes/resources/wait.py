@@ -14,7 +14,7 @@ from ..api import explain, gateways
 from ..api.client import ClusterApi
 from ..api.clusters import Clusters
 from ..api.errors import RefusedError
-from ..api.pods import Manifest, is_ready, readiness_address
+from ..api.pods import Manifest, container_statuses, is_ready, readiness_address
 from ..api.workloads import fresh_spec, is_complete, job_end, job_outputs
 from ..ports import PROXY_STATE_PORT
 
@@ -238,7 +238,7 @@ class Wait:
 
     def _is_hopeless(self, pod: Manifest) -> bool:
         """Whether the pod will not become ready: it crashes repeatedly, or it cannot be created."""
-        for status in pod.get("status", {}).get("containerStatuses", []):
+        for status in container_statuses(pod):
             reason = status.get("state", {}).get("waiting", {}).get("reason", "")
             restarts = status.get("restartCount", 0)
             # Earlier restarts do not count: their reason may have been removed by this update.
@@ -247,9 +247,11 @@ class Wait:
             )
             if reason in _FATAL_REASONS or restarts - earlier_restarts >= _MAX_RESTARTS:
                 return True
-            if reason in ("ErrImagePull", "ImagePullBackOff"):
-                message = status["state"]["waiting"].get("message", "")
-                return reason == "ImagePullBackOff" or "not found" in message
+            if reason == "ImagePullBackOff":
+                return True
+            message = status["state"]["waiting"].get("message", "") if reason else ""
+            if reason == "ErrImagePull" and "not found" in message:
+                return True
         return False
 
     def _reported_failure(self, pods: list[Manifest]) -> str | None:

@@ -1,6 +1,8 @@
 """Jobs: programs that run to completion, started by an update, a schedule or a user.
 
 `jobs/<name>/spec.json` defines a job. It can run any number of times, but only one run at a time.
+The file has the secrets of the job in plain text, since schedules and `mlops run` have no access to
+the state. Only its owner can read it, and it is removed with the job.
 `logs/<name>.log` is the log of the latest run; those of the previous five end in `.1` to `.5`.
 """
 

@@ -102,9 +102,10 @@ class Router:
         self._converge(settings, definition.services)
         return self._outputs(settings)
 
-    def change(self, definition: RouteDefinition) -> dict[str, Any]:
+    def change(self, definition: RouteDefinition, gate: Gate = Gate.ALL_SERVERS) -> dict[str, Any]:
         """Change it without losing a request; the outputs.
 
+        `gate` says which servers must be ready; after the timeout one of each service is enough.
         Raises ResourceError and keeps the previous weights when a weighted service has no ready
         server before the timeout. A change other than of weights and servers restarts HAProxy.
         """
@@ -114,12 +115,12 @@ class Router:
         if definition.port not in (None, settings.port):
             ports.check(self._ctx.root, self.port_owner, definition.port)
         self._start(settings, stored.servers)
-        self._converge(settings, definition.services)
+        self._converge(settings, definition.services, gate)
         if definition.port not in (None, settings.port):
             ports.release(self._ctx.root, self.port_owner)
         if (changed := self._settings(definition)) != settings:
             self._start(changed, backend_servers(definition.services))
-            self._converge(changed, definition.services)
+            self._converge(changed, definition.services, gate)
         return self._outputs(changed)
 
     def status(self, definition: RouteDefinition | None) -> str:
@@ -201,7 +202,12 @@ class Router:
             raise ResourceError(f"{name} is not ready after {self._seconds:g} s: {reason}")
         self._log_status(f"waiting for {name}: {reason}")
 
-    def _converge(self, settings: ProxySettings, services: Mapping[str, ProxyBackend]) -> None:
+    def _converge(
+        self,
+        settings: ProxySettings,
+        services: Mapping[str, ProxyBackend],
+        first_gate: Gate = Gate.ALL_SERVERS,
+    ) -> None:
         """Reconcile the running HAProxy with `services` until nothing is left to do."""
         reconciler = Reconciler(settings.endpoint, self._socket, settings.request_seconds)
         deadline = time.monotonic() + self._seconds
@@ -210,7 +216,7 @@ class Router:
         try:
             while True:
                 late = time.monotonic() > deadline
-                gate = Gate.OPEN if accepted else Gate.EACH_BACKEND if late else Gate.ALL_SERVERS
+                gate = Gate.OPEN if accepted else Gate.EACH_BACKEND if late else first_gate
                 try:
                     step = reconciler.step(
                         services,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from ....plugin.values import OrUnknown, Unknown
 from ....runtime.router import haproxy
 from ....runtime.router.analysis import Analysis
 from ..host import ports
-from ..host.first_requests import FirstRequests, new_services
+from ..host.first_requests import analyzed_change, new_services
 from ..host.router import RouteDefinition, Router
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -61,7 +61,10 @@ class AnalysisInputs(Inputs):
     seconds: float = Field(gt=0, description="Maximum length of the analysis, in seconds.")
     min_requests: int = Field(ge=1, description="Number of requests that a verdict requires.")
     max_error_rate: float = Field(
-        ge=0, le=1, description="Maximum share of responses with a 5xx status, such as 0.05."
+        ge=0,
+        le=1,
+        description="Maximum share of responses with a 5xx status, such as 0.05. Refusals of "
+        "overload (503, 504) do not count.",
     )
 
 
@@ -86,8 +89,9 @@ class RouteInputs(Inputs):
 
     analysis: AnalysisInputs | None = Field(
         None,
-        description="Analysis of the first requests of a service. With too many errors the update "
-        "fails, and the previous weights are in effect again. Default: no analysis.",
+        description="Analysis of the first requests of a service, which must be a model server. "
+        "With too many errors the update fails, and the previous weights are in effect again. "
+        "Default: no analysis.",
     )
 
     @field_validator("endpoint")
@@ -128,8 +132,8 @@ class RouteHandler(Handler[RouteInputs]):
         "metricsUrl": OutputField(str, "URL of HAProxy's metrics, for Prometheus."),
         "statsUrl": OutputField(str, "URL of HAProxy's statistics page.", state_only=True),
         "status": OutputField(str, "`running`, or what is wrong with the proxy."),
-        "analyzed": OutputField(
-            list[str], "Services whose first requests were analyzed.", state_only=True
+        "served": OutputField(
+            list[str], "Services that had a weight in an applied table.", state_only=True
         ),
         "logs": OutputField(list[str], "Paths of the log files.", state_only=True),
     }
@@ -196,7 +200,8 @@ class RouteHandler(Handler[RouteInputs]):
             route.remove()  # what an interrupted create left behind
             try:
                 # Without a previous table there is nothing to go back to.
-                return ctx.name, route.begin(definition) | {"analyzed": _weighted(new)}
+                outputs = route.begin(definition)
+                return ctx.name, outputs | {"served": sorted(_weighted(definition.services))}
             except BaseException:
                 route.remove(keep_log=True)
                 raise
@@ -213,8 +218,9 @@ class RouteHandler(Handler[RouteInputs]):
         route = Router(ctx, resource_id)
         previous = _recorded(old)
         with route.locked():
-            if previous is None or new.analysis is None:
-                return route.change(_definition(new)) | {"analyzed": _weighted(new)}
+            if previous is None:
+                outputs = route.change(_definition(new))
+                return outputs | {"served": sorted(_weighted(_definition(new).services))}
             return self._analyzed_change(ctx, route, previous, old, new)
 
     def _analyzed_change(
@@ -226,21 +232,15 @@ class RouteHandler(Handler[RouteInputs]):
         new: RouteInputs,
     ) -> dict[str, Any]:
         definition, analysis = _definition(new), new.analysis
-        # A state of version 0.1.0 does not have it.
-        before = [name for name, each in previous.services.items() if each.weight]
-        analyzed = set(old.get("analyzed", before))
-        names = new_services(previous.services, definition.services, analyzed)
+        served = {*old.get("served", ()), *_weighted(previous.services)}
+        names = new_services(definition.services, served)
         if analysis is None or not names:
-            return route.change(definition) | {"analyzed": sorted(analyzed & new.services.keys())}
-        limits = Analysis(**analysis.model_dump())
-        first = FirstRequests(ctx, route.runtime_socket, previous.endpoint, names, limits)
-        outputs = route.change(definition)
-        try:
-            analyzed |= first.wait()
-        except ResourceError:
-            route.change(previous)
-            raise
-        return outputs | {"analyzed": sorted(analyzed & new.services.keys())}
+            outputs = route.change(definition)
+        else:
+            limits = Analysis(**analysis.model_dump())
+            outputs = analyzed_change(ctx, route, previous, definition, names=names, limits=limits)
+        served |= _weighted(definition.services)
+        return outputs | {"served": sorted(served & new.services.keys())}
 
     def delete(self, ctx: Context, resource_id: str, old: dict[str, Any]) -> None:
         route = Router(ctx, resource_id)
@@ -249,8 +249,8 @@ class RouteHandler(Handler[RouteInputs]):
         ctx.root.prune()
 
 
-def _weighted(new: RouteInputs) -> list[str]:
-    return sorted(name for name, service in new.services.items() if service.weight)
+def _weighted(services: Mapping[str, haproxy.ProxyBackend]) -> set[str]:
+    return {name for name, backend in services.items() if backend.weight}
 
 
 def _definition(new: RouteInputs) -> RouteDefinition:
