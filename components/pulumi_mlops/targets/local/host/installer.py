@@ -49,7 +49,7 @@ def resolve(ctx: Context, folder: Path, content: Content) -> None:
     python = ["--python", content.python or sys.executable]
     commands = [
         ["pip", "compile", "--no-header", "--no-annotate", *python,
-         "--constraints", "constraints.txt", "requirements.txt"],
+         *_constraints(folder, "constraints.txt"), "requirements.txt"],
     ]  # fmt: skip
     # The resolution of a project reads its metadata and does not build it.
     commands += [
@@ -87,7 +87,7 @@ def install(ctx: Context, folder: Path, content: Content, pinned: Sequence[str])
     _uv(
         ctx, folder,
         ["pip", "install", "--python", python, "--requirements", "requirements.txt",
-         "--constraints", "constraints.txt", "--constraints", "pinned.txt"],
+         *_constraints(folder, "constraints.txt", "pinned.txt")],
     )  # fmt: skip
     frozen = subprocess.run(
         [uv_bin(), "pip", "freeze", "--quiet", "--python", python],
@@ -95,6 +95,13 @@ def install(ctx: Context, folder: Path, content: Content, pinned: Sequence[str])
     )  # fmt: skip
     # The path of a local project is no property of the environment.
     return [line.split(" @ file:")[0] for line in frozen.stdout.splitlines()]
+
+
+def _constraints(folder: Path, *names: str) -> list[str]:
+    """The options for these files. uv warns of an empty file."""
+    return [
+        word for name in names if (folder / name).stat().st_size for word in ("--constraints", name)
+    ]
 
 
 def _write_lines(file: Path, lines: Sequence[str]) -> None:
