@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import struct
@@ -197,13 +198,13 @@ def test_a_running_server_writes_what_another_leaves_under_its_version(tmp_path,
     spool = tmp_path / "spool"
     old = log_to(Flaky(), spool=spool)
     old._constants["version"] = "2"
-    new = log_to(FolderStore(tmp_path / "log"), spool=spool)
+    new = log_to(FolderStore(tmp_path / "log"), spool=spool, flush_seconds=1.0)
     old.add(record(1))
     new.add(record(2))
     time.sleep(0.2)
     assert len(list(spool.iterdir())) == 2  # neither adopts a file of a live server
     assert not old.close(0.1)
-    until(lambda: new.stats().written == 1)
+    until(lambda: new.stats().written == 2)
     assert new.close()
     assert ids_by_version(tmp_path / "log") == {"2": ["id-1"], "3": ["id-2"]}
     assert list(spool.iterdir()) == []
@@ -261,6 +262,28 @@ def test_a_file_that_cannot_be_deleted_or_renamed_does_not_end_the_log(tmp_path,
     assert len(log._store.files) == 3
     assert log._store.attempts.count(log._store.attempts[0]) == 1  # written once
     assert log.stats().damaged_files == 1
+
+
+def test_a_new_file_that_another_server_locks_first_blocks_nobody(tmp_path, monkeypatch):
+    """The other one sees an empty file, and deletes it."""
+    lock = fcntl.flock
+    spool = Spool(tmp_path, 1 << 20)
+    other = Spool(tmp_path, 1 << 20)
+    searched: list[int] = []
+
+    def late(fd: int, operation: int) -> None:
+        if not searched:
+            searched.append(fd)
+            assert list(other.leftover()) == []
+        assert operation & fcntl.LOCK_NB
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    file = spool.file("1", {})
+    file.append(record(1))
+    file.close()
+    assert searched
+    assert [leftover.records for leftover in spool.leftover()] == [[record(1)]]
 
 
 def test_a_removed_folder_is_created_again(tmp_path):

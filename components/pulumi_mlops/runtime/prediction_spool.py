@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,13 @@ class SegmentFile:
 
     def _create(self) -> int:
         """Open the file with a lock. Its folder is created when it is missing."""
-        for _ in range(3):
+        for _ in range(50):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                fd = _locked(self._path, os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX)
-                if fd is not None:
-                    return fd
+            # Never blocks: the caller holds the lock of the log.
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                flags = os.O_CREAT | os.O_APPEND
+                return _locked(self._path, flags)
+            time.sleep(0.001)  # a server that looks for leftover has the new file
         raise OSError("was removed while it was created")
 
     def close(self) -> None:
@@ -187,7 +189,7 @@ class Spool:
     def _adopt(self, path: Path) -> Leftover | None:
         """The segment in `path`, locked; None if another server has it or it is unreadable."""
         try:
-            fd = _locked(path, 0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fd = _locked(path, 0)
         except (BlockingIOError, FileNotFoundError):
             return None
         except (PermissionError, IsADirectoryError) as error:
@@ -196,13 +198,14 @@ class Spool:
         except OSError as error:  # such as too many open files
             logger.warning("prediction log: %s: %s", path, error)
             return None
-        if fd is None:
-            return None
         try:
             constants, records = read_segment(path)
         except Exception as error:
             self._set_aside(path, error)
             os.close(fd)
+            return None
+        if not records:
+            SegmentFile(path, fd=fd).delete()
             return None
         name = path.name.removesuffix(_SUFFIX)
         return Leftover(name, constants, records, SegmentFile(path, fd=fd))
@@ -224,18 +227,17 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _locked(path: Path, flags: int, lock: int) -> int | None:
-    """Open and lock a file; None if it was deleted meanwhile."""
+def _locked(path: Path, flags: int) -> int:
+    """Open and lock a file. Raises BlockingIOError, or FileNotFoundError if it was deleted."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
     try:
-        fcntl.flock(fd, lock)
-        if os.fstat(fd).st_nlink:
-            return fd
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(fd).st_nlink:
+            raise FileNotFoundError(path)
     except BaseException:
         os.close(fd)
         raise
-    os.close(fd)
-    return None
+    return fd
 
 
 def read_segment(path: Path) -> tuple[dict[str, str], list[Record]]:
@@ -252,7 +254,7 @@ def read_segment(path: Path) -> tuple[dict[str, str], list[Record]]:
         raise ValueError("it does not begin with a JSON object")
     records = []
     while position + _HEAD.size <= len(data):
-        *lengths, time, latency = _HEAD.unpack_from(data, position)
+        *lengths, moment, latency = _HEAD.unpack_from(data, position)
         position += _HEAD.size
         if position + sum(lengths) > len(data):
             break
@@ -260,5 +262,5 @@ def read_segment(path: Path) -> tuple[dict[str, str], list[Record]]:
         for length in lengths:
             parts.append(data[position : position + length])
             position += length
-        records.append(Record(parts[0].decode(), time, parts[1], parts[2], latency))
+        records.append(Record(parts[0].decode(), moment, parts[1], parts[2], latency))
     return constants, records
