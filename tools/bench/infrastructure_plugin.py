@@ -45,7 +45,7 @@ def stubbed(handler: Handler[Any]) -> Handler[Any]:
     """The same resource type with no effect on anything."""
 
     def create(_self: Any, ctx: Context, new: Any) -> tuple[str, dict[str, Any]]:
-        return ctx.name, outputs(handler, ctx.name, new)
+        return ctx.name, outputs(handler, ctx, new)
 
     def read(_self: Any, _ctx: Context, _id: str, _state: dict[str, Any]) -> dict[str, Any]:
         return {}
@@ -53,7 +53,7 @@ def stubbed(handler: Handler[Any]) -> Handler[Any]:
     def update(
         _self: Any, ctx: Context, _id: str, _old: dict[str, Any], new: Any
     ) -> dict[str, Any]:
-        return outputs(handler, ctx.name, new)
+        return outputs(handler, ctx, new)
 
     def delete(_self: Any, _ctx: Context, _id: str, _old: dict[str, Any]) -> None:
         return
@@ -74,8 +74,10 @@ def stubbed(handler: Handler[Any]) -> Handler[Any]:
     return stub
 
 
-def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
-    """An output of the right type each; ports are told from the name, so that they are stable."""
+def outputs(handler: Handler[Any], ctx: Context, inputs: Any) -> dict[str, Any]:
+    """Outputs of the right types. Ports depend on the name only, so that they are stable."""
+    name = ctx.name
+    path_name, depth = handler.path_output or ("", 1)
     port = 20_000 + zlib.crc32(name.encode()) % 10_000
     found: dict[str, Any] = {}
     for output, field in handler.outputs.items():
@@ -86,6 +88,10 @@ def outputs(handler: Handler[Any], name: str, inputs: Any) -> dict[str, Any]:
             }
         elif output.lower().endswith("url"):
             found[output] = f"http://127.0.0.1:{port}"
+        elif output == "uri":
+            found[output] = f"s3://{name}"
+        elif output == path_name and field.type is str:
+            found[output] = str(ctx.root.path.joinpath(*[name] * depth))
         else:
             empty: dict[Any, Any] = {str: f"/{name}/{output}", list: [], dict: {}}
             found[output] = empty[get_origin(field.type) or field.type]
