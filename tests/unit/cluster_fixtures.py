@@ -154,6 +154,7 @@ def pod(name: str, marks: dict[str, str], ready: bool = True, **status: Any) -> 
     told = [{"type": "Ready", "status": "True" if ready else "False"}]
     return {
         "metadata": metadata(name, marks),
+        "spec": {"containers": [{"name": "main"}]},
         "status": {"phase": "Running", "conditions": told, "containerStatuses": [container]},
     }
 
