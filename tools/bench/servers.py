@@ -9,12 +9,12 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from figures import progress
+from figures import Figure, median_of_ratios, progress
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,23 @@ class Rate:
 
     per_cpu_second: float
     per_second: float
+
+
+def rate_ratios(
+    name: str, ours: Sequence[Rate], others: Sequence[Rate], limit: float | None
+) -> Iterator[Figure]:
+    """Our rate over the reference's: per second of CPU, which has the limit, and per second."""
+    yield median_of_ratios(
+        name,
+        [rate.per_cpu_second for rate in ours],
+        [rate.per_cpu_second for rate in others],
+        limit,
+    )
+    yield median_of_ratios(
+        f"{name}, wall time",
+        [rate.per_second for rate in ours],
+        [rate.per_second for rate in others],
+    )
 
 
 def paired(

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from figures import Figure, median_of_ratios, progress
-from servers import Rate, Server, free_port, paired
+from figures import Figure, progress
+from servers import Rate, Server, free_port, paired, rate_ratios
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 4
@@ -61,17 +61,8 @@ def _requests(folder: Path, smoke: bool) -> Iterator[Figure]:
         ("V2", "MLServer", 1.0),
     ):
         if reference in samples:
-            ours, others = samples[subject], samples[reference]
-            yield median_of_ratios(
-                f"{subject} / {reference}",
-                [rate.per_cpu_second for rate in ours],
-                [rate.per_cpu_second for rate in others],
-                limit,
-            )
-            yield median_of_ratios(
-                f"{subject} / {reference}, wall time",
-                [rate.per_second for rate in ours],
-                [rate.per_second for rate in others],
+            yield from rate_ratios(
+                f"{subject} / {reference}", samples[subject], samples[reference], limit
             )
 
 

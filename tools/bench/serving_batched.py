@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import serving
-from figures import Figure, median_of_ratios, progress, ratio_of_medians
-from servers import Rate, Server, free_port, load, paired
+from figures import Figure, progress, ratio_of_medians
+from servers import Rate, Server, free_port, load, paired, rate_ratios
 
 CLIENTS = 32
 REQUESTS = 1600
@@ -80,17 +80,8 @@ def _throughput(
     samples = paired({name: measure(name) for name in servers}, 1 if smoke else ROUNDS)
     for name, limit in ((FASTAPI, 4.0), (OFF, None), (MLSERVER, None), (NO_SPOOL, 0.95)):
         if name in samples:
-            ours, others = samples[OURS], samples[name]
-            yield median_of_ratios(
-                f"{OURS} / {name}, {CLIENTS} clients",
-                [rate.per_cpu_second for rate in ours],
-                [rate.per_cpu_second for rate in others],
-                limit,
-            )
-            yield median_of_ratios(
-                f"{OURS} / {name}, {CLIENTS} clients, wall time",
-                [rate.per_second for rate in ours],
-                [rate.per_second for rate in others],
+            yield from rate_ratios(
+                f"{OURS} / {name}, {CLIENTS} clients", samples[OURS], samples[name], limit
             )
 
 

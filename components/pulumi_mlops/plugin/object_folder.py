@@ -8,27 +8,18 @@ from pydantic import Field
 
 from ..runtime.s3.client import S3Endpoint
 from .errors import ResourceError
-from .handler import Context, Handler, Inputs
+from .handler import Context, Handler
+from .s3_inputs import StoreInputs
 from .values import OrUnknown
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-class ObjectFolderInputs(Inputs):
+class ObjectFolderInputs(StoreInputs):
     """Inputs of `mlops:s3:ObjectFolder`."""
 
     uri: OrUnknown[str] = Field(description="`s3://bucket/prefix`. The prefix is not empty.")
-    endpoint_url: OrUnknown[str | None] = Field(
-        None, description="URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."
-    )
-    region: OrUnknown[str] = Field("us-east-1", description="Region of the store.")
-    access_key_id: OrUnknown[str | None] = Field(
-        None, description="Access key. Default: boto3's credential chain."
-    )
-    secret_access_key: OrUnknown[str | None] = Field(
-        None, description="Secret of the access key. Default: boto3's credential chain."
-    )
 
 
 class ObjectFolderHandler(Handler[ObjectFolderInputs]):

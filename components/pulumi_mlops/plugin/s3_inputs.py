@@ -40,10 +40,9 @@ class LifecycleInputs(Inputs):
     )
 
 
-class BucketInputs(Inputs):
-    """Inputs of `mlops:s3:Bucket`."""
+class StoreInputs(Inputs):
+    """The inputs that locate an S3-compatible store, of every resource in one."""
 
-    bucket: OrUnknown[str] = Field(description="Name of the bucket, 3 to 63 characters.")
     endpoint_url: OrUnknown[str | None] = Field(
         None, description="URL of the store, such as `http://127.0.0.1:8333`. Default: AWS."
     )
@@ -54,6 +53,12 @@ class BucketInputs(Inputs):
     secret_access_key: OrUnknown[str | None] = Field(
         None, description="Secret of the access key. Default: boto3's credential chain."
     )
+
+
+class BucketInputs(StoreInputs):
+    """Inputs of `mlops:s3:Bucket`."""
+
+    bucket: OrUnknown[str] = Field(description="Name of the bucket, 3 to 63 characters.")
     versioning: OrUnknown[bool] = Field(
         False, description="Keep overwritten and deleted objects as noncurrent versions."
     )
