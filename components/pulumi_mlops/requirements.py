@@ -55,7 +55,7 @@ def read_requirements(
 
     Files that `-r` and `-c` name are read as well. Comments and empty lines are omitted: they are
     no reason to change a Python environment. `where` is the path of the input. Raises
-    pulumi.RunError for a file that cannot be read and for an invalid line.
+    pulumi.RunError for an unreadable file and for an invalid line.
     """
     reader = _Reader(where)
     if isinstance(requirements, str):

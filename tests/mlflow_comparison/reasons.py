@@ -49,7 +49,7 @@ def _model_failed(row: Row) -> bool:
 
 
 def _not_finite(row: Row) -> bool:
-    """The same answer, but for null in the place of NaN and Infinity."""
+    """The same answer, with null for NaN and Infinity."""
     if not (row.theirs.ok and row.ours.ok):
         return False
     theirs = json.loads(row.theirs.text, parse_constant=lambda _: None)
@@ -109,6 +109,6 @@ REASONS: dict[str, Callable[[Row], bool]] = {
     "an answer without a row for each row of the request is an error": _rows_differ,
     "MLflow's server fails to encode the answer": _encodable,
     "a request without rows that the model does not accept is the client's error": _no_rows,
-    "a body that cannot be read is the client's error": _unreadable,
+    "an unreadable body is the client's error": _unreadable,
     "case and quotes of a media type have no meaning": _media_type,
 }

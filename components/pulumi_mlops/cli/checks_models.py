@@ -33,7 +33,7 @@ def served_versions(
     return [
         warn(
             NAME,
-            f"served and no longer registered: {text}. Their files are kept meanwhile",
+            f"served and no longer registered: {text}. Their files are kept while they are served",
             "register them again, or move the traffic to another version",
         )
     ]

@@ -171,7 +171,7 @@ def _show_drift(document: dict[str, Any], style: Style) -> None:
         print(f"\n{style.title('version ' + version['version'])}")
         window = version["window"]
         if window is None:
-            print(f"No window has {document['min_samples']} rows beside its reference yet.")
+            print(f"No window has {document['min_samples']} rows in addition to its reference yet.")
         else:
             found = [*window["features"], *filter(None, [window["prediction"]])]
             rows = [

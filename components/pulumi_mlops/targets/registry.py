@@ -73,7 +73,7 @@ def load(name: str) -> TargetPackage:
 def supporting(capability: Capability) -> list[str]:
     """The names of the installed targets that support a capability.
 
-    A target that cannot be loaded is left out: it must not hide the error of another target.
+    A target that fails to load is omitted, so that the error of the selected target is shown.
     """
     return [name for name in names() if capability in _capabilities(name)]
 

@@ -168,7 +168,7 @@ def has_batch_dimension(signature: Signature) -> bool:
 
 
 def form(prepared: Prepared) -> Any:
-    """What requests must have in common to be combined; None for one that cannot be."""
+    """The key that combinable requests share. None for a request that is always predicted alone."""
     data = prepared.data
     if prepared.params:
         return None

@@ -129,7 +129,7 @@ class RequestQueue:
         """
         self._admit(length)
         request, size = await self._read(read)
-        self._admit(size)  # others have arrived meanwhile
+        self._admit(size)  # The queue may have filled up while the body was read.
         self._bytes += size
         try:
             job = QueuedRequest(request, receive, asyncio.get_running_loop().create_future())

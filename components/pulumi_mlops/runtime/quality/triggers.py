@@ -1,6 +1,6 @@
 """Triggers of continuous training, as pure functions over a stream of results.
 
-A trigger is told each result once and in order, and answers whether it fires. Its state is a plain
+A trigger receives each result once, in order, and returns whether it fires. Its state is a plain
 value that a caller can store.
 """
 
